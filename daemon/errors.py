@@ -1,0 +1,36 @@
+"""What may leave a room as an exception; what concerns one line is an outcome instead."""
+
+
+class CallstatsdError(Exception):
+    """The root. Its message says what to do next; `exit_code` is what the command ends with."""
+
+    exit_code = 1
+
+
+class ConfigurationError(CallstatsdError):
+    """Settings, source schema or ledger version are wrong; `faults` has one sentence for each."""
+
+    exit_code = 78
+
+    def __init__(self, *faults: str) -> None:
+        """Keep every fault, so that all of them are shown at once."""
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class UnreachableError(CallstatsdError):
+    """A database or Salesforce cannot be reached now; the same call may work later."""
+
+    exit_code = 69
+
+
+class LeaseLostError(CallstatsdError):
+    """This instance may no longer send: the ledger's lock is gone, or might be."""
+
+
+class UnwritableError(CallstatsdError):
+    """Outcomes could not be written for so long that going on would forget them."""
+
+
+class InvalidLineError(CallstatsdError):
+    """A row cannot become a record; the message names the column and the kind of value only."""
