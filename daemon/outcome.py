@@ -1,0 +1,185 @@
+"""From Salesforce's answer to what becomes of the line and of the sender. Pure (contract 5)."""
+
+import json
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer: status, the body's first 64 KiB as text, Retry-After in seconds."""
+
+    status: int
+    body: str = ""
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """None came; `sent` unless it is certain that the request never left. `error` is short."""
+
+    sent: bool
+    error: str
+
+
+class Reason(StrEnum):
+    """Why the whole sender pauses."""
+
+    UNAVAILABLE = "unavailable"
+    UNANSWERED = "unanswered"
+    UNAUTHORIZED = "unauthorized"
+    API_LIMIT = "api_limit"
+    CONFIGURATION = "configuration"
+    ENDPOINT_MISSING = "endpoint_missing"
+    ENDPOINT_FAILING = "endpoint_failing"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Written; `expected` is False for a 2xx that the vendor's document does not name."""
+
+    status: int
+    expected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """409: never to be sent again."""
+
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """404 by the endpoint itself: Salesforce has no such record."""
+
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Another 4xx: kept for an operator."""
+
+    status: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """423 in either form: this record waits, with all its later lines."""
+
+    retry_after: float | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """500: this line alone waits."""
+
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """It may have arrived or not: this record waits."""
+
+    status: int | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """Not about this line: the whole sender pauses. `sent` is False if nothing left."""
+
+    reason: Reason
+    status: int | None
+    retry_after: float | None
+    error: str | None
+
+    @property
+    def sent(self) -> bool:
+        """Whether the endpoint answered, so that an attempt counts."""
+        return self.status is not None
+
+
+Outcome = Delivered | Conflict | NotFound | Rejected | Locked | Failed | Unanswered | Halted
+
+_IMPOSSIBLE_STATUS = re.compile(r"Invalid status code for HTTP response: (\d{3})\b")
+_SHORT = 200
+
+
+def classify(answer: Answer | NoAnswer) -> Outcome:
+    """Say what an answer means, by its body before its status.
+
+    Apex may not set 423 (and others): the platform turns it into a 500 with a text that names
+    the status meant. A platform 404 means that no class listens at the path.
+    """
+    if isinstance(answer, NoAnswer):
+        if answer.sent:
+            return Unanswered(None, answer.error)
+        return Halted(Reason.UNAVAILABLE, None, None, answer.error)
+    errors = _platform_errors(answer.body)
+    codes = {code for code, _ in errors}
+    status = answer.status
+    if meant := _IMPOSSIBLE_STATUS.search(answer.body):
+        status = int(meant[1])
+    text = _short(errors, answer.body)
+    if status == 423 or (status >= 300 and "UNABLE_TO_LOCK_ROW" in answer.body):
+        return Locked(answer.retry_after, text)
+    if 200 <= status < 300:
+        return Delivered(status, expected=status == 200)
+    return _refusal(status, codes, answer, text)
+
+
+def _refusal(status: int, codes: set[str], answer: Answer, text: str | None) -> Outcome:
+    missing = "NOT_FOUND" in codes and "Could not find a match for URL" in answer.body
+    reason = {
+        401: Reason.UNAUTHORIZED,
+        403: Reason.API_LIMIT if "REQUEST_LIMIT_EXCEEDED" in codes else Reason.CONFIGURATION,
+        404: Reason.ENDPOINT_MISSING if missing else None,
+        405: Reason.CONFIGURATION,
+        406: Reason.CONFIGURATION,
+        415: Reason.CONFIGURATION,
+        429: Reason.UNAVAILABLE,
+        503: Reason.UNAVAILABLE,
+    }.get(status)
+    if reason is None and not 400 <= status < 600:
+        reason = Reason.CONFIGURATION  # redirects, and what no endpoint should answer
+    if reason is not None:
+        return Halted(reason, status, answer.retry_after, text)
+    match status:
+        case 404:
+            return NotFound(text)
+        case 409:
+            return Conflict(text)
+        case 502 | 504:
+            return Unanswered(status, text)
+        case _ if status >= 500:
+            return Failed(text)
+        case _:
+            return Rejected(status, text)
+
+
+def _platform_errors(body: str) -> list[tuple[str, str]]:
+    """Return (errorCode, message) pairs of the platform's array, or [] for any other body."""
+    if not body.lstrip().startswith("["):
+        return []
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError):
+        return []
+    return [
+        (str(item.get("errorCode", "")), str(item.get("message", "")))
+        for item in parsed
+        if isinstance(item, dict)
+    ]
+
+
+def _short(errors: list[tuple[str, str]], body: str) -> str | None:
+    """Return a sentence for people: the platform's own, or the body's beginning."""
+    if errors:
+        body = "; ".join(f"{code}: {message}" if message else code for code, message in errors)
+    text = "".join(c if c.isprintable() else " " for c in body[: 4 * _SHORT])
+    return " ".join(text.split())[:_SHORT] or None

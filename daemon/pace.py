@@ -1,0 +1,121 @@
+"""How many requests may be in flight: pauses of the whole sender and the way back. Pure.
+
+Contract 5: one pause for the whole sender; after it one request, then doubling for each success.
+"""
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from daemon.backoff import Backoff
+from daemon.outcome import (
+    Conflict,
+    Delivered,
+    Failed,
+    Halted,
+    Locked,
+    NotFound,
+    Outcome,
+    Reason,
+    Rejected,
+    Unanswered,
+)
+
+FAILING_AFTER = 20
+"""Different records in a row answered as if the endpoint itself were broken."""
+UNANSWERED_AFTER = 2
+"""Different records in a row that got no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A pause: why, until when (the clock given in), after how many vain tries, who caused it."""
+
+    reason: Reason
+    until: float
+    tries: int
+    lane: str | None
+
+
+class Pace:
+    """Decides whether one more request may start.
+
+    Answers to requests that started before the newest pause neither end nor lengthen it; callers
+    pass the `epoch` they saw when the request started.
+    """
+
+    def __init__(self, concurrency: int, backoff: Backoff, *, endpoint_proven: bool) -> None:
+        """Start at full concurrency; `endpoint_proven` once a 2xx or 409 was ever seen."""
+        self._concurrency = concurrency
+        self._backoff = backoff
+        self._window = concurrency
+        self._unanswered: set[str] = set()
+        self._failing: set[str] = set()
+        self.endpoint_proven = endpoint_proven
+        self.pause: Pause | None = None
+        self.epoch = 0
+
+    def may_start(self, in_flight: int, now: float) -> bool:
+        """Whether a request may start beside those in flight."""
+        if self.pause is not None:
+            return in_flight == 0 and now >= self.pause.until
+        return in_flight < self._window
+
+    @property
+    def avoid(self) -> str | None:
+        """The lane that shall not be the first after a pause, while another one is ready."""
+        return self.pause.lane if self.pause else None
+
+    def judge(self, outcome: Outcome, lane: str) -> Halted | None:
+        """Say whether the sender must pause: for the outcome itself, or for a streak of its kind."""
+        match outcome:
+            case Halted():
+                return outcome
+            case Unanswered(status, error):
+                self._unanswered.add(lane)
+                if len(self._unanswered) >= UNANSWERED_AFTER:
+                    return Halted(Reason.UNANSWERED, status, None, error)
+                return None
+            case Failed(error):
+                return self._failed(lane, 500, error)
+            case Rejected(status, error) if status == 400:
+                return self._failed(lane, status, error)
+            case NotFound(error) if not self.endpoint_proven:
+                return self._failed(lane, 404, error)
+            case Delivered() | Conflict():
+                self.endpoint_proven = True
+            case NotFound() | Rejected() | Locked():
+                pass
+            case _:
+                assert_never(outcome)
+        self._unanswered.clear()
+        self._failing.clear()
+        return None
+
+    def answered(self, epoch: int) -> bool:
+        """Take an answer that calls for no pause; True if it ends one."""
+        if epoch != self.epoch:
+            return False
+        if self.pause is None:
+            self._window = min(self._window * 2, self._concurrency)
+            return False
+        self.pause = None
+        self._window = min(2, self._concurrency)
+        return True
+
+    def halt(self, halted: Halted, lane: str | None, epoch: int, now: float) -> Pause | None:
+        """Pause, or lengthen the pause that this request probed; None for an older request."""
+        if epoch != self.epoch:
+            return None
+        tries = self.pause.tries + 1 if self.pause else 1
+        delay = self._backoff.delay(tries, halted.retry_after)
+        self.pause = Pause(halted.reason, now + delay, tries, lane)
+        self.epoch += 1
+        self._window = 1
+        return self.pause
+
+    def _failed(self, lane: str, status: int, error: str | None) -> Halted | None:
+        self._unanswered.clear()
+        self._failing.add(lane)
+        if len(self._failing) >= FAILING_AFTER:
+            return Halted(Reason.ENDPOINT_FAILING, status, None, error)
+        return None

@@ -1,0 +1,163 @@
+"""Takes every ready call into the ledger, by the source's clock and without gaps."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from daemon import logs
+from daemon.errors import ConfigurationError, UnreachableError
+from daemon.intake import Intake
+from daemon.ledger import Binding, Ledger
+from daemon.source import Clock, Found, Readiness, Source, Window
+
+_log = structlog.get_logger()
+_TICK = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """When a call is ready (contract 3): durations, and START_FROM where it is set."""
+
+    settle_delay: timedelta
+    stale_call_after: timedelta
+    start_from: datetime | None
+
+
+@dataclass(slots=True)
+class Taken:
+    """What one poll took."""
+
+    calls: int = 0
+    lines: int = 0
+
+
+class Poller:
+    """Covers (W, T] once per turn; W is the ledger's watermark, T the source's now less the delay.
+
+    Invariant: W is stored in the transaction that stores the lines it covers, so that it never
+    passes a line that is not in the ledger.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        ledger: Ledger,
+        intake: Intake,
+        rules: Rules,
+        on_taken: Callable[[], None],
+    ) -> None:
+        """Take the rooms to join; `on_taken` is called when new lines are in the ledger."""
+        self._source = source
+        self._ledger = ledger
+        self._intake = intake
+        self._rules = rules
+        self._on_taken = on_taken
+
+    async def prepare(self, clients_id: int | None, schemas: tuple[str, ...]) -> None:
+        """Check that the source is the one this ledger holds; keep START_FROM at the first start.
+
+        Raises `ConfigurationError` for a wrong source, `UnreachableError` while one is away.
+        """
+        clock = await self._source.clock()
+        await self._ledger.check_binding(Binding(clients_id, clock.database, schemas))
+        await self._source.prepare()
+        start_from = self._rules.start_from or clock.now
+        first = min(start_from, clock.now - self._rules.settle_delay) - _TICK
+        await self._ledger.start(start_from, first)
+
+    async def run(self, interval: float, stop: asyncio.Event) -> None:
+        """Poll every `interval` seconds until told to stop; databases may come and go."""
+        while not stop.is_set():
+            try:
+                await self.poll()
+            except (UnreachableError, ConfigurationError) as error:
+                _log.debug(logs.POLL_FAILED, error=str(error))
+            await pause(stop, interval)
+
+    async def poll(self) -> Taken:
+        """Take what became ready since the last time."""
+        started = time.perf_counter()
+        clock = await self._source.clock()
+        progress = await self._ledger.progress()
+        if progress.start_from is None or progress.watermark is None:
+            raise ConfigurationError("the ledger has no START_FROM: its row was changed by hand")
+        until = clock.now - self._rules.settle_delay
+        watermark = progress.watermark
+        if watermark > until:
+            # The source's clock was set back, or the delay made longer.
+            _log.warning(logs.POLL_PULLED_BACK, watermark=watermark, until=until)
+            await self._ledger.pull_back(until)
+            return Taken()
+        taken = await self._cover(watermark + _TICK, until, clock, progress.start_from)
+        if taken.lines:
+            self._on_taken()
+            _log.info(
+                logs.POLL_TAKEN,
+                lines=taken.lines,
+                calls=taken.calls,
+                seconds=round(time.perf_counter() - started, 3),
+            )
+        return taken
+
+    async def _cover(
+        self, since: datetime, until: datetime, clock: Clock, floor: datetime
+    ) -> Taken:
+        stale_before = clock.now - self._rules.stale_call_after
+        shift = stale_before - until
+        limit = min(until, clock.covered - self._rules.settle_delay)
+        ready = Readiness(stale_before, floor)
+        taken = Taken()
+        async for page in self._source.late_codes(Window(since, until), ready):
+            await self._take(page, taken, codes=True)
+        stale = Window(max(since + shift, floor), stale_before)
+        async for page in self._source.never_ended(stale):
+            await self._take(page, taken)
+        async for page, following in _with_next(
+            self._source.ended(Window(max(since, floor), until))
+        ):
+            # All rows before the next page's first time are taken, and of that time perhaps some.
+            covered = following[0].moment - _TICK if following else limit
+            await self._take(page, taken, watermark=min(covered, limit))
+        await self._intake.take([], watermark=limit)
+        return taken
+
+    async def _take(
+        self,
+        page: list[Found],
+        taken: Taken,
+        *,
+        codes: bool = False,
+        watermark: datetime | None = None,
+    ) -> None:
+        taken.lines += await self._intake.take(
+            [found.call_id for found in page],
+            only_codes={found.row_id for found in page} if codes else None,
+            watermark=watermark,
+        )
+        taken.calls += len({found.call_id for found in page})
+
+
+async def pause(stop: asyncio.Event, seconds: float) -> None:
+    """Wait for stop, at most so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return
+
+
+async def _with_next(
+    pages: AsyncIterator[list[Found]],
+) -> AsyncIterator[tuple[list[Found], list[Found] | None]]:
+    """Yield each page with the one after it, None for the last."""
+    page: list[Found] | None = None
+    async for following in pages:
+        if page is not None:
+            yield page, following
+        page = following
+    if page is not None:
+        yield page, None

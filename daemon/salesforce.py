@@ -1,0 +1,104 @@
+"""POSTs one record and returns what came back (contract 5); decides nothing about it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import aiohttp
+
+from daemon.auth import Token, TokenError, Tokens
+from daemon.backoff import retry_after_seconds
+from daemon.outcome import Answer, NoAnswer
+
+BODY_LIMIT = 64 * 1024
+"""Bytes of an answer's body that are read; the rest is of no use to anybody."""
+CONNECT_TIMEOUT = 10.0
+
+_REDIRECTS = {301, 302, 303, 307, 308}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where lines go: an absolute URL, or a path under the token's `instance_url`."""
+
+    url: str
+
+    def under(self, instance_url: str | None) -> str:
+        """Return the address to post to."""
+        return f"{instance_url or ''}{self.url}" if self.url.startswith("/") else self.url
+
+
+class Salesforce:
+    """The endpoint; any number of requests at once."""
+
+    def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint, tokens: Tokens) -> None:
+        """Take a session (see `open_session`), the address and where tokens come from."""
+        self._session = session
+        self._endpoint = endpoint
+        self._tokens = tokens
+
+    async def post(self, key: str, record: bytes) -> Answer | NoAnswer:
+        """Send a record under its key; a refused token is renewed and the request tried again.
+
+        Never raises for what the network or Salesforce does. A redirect counts as a refused
+        token: an instance that moved tells its new address with the next one.
+        """
+        try:
+            token = await self._tokens.token()
+            answer = await self._post(token, key, record)
+            if isinstance(answer, Answer) and answer.status in {401, *_REDIRECTS}:
+                renewed = await self._tokens.renew(token)
+                if renewed is not token:
+                    answer = await self._post(renewed, key, record)
+        except TokenError as error:
+            return error.answer
+        return answer
+
+    async def _post(self, token: Token, key: str, record: bytes) -> Answer | NoAnswer:
+        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+        if token.authorization is not None:
+            headers["Authorization"] = token.authorization
+        try:
+            async with self._session.post(
+                self._endpoint.under(token.instance_url),
+                data=record,
+                headers=headers,
+                allow_redirects=False,
+            ) as response:
+                body = await response.content.read(BODY_LIMIT)
+                while len(body) < BODY_LIMIT and (more := await response.content.read(BODY_LIMIT)):
+                    body += more
+                return Answer(
+                    response.status,
+                    body[:BODY_LIMIT].decode("utf-8", "replace"),
+                    retry_after_seconds(response.headers.get("Retry-After"), datetime.now(UTC)),
+                )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            return NoAnswer(sent=False, error=_said(error))
+        except (aiohttp.ClientError, TimeoutError, OSError, asyncio.IncompleteReadError) as error:
+            return NoAnswer(sent=True, error=_said(error))
+
+
+@asynccontextmanager
+async def open_session(version: str, timeout: float) -> AsyncIterator[aiohttp.ClientSession]:
+    """Open the connections: kept alive, no cookies, no proxies of the environment.
+
+    `timeout` is REQUEST_TIMEOUT in seconds, for a whole request. How many are open at once is
+    for the sender to say.
+    """
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15),
+        timeout=aiohttp.ClientTimeout(total=timeout, connect=min(CONNECT_TIMEOUT, timeout)),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"Accept": "application/json", "User-Agent": f"callstatsd/{version}"},
+        trust_env=False,
+    ) as session:
+        yield session
+
+
+def _said(error: BaseException) -> str:
+    """Name the fault without the address, which may hold more than a host."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else ""
+    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__

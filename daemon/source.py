@@ -1,0 +1,310 @@
+"""The ACD's tables: which calls are ready, and their data lines. SELECT only (contract 2, 3)."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from daemon import queries
+from daemon.database import Database, quoted
+from daemon.errors import ConfigurationError
+from daemon.lines import DataLine, LineKey
+
+PAGE = 2000
+"""Calls to read at once: large enough that a statement's fixed cost is small beside its rows."""
+
+_ID, _NUMBER, _FLAG, _TIME, _TEXT = "id", "number", "flag", "time", "text"
+
+TABLES: Mapping[str, Mapping[str, str]] = {
+    "StatisticsPartA": {
+        "ID": _ID,
+        "ClientsID": _ID,
+        "ServiceNumbersID": _ID,
+        "bOutbound": _FLAG,
+        "ANumber": _TEXT,
+        "BNumber": _TEXT,
+        "dtCallStart": _TIME,
+        "dtCallEnd": _TIME,
+        "CauseCodesID": _NUMBER,
+        "UserData": _TEXT,
+    },
+    "AcdStatisticsPartB": {
+        "ID": _ID,
+        "StatisticsPartAID": _ID,
+        "AcdGroupsID": _ID,
+        "AcdAgentGroupsID": _ID,
+        "AcdConfigurationGroupsID": _ID,
+        "dtGroupStart": _TIME,
+    },
+    "StatisticsPartB": {
+        "ID": _ID,
+        "StatisticsPartAID": _ID,
+        "AcdStatisticsPartBID": _ID,
+        "UsersID": _ID,
+        "dtCallStart": _TIME,
+        "dtCallAlert": _TIME,
+        "dtCallConnect": _TIME,
+        "dtCallEnd": _TIME,
+        "CONNRES": _NUMBER,
+        "CauseCodesID": _NUMBER,
+    },
+    "AcdStatisticsTransactionCodes": {
+        "ID": _ID,
+        "StatisticsPartAID": _ID,
+        "AcdStatisticsPartBID": _ID,
+        "StatisticsPartBID": _ID,
+        "TransactionCodesID": _ID,
+        "UsersID": _ID,
+        "dtCreated": _TIME,
+        "UserData": _TEXT,
+    },
+    "ServiceNumbers": {"ID": _ID, "Name": _TEXT, "Name2": _TEXT},
+    "Users": {"ID": _ID, "UID": _TEXT},
+    "AcdGroups": {"ID": _ID, "Name": _TEXT},
+    "TransactionCodes": {"ID": _ID, "ExportKey": _TEXT},
+}
+"""Columns that the statements read, with what each is used as."""
+
+_ID_TYPES = {"smallint", "integer", "bigint", "numeric", "real", "double precision"}
+_TIME_TYPES = {"timestamp with time zone", "timestamp without time zone"}
+_STATEMENTS = queries.load("source.sql")
+
+FIRST = datetime.min.replace(tzinfo=UTC)
+LAST = datetime.max.replace(tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The source's own time, by which readiness is decided, never by the daemon's."""
+
+    now: datetime
+    database: str
+    standby: bool
+    replayed: datetime | None
+
+    @property
+    def covered(self) -> datetime:
+        """The time up to which a standby has surely shown all commits; now on a primary.
+
+        A standby that has replayed nothing yet has shown nothing for sure.
+        """
+        if not self.standby:
+            return self.now
+        return min(self.now, self.replayed or FIRST)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Instants of the source's clock, both ends included; a column has microseconds at most."""
+
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What bounds the calls that may be taken: the stale start and the START_FROM floor."""
+
+    stale_before: datetime
+    floor: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A row that a window chose: its call, its own id (a code's, or the call's), its time."""
+
+    call_id: int
+    row_id: int
+    moment: datetime
+
+
+class Source:
+    """Reads one client's calls, or all clients' when `clients_id` is None."""
+
+    def __init__(self, database: Database, schemas: Sequence[str], clients_id: int | None) -> None:
+        """Wrap a database whose sessions have the search path and the ACD server's zone."""
+        self._database = database
+        self._schemas = schemas
+        self._clients_id = clients_id
+        self._sql: dict[str, str] = {}
+
+    async def clock(self) -> Clock:
+        """Return the source's time; raises `UnreachableError` while it is away."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(_STATEMENTS["clock"])
+        return Clock(row["now"], row["database"], row["standby"], row["replayed"])
+
+    async def columns(self) -> dict[str, dict[str, str]]:
+        """Return table → column → type as the search path shows them, all in lower case."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                _STATEMENTS["columns"], [table.lower() for table in TABLES]
+            )
+        found: dict[str, dict[str, str]] = {}
+        for row in rows:
+            found.setdefault(row["table_name"], {})[row["column_name"]] = row["type"]
+        return found
+
+    async def prepare(self) -> None:
+        """Fit the statements to the column types; raises `ConfigurationError` per wrong column."""
+        columns = await self.columns()
+        if faults := schema_faults(columns, self._schemas):
+            raise ConfigurationError(*faults)
+        tables = {table: _relation(table, columns[table.lower()]) for table in TABLES}
+        self._sql = {name: text.format_map(tables) for name, text in _STATEMENTS.items()}
+
+    def ended(self, window: Window) -> AsyncIterator[list[Found]]:
+        """Yield pages of the calls whose dtCallEnd lies in the window, by (time, id)."""
+        return self._pages("ended", window)
+
+    def never_ended(self, window: Window) -> AsyncIterator[list[Found]]:
+        """Yield pages of the calls without an end whose dtCallStart lies in the window."""
+        return self._pages("never_ended", window)
+
+    def late_codes(self, window: Window, ready: Readiness) -> AsyncIterator[list[Found]]:
+        """Yield pages of the codes created in the window for calls that were ready before it."""
+        return self._pages("late_codes", window, ready.stale_before, ready.floor)
+
+    async def lines(self, call_ids: Sequence[int]) -> list[DataLine]:
+        """Return the calls' data lines in sending order, all as visible in one statement.
+
+        A master view that shows an id twice would repeat a line; the key is kept once.
+        """
+        if not call_ids:
+            return []
+        if not self._sql:
+            await self.prepare()
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(self._sql["lines"], call_ids)
+        lines: dict[LineKey, DataLine] = {}
+        ordinal = 0
+        last_call = None
+        for row in rows:
+            call_id, group_id, leg_id, code_id, *rest = row
+            ordinal = ordinal + 1 if call_id == last_call else 1
+            last_call = call_id
+            key = LineKey(int(call_id), int(group_id), int(leg_id), int(code_id))
+            lines.setdefault(key, DataLine(key, ordinal, *rest))
+        return list(lines.values())
+
+    async def _pages(
+        self, statement: str, window: Window, *arguments: datetime
+    ) -> AsyncIterator[list[Found]]:
+        if not self._sql:
+            await self.prepare()
+        since, cursor, row_id = window.since, FIRST, -(2**63)
+        while True:
+            async with self._database.connection() as connection:
+                rows = await connection.fetch(
+                    self._sql[statement],
+                    since,
+                    window.until,
+                    cursor,
+                    row_id,
+                    self._clients_id,
+                    PAGE,
+                    *arguments,
+                )
+            if rows:
+                yield [Found(int(r["call_id"]), int(r["row_id"]), r["moment"]) for r in rows]
+            if len(rows) < PAGE:
+                return
+            cursor, row_id, since = rows[-1]["cursor"], int(rows[-1]["row_id"]), rows[-1]["moment"]
+
+
+@asynccontextmanager
+async def open_source(
+    dsn: str, schemas: Sequence[str], zone: ZoneInfo, clients_id: int | None
+) -> AsyncIterator[Source]:
+    """Open the ACD's database; it need not be there yet.
+
+    The session's zone is the ACD server's, so that a `timestamp` column means its local time.
+    """
+    session = {
+        "search_path": ", ".join(quoted(schema) for schema in schemas),
+        "TimeZone": zone.key,
+        "default_transaction_read_only": "on",
+    }
+    database = Database("source", dsn, session=session, size=2, initialise=_times_without_limits)
+    async with database:
+        yield Source(database, schemas, clients_id)
+
+
+def schema_faults(
+    columns: Mapping[str, Mapping[str, str]], schemas: Sequence[str]
+) -> tuple[str, ...]:
+    """Name each table or column that is missing or of a type that cannot be used."""
+    faults = []
+    for table, expected in TABLES.items():
+        found = columns.get(table.lower())
+        if found is None:
+            faults.append(
+                f"table {table} is not in the source's {', '.join(schemas)}: set "
+                "CALLSTATSD_SOURCE_SCHEMAS, grant USAGE on the schema, or make a view of that name"
+            )
+            continue
+        for column, kind in expected.items():
+            type_name = found.get(column.lower())
+            if type_name is None:
+                faults.append(f"column {table}.{column} is missing: add it, or make a view with it")
+            elif kind == _TIME and type_name not in _TIME_TYPES:
+                faults.append(
+                    f"column {table}.{column} is {type_name}: it must be timestamptz or timestamp"
+                )
+    return tuple(faults)
+
+
+def _relation(table: str, types: Mapping[str, str]) -> str:
+    """Return the FROM item for a table: its columns of section 2, ids as numbers.
+
+    An id that a view has as text is cast where it is a number; where it is none it becomes a
+    stable negative number, so that the line still has a key and ends as `invalid`.
+    """
+    columns = []
+    for column, kind in TABLES[table].items():
+        if kind == _ID and types[column.lower()] not in _ID_TYPES:
+            columns.append(
+                f"CASE WHEN {column} IS NULL THEN NULL"
+                f" WHEN {column}::text ~ '^\\s*\\d{{1,18}}\\s*$' THEN {column}::text::bigint"
+                f" ELSE -1 - (hashtextextended({column}::text, 0) & {2**62 - 1}) END AS {column}"
+            )
+        else:
+            columns.append(column)
+    return f"(SELECT {', '.join(columns)} FROM {table})"
+
+
+async def _times_without_limits(connection: Any) -> None:
+    """Decode times ourselves: one before year 1 must spoil its own line, not the whole page."""
+    for type_name, epoch in (
+        ("timestamptz", datetime(2000, 1, 1, tzinfo=UTC)),
+        ("timestamp", datetime(2000, 1, 1)),  # noqa: DTZ001 - the ACD's local time has no zone
+    ):
+        await connection.set_type_codec(
+            type_name,
+            schema="pg_catalog",
+            format="tuple",
+            encoder=_encoder(epoch),
+            decoder=_decoder(epoch),
+        )
+
+
+def _encoder(epoch: datetime) -> Any:
+    def encode(moment: datetime) -> tuple[int]:
+        if epoch.tzinfo is None:
+            moment = moment.replace(tzinfo=None)
+        return ((moment - epoch) // _MICROSECOND,)
+
+    return encode
+
+
+def _decoder(epoch: datetime) -> Any:
+    def decode(value: tuple[int]) -> datetime:
+        try:
+            return epoch + timedelta(microseconds=value[0])
+        except OverflowError:
+            return (LAST if value[0] > 0 else FIRST).replace(tzinfo=epoch.tzinfo)
+
+    return decode

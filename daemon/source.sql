@@ -1,0 +1,140 @@
+-- The ACD's tables, read only. Names in braces are the tables of contract section 2: the table
+-- itself, or a subquery that makes whole numbers of ids where a view has them as text.
+
+-- name: columns
+-- Columns that the search path shows for the tables $1: table, column and type, lower case.
+SELECT c.relname AS table_name, a.attname AS column_name, format_type(a.atttypid, NULL) AS type
+FROM pg_class AS c
+JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relname = ANY ($1::text[]) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+  AND pg_table_is_visible(c.oid)
+
+-- name: clock
+-- The source's now, its database, and on a hot standby the last replayed transaction's time.
+SELECT now() AS now,
+       current_database() AS database,
+       pg_is_in_recovery() AS standby,
+       CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() END AS replayed
+
+-- name: ended
+-- Calls that ended in [$1, $2], after the cursor ($3, $4), of client $5 (or all), at most $6.
+-- $3 has the column's own type, so that local times page right on both nights of the year.
+SELECT a.ID AS call_id, a.ID AS row_id, a.dtCallEnd AS cursor, a.dtCallEnd::timestamptz AS moment
+FROM {StatisticsPartA} AS a
+WHERE a.dtCallEnd >= $1::timestamptz AND a.dtCallEnd <= $2::timestamptz
+  AND (a.dtCallEnd, a.ID) > ($3, $4::bigint)
+  AND ($5::bigint IS NULL OR a.ClientsID = $5::bigint)
+ORDER BY a.dtCallEnd, a.ID
+LIMIT $6
+
+-- name: never_ended
+-- Calls without an end that started in [$1, $2]; cursor, client and limit as in ended.
+SELECT a.ID AS call_id, a.ID AS row_id, a.dtCallStart AS cursor,
+       a.dtCallStart::timestamptz AS moment
+FROM {StatisticsPartA} AS a
+WHERE a.dtCallEnd IS NULL
+  AND a.dtCallStart >= $1::timestamptz AND a.dtCallStart <= $2::timestamptz
+  AND (a.dtCallStart, a.ID) > ($3, $4::bigint)
+  AND ($5::bigint IS NULL OR a.ClientsID = $5::bigint)
+ORDER BY a.dtCallStart, a.ID
+LIMIT $6
+
+-- name: late_codes
+-- Codes created in [$1, $2] for calls that were ready before $1: ended before it, or without an
+-- end and started by $7; never of calls from before the floor $8. Rest as in ended.
+SELECT a.ID AS call_id, t.ID AS row_id, t.dtCreated AS cursor, t.dtCreated::timestamptz AS moment
+FROM {AcdStatisticsTransactionCodes} AS t
+JOIN {StatisticsPartA} AS a ON a.ID = t.StatisticsPartAID
+WHERE t.dtCreated >= $1::timestamptz AND t.dtCreated <= $2::timestamptz
+  AND (t.dtCreated, t.ID) > ($3, $4::bigint)
+  AND ($5::bigint IS NULL OR a.ClientsID = $5::bigint)
+  AND (a.dtCallEnd < $1::timestamptz
+       OR a.dtCallEnd IS NULL AND a.dtCallStart <= $7::timestamptz)
+  AND coalesce(a.dtCallEnd::timestamptz, a.dtCallStart::timestamptz) >= $8::timestamptz
+ORDER BY t.dtCreated, t.ID
+LIMIT $6
+
+-- name: lines
+-- The data lines of the calls $1, in sending order: each call's visits, in them legs, in them
+-- codes; then legs without a visit; then codes without a leg. What belongs to no call of $1 by
+-- its StatisticsPartAID is left out, so that every row gives its lines in one call only.
+WITH call AS MATERIALIZED (
+    SELECT a.* FROM {StatisticsPartA} AS a WHERE a.ID = ANY ($1::bigint[])
+),
+visit AS MATERIALIZED (
+    SELECT g.* FROM {AcdStatisticsPartB} AS g WHERE g.StatisticsPartAID = ANY ($1::bigint[])
+),
+leg AS MATERIALIZED (
+    SELECT b.* FROM {StatisticsPartB} AS b WHERE b.StatisticsPartAID = ANY ($1::bigint[])
+),
+code AS MATERIALIZED (
+    SELECT t.* FROM {AcdStatisticsTransactionCodes} AS t WHERE t.StatisticsPartAID = ANY ($1::bigint[])
+),
+attempt AS (
+    SELECT call.ID AS call_id, visit.ID AS visit_id, leg.ID AS leg_id,
+           coalesce(leg.AcdStatisticsPartBID, visit.ID) AS group_id,
+           visit.dtGroupStart AS visit_start, leg.dtCallStart AS leg_start
+    FROM call
+    LEFT JOIN (
+        visit FULL JOIN leg
+        ON leg.AcdStatisticsPartBID = visit.ID AND leg.StatisticsPartAID = visit.StatisticsPartAID
+    ) ON call.ID = coalesce(visit.StatisticsPartAID, leg.StatisticsPartAID)
+),
+line AS (
+    SELECT coalesce(attempt.call_id, code.StatisticsPartAID) AS call_id,
+           CASE WHEN attempt.call_id IS NULL THEN code.AcdStatisticsPartBID
+                ELSE attempt.group_id END AS group_id,
+           coalesce(attempt.leg_id, code.StatisticsPartBID) AS leg_id,
+           code.ID AS code_id,
+           CASE WHEN attempt.visit_id IS NOT NULL THEN 1
+                WHEN attempt.call_id IS NOT NULL THEN 2
+                ELSE 3 END AS part,
+           attempt.visit_start, attempt.visit_id, attempt.leg_start,
+           attempt.leg_id IS NOT NULL AS has_leg
+    FROM attempt
+    FULL JOIN code
+    ON code.StatisticsPartBID = attempt.leg_id AND code.StatisticsPartAID = attempt.call_id
+)
+SELECT line.call_id,
+       coalesce(line.group_id, 0) AS group_id,
+       coalesce(line.leg_id, 0) AS leg_id,
+       coalesce(line.code_id, 0) AS code_id,
+       coalesce(call.dtCallEnd, call.dtCallStart)::timestamptz AS call_ended,
+       call.ID AS call_number,
+       call.bOutbound AS outbound,
+       call.ANumber::text AS a_number,
+       call.BNumber::text AS b_number,
+       call.UserData::text AS call_user_data,
+       code.UserData::text AS code_user_data,
+       agent.UID::text AS agent_uid,
+       service.Name::text AS service_number,
+       service.Name2::text AS service_name,
+       agent_group.Name::text AS agent_group,
+       CASE WHEN visit.AcdConfigurationGroupsID IS NULL THEN agent_group.Name::text
+            ELSE configuration_group.Name::text END AS configuration_group,
+       call.dtCallStart AS call_start,
+       call.dtCallEnd AS call_end,
+       call.CauseCodesID AS call_cause,
+       line.has_leg,
+       leg.dtCallStart AS leg_start,
+       leg.dtCallAlert AS leg_alert,
+       leg.dtCallConnect AS leg_connect,
+       leg.dtCallEnd AS leg_end,
+       leg.CONNRES AS leg_connres,
+       leg.CauseCodesID AS leg_cause,
+       transaction_code.ExportKey::text AS export_key
+FROM line
+JOIN call ON call.ID = line.call_id
+LEFT JOIN visit ON visit.ID = line.group_id AND visit.StatisticsPartAID = line.call_id
+LEFT JOIN leg ON line.has_leg AND leg.ID = line.leg_id AND leg.StatisticsPartAID = line.call_id
+LEFT JOIN code ON code.ID = line.code_id AND code.StatisticsPartAID = line.call_id
+LEFT JOIN {ServiceNumbers} AS service ON service.ID = call.ServiceNumbersID
+LEFT JOIN {Users} AS agent ON agent.ID = coalesce(leg.UsersID, code.UsersID)
+LEFT JOIN {AcdGroups} AS agent_group
+       ON agent_group.ID = coalesce(visit.AcdAgentGroupsID, visit.AcdGroupsID)
+LEFT JOIN {AcdGroups} AS configuration_group
+       ON configuration_group.ID = visit.AcdConfigurationGroupsID
+LEFT JOIN {TransactionCodes} AS transaction_code
+       ON transaction_code.ID = code.TransactionCodesID
+ORDER BY call_ended, line.call_id, line.part, line.visit_start, line.visit_id,
+         line.leg_start, line.leg_id, code.dtCreated, line.code_id

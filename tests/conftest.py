@@ -1,0 +1,72 @@
+"""What all tests share: one embedded Postgres, and databases of their own made from templates."""
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from daemon import migrate
+from daemon.database import Database
+from daemon.demo.postgres import create_database, embedded
+from daemon.ledger import open_ledger
+
+SCHEMA = "jtelstats"
+LEDGER_SCHEMA = "callstatsd"
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test sees the developer's own environment or .env."""
+    import os
+
+    for name in list(os.environ):
+        if name.upper().startswith("CALLSTATSD_"):
+            monkeypatch.delenv(name)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The DSN of an embedded Postgres that lives as long as the tests."""
+    with embedded(tmp_path_factory.mktemp("postgres")) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+async def template(server: str) -> str:
+    """The name of a database with the reference schema and a migrated ledger."""
+    dsn = await create_database(server, "template_all")
+    async with Database("source", dsn, session={}, size=1) as database:
+        await migrate.create_reference_schema(database, SCHEMA)
+    async with open_ledger(dsn, LEDGER_SCHEMA) as ledger:
+        await migrate.upgrade(ledger.database, LEDGER_SCHEMA)
+    return "template_all"
+
+
+@pytest.fixture
+async def dsn(server: str, template: str) -> str:
+    """A database of the test's own: source tables in `jtelstats`, ledger in `callstatsd`."""
+    return await create_database(server, f"test_{next(_numbers)}", template)
+
+
+@pytest.fixture
+async def empty_dsn(server: str) -> str:
+    """An empty database of the test's own."""
+    return await create_database(server, f"test_{next(_numbers)}")
+
+
+@pytest.fixture
+async def db(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to the test's database that sees the source tables, then the ledger's."""
+    connection = await asyncpg.connect(
+        dsn, server_settings={"search_path": f"{SCHEMA},{LEDGER_SCHEMA}"}
+    )
+    try:
+        yield connection
+    finally:
+        await connection.close()
