@@ -25,7 +25,7 @@ class UnreachableError(CallstatsdError):
 
 
 class LeaseLostError(CallstatsdError):
-    """This instance may no longer send: the ledger's lock is gone, or might be."""
+    """The instance may no longer send: the ledger's lock is gone, or might be."""
 
 
 class UnwritableError(CallstatsdError):

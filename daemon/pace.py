@@ -66,7 +66,7 @@ class Pace:
         return self.pause.lane if self.pause else None
 
     def judge(self, outcome: Outcome, lane: str) -> Halted | None:
-        """Say whether the sender must pause: for the outcome itself, or for a streak of its kind."""
+        """Say whether the sender must pause: for this outcome, or for a streak of its kind."""
         match outcome:
             case Halted():
                 return outcome

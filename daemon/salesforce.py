@@ -82,15 +82,19 @@ class Salesforce:
 
 
 @asynccontextmanager
-async def open_session(version: str, timeout: float) -> AsyncIterator[aiohttp.ClientSession]:
+async def open_session(
+    version: str, request_timeout: float
+) -> AsyncIterator[aiohttp.ClientSession]:
     """Open the connections: kept alive, no cookies, no proxies of the environment.
 
-    `timeout` is REQUEST_TIMEOUT in seconds, for a whole request. How many are open at once is
+    `request_timeout` is in seconds, for a whole request. How many are open at once is
     for the sender to say.
     """
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15),
-        timeout=aiohttp.ClientTimeout(total=timeout, connect=min(CONNECT_TIMEOUT, timeout)),
+        timeout=aiohttp.ClientTimeout(
+            total=request_timeout, connect=min(CONNECT_TIMEOUT, request_timeout)
+        ),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"Accept": "application/json", "User-Agent": f"callstatsd/{version}"},
         trust_env=False,

@@ -1,5 +1,6 @@
 """What all tests share: one embedded Postgres, and databases of their own made from templates."""
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -38,13 +39,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-async def template(server: str) -> str:
+def template(server: str) -> str:
     """The name of a database with the reference schema and a migrated ledger."""
-    dsn = await create_database(server, "template_all")
-    async with Database("source", dsn, session={}, size=1) as database:
-        await migrate.create_reference_schema(database, SCHEMA)
-    async with open_ledger(dsn, LEDGER_SCHEMA) as ledger:
-        await migrate.upgrade(ledger.database, LEDGER_SCHEMA)
+
+    async def make() -> None:
+        dsn = await create_database(server, "template_all")
+        async with Database("source", dsn, session={}, size=1) as database:
+            await migrate.create_reference_schema(database, SCHEMA)
+        async with open_ledger(dsn, LEDGER_SCHEMA) as ledger:
+            await migrate.upgrade(ledger.database, LEDGER_SCHEMA)
+
+    asyncio.run(make())
     return "template_all"
 
 

@@ -1,4 +1,4 @@
-"""The demo: the real daemon over sample calls, a Postgres and a Salesforce made for the occasion."""
+"""The demo: the real daemon over sample calls, its Postgres and Salesforce made for the show."""
 
 import asyncio
 import os
