@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from daemon.errors import InvalidLineError
-from daemon.ledger import Entry, Ledger, State
-from daemon.lines import DataLine
+from daemon.ledger import Ledger
+from daemon.lines import DataLine, Entry, State
 from daemon.record import call_statistics, lane, to_json
 from daemon.source import Source
 

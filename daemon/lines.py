@@ -1,8 +1,22 @@
-"""The data line: one attempt, one visit or one code of a call, as the source has it. Pure."""
+"""The data line in each of its forms: as read, as taken, as to be sent, as settled. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, NamedTuple
+
+
+class State(StrEnum):
+    """States of a line (contract, section 6); all but `pending` are final."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    CONFLICT = "conflict"
+    NOT_FOUND = "not_found"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    INVALID = "invalid"
+    SKIPPED = "skipped"
 
 
 class LineKey(NamedTuple):
@@ -57,3 +71,63 @@ class DataLine:
     leg_connres: Any
     leg_cause: Any
     export_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line to take: its record as it will be sent, or why there is none."""
+
+    key: LineKey
+    ordinal: int
+    lane: str
+    salesforce_id: str | None
+    call_ended: datetime
+    state: State
+    record: str | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingLine:
+    """A line to send; the sender knows nothing of what its record means."""
+
+    key: LineKey
+    generation: int
+    backfill: bool
+    call_ended: datetime
+    ordinal: int
+    lane: str
+    salesforce_id: str | None
+    record: str
+    attempts: int
+    tries: int
+    lane_tries: int
+
+    @property
+    def order(self) -> tuple[bool, datetime, int, int, LineKey]:
+        """Live before backfill, then by (end of call, call, ordinal)."""
+        return (self.backfill, self.call_ended, self.key.call_id, self.ordinal, self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What came of one attempt. Seconds: `age` since it began, `wait` until the next.
+
+    `sent` counts an attempt, `failed` one that may expire the line, `unanswered` one that may
+    have arrived. `hold` keeps the whole lane back as well (`lane_tries` so far), `free` ends that.
+    """
+
+    key: LineKey
+    generation: int
+    lane: str
+    state: State
+    sent: bool
+    age: float
+    failed: bool = False
+    unanswered: bool = False
+    status: int | None = None
+    error: str | None = None
+    wait: float | None = None
+    hold: bool = False
+    free: bool = False
+    lane_tries: int = 0

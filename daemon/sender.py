@@ -3,9 +3,9 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Protocol, assert_never
+from typing import Protocol
 
 import structlog
 
@@ -13,23 +13,21 @@ from daemon import logs
 from daemon.backoff import Backoff
 from daemon.errors import UnreachableError, UnwritableError
 from daemon.lanes import Lanes
-from daemon.ledger import Ledger, PendingLine, Settlement, State
+from daemon.ledger import Ledger
+from daemon.lines import PendingLine, Settlement, State
 from daemon.outcome import (
     Answer,
-    Conflict,
     Delivered,
-    Failed,
     Halted,
     Locked,
     NoAnswer,
-    NotFound,
     Outcome,
     Reason,
-    Rejected,
     Unanswered,
     classify,
 )
 from daemon.pace import Pace
+from daemon.settlement import holds_lane, settle
 
 _log = structlog.get_logger()
 
@@ -251,8 +249,8 @@ class Sender:
             self._halt(halted, line.lane, epoch)
         elif not isinstance(outcome, Unanswered | Halted) and self.pace.answered(epoch):
             _log.info(logs.SENDER_RESUMED)
-        settlement = self._settlement(line, outcome, seconds)
-        if not _holds_lane(outcome):
+        settlement = settle(line, outcome, self._backoff, seconds)
+        if not holds_lane(outcome):
             self._lanes.done(line)
         self._unsettled.append(Attempt(line, seconds, outcome, settlement))
         self._clean.clear()
@@ -274,248 +272,6 @@ class Sender:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(retry_in, self._pump)
-
-    def _settlement(self, line: PendingLine, outcome: Outcome, seconds: float) -> Settlement:
-        """Say what to write of an outcome."""
-        match outcome:
-            case Delivered(status):
-                return _final(line, seconds, State.DELIVERED, status)
-            case Conflict(error):
-                return _final(line, seconds, State.CONFLICT, 409, error)
-            case NotFound(error):
-                return _final(line, seconds, State.NOT_FOUND, 404, error)
-            case Rejected(status, error):
-                return _final(line, seconds, State.REJECTED, status, error)
-            case Halted(_, status, _, error):
-                return replace(_again(line, seconds, status, error), sent=outcome.sent)
-            case Failed(error):
-                wait = self._backoff.delay(line.tries + 1)
-                return replace(_again(line, seconds, 500, error), failed=True, wait=wait)
-            case Locked(retry_after, error):
-                wait = self._backoff.delay(line.lane_tries + 1, retry_after)
-                again = _again(line, seconds, 423, error)
-                return replace(again, failed=True, wait=wait, hold=True)
-            case Unanswered(status, error):
-                wait = self._backoff.delay(line.lane_tries + 1)
-                again = _again(line, seconds, status, error)
-                return replace(again, failed=True, wait=wait, hold=True, unanswered=True)
-            case _:
-                assert_never(outcome)
-
-        # Reading pending lines and writing outcomes take turns: lines read before an outcome was
-        # written must not come back after it.
-        self._turn = asyncio.Lock()
-        self._stopping = False
-        self._pause_written = False
-        self._proven_written = pace.endpoint_proven
-        self._timer: asyncio.TimerHandle | None = None
-        self.pace = pace
-        self.held = False
-
-    def wake(self) -> None:
-        """Look into the ledger now: there are new lines."""
-        self._more = True
-        self._wake.set()
-
-    def hold(self, *, held: bool) -> None:
-        """Stop or start sending at an operator's wish; requests in flight finish."""
-        if held == self.held:
-            return
-        self.held = held
-        if held:
-            _log.warning(logs.SENDER_PAUSED, reason=Reason.OPERATOR, retry_in=None)
-        else:
-            _log.info(logs.SENDER_RESUMED, reason=Reason.OPERATOR)
-        self._answered.set()
-        self._pump()
-
-    @property
-    def paused(self) -> tuple[str, float | None] | None:
-        """The reason of a pause and the seconds until the next try, if the sender is paused."""
-        if self.held:
-            return Reason.OPERATOR, None
-        if self.pace.pause is None:
-            return None
-        return self.pace.pause.reason, max(0.0, self.pace.pause.until - self._now())
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Send until told to stop, then finish what is in flight and settle it.
-
-        Raises `UnwritableError` when outcomes cannot be written for too long. Cancelled, it
-        aborts the requests in flight and settles them as unanswered if the ledger lets it.
-        """
-        settling = asyncio.create_task(self._settle_answers(), name="settle")
-        refilling = asyncio.create_task(self._refill(stop), name="refill")
-        self._crashed = asyncio.get_running_loop().create_future()
-        try:
-            await asyncio.wait(
-                {settling, refilling, self._crashed}, return_when=asyncio.FIRST_COMPLETED
-            )
-            self._stopping = True
-            for ended in (self._crashed, settling, refilling):
-                if ended.done():
-                    ended.result()
-            await self._drain(settling)
-        finally:
-            self._stopping = True
-            await self._abort()
-            for task in (refilling, settling):
-                task.cancel()
-            await asyncio.gather(refilling, settling, return_exceptions=True)
-            if self._timer is not None:
-                self._timer.cancel()
-            await self._settle_last()
-
-    async def _drain(self, settling: asyncio.Task[None]) -> None:
-        """Wait for the requests in flight, abort those that take too long, settle them all."""
-        longest = self._limits.request_timeout + DRAIN_EXTRA
-        if self._in_flight:
-            await asyncio.wait(self._in_flight, timeout=longest)
-        await self._abort()
-        cleaned = asyncio.create_task(self._clean.wait())
-        if self._unsettled:
-            await asyncio.wait(
-                {cleaned, settling}, timeout=DRAIN_EXTRA, return_when=asyncio.FIRST_COMPLETED
-            )
-        cleaned.cancel()
-        if self._unsettled:
-            raise UnwritableError(f"{len(self._unsettled)} outcomes could not be written")
-
-    async def _abort(self) -> None:
-        """Cut the requests in flight: nobody knows whether they arrived."""
-        aborted = dict(self._in_flight)
-        self._in_flight.clear()
-        for task, (line, began) in aborted.items():
-            task.cancel()
-            self._answer(line, self.pace.epoch, began, NoAnswer(sent=True, error="aborted"))
-        await asyncio.gather(*aborted, return_exceptions=True)
-
-    async def _settle_last(self) -> None:
-        """Write what is still unwritten, if the ledger takes it at once."""
-        try:
-            async with asyncio.timeout(1.0):
-                await self._settle_batch()
-        except (UnreachableError, TimeoutError) as error:
-            _log.error(logs.SENDER_UNSETTLED, lines=len(self._unsettled), error=str(error))
-
-    # Sending
-
-    def _pump(self) -> None:
-        """Start as many requests as may start now."""
-        now = self._now()
-        while (
-            not self._stopping
-            and not self.held
-            and self._writable
-            and len(self._unsettled) < UNSETTLED
-            and len(self._in_flight) < self._limits.concurrency
-            and self.pace.may_start(len(self._in_flight), now)
-            and self._may_send()
-        ):
-            line = self._lanes.next(self.pace.avoid)
-            if line is None:
-                break
-            task = asyncio.create_task(self._send(line, now))
-            task.add_done_callback(self._request_ended)
-            self._in_flight[task] = (line, now)
-        if self._lanes.waiting < LOW_WATER and (self._more or self._lanes.starved):
-            self._wake.set()
-
-    def _request_ended(self, task: asyncio.Task[None]) -> None:
-        """Let a defect end the daemon instead of leaving a line in flight for ever."""
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not self._crashed.done():
-            self._crashed.set_exception(error)
-
-    async def _send(self, line: PendingLine, began: float) -> None:
-        epoch = self.pace.epoch
-        answer = await self._endpoint.post(str(line.key), line.record.encode())
-        task = asyncio.current_task()
-        if task is None or self._in_flight.pop(task, None) is None:
-            return  # aborted: its outcome is already told
-        self._answer(line, epoch, began, answer)
-        self._pump()
-
-    def _answer(
-        self, line: PendingLine, epoch: int, began: float, answer: Answer | NoAnswer
-    ) -> None:
-        """Judge an answer: what becomes of the line, its lane and the sender."""
-        outcome = classify(answer)
-        seconds = self._now() - began
-        halted = None if self._stopping else self.pace.judge(outcome, line.lane)
-        if halted is not None:
-            self._halt(halted, line.lane, epoch)
-        elif not isinstance(outcome, Unanswered | Halted) and self.pace.answered(epoch):
-            _log.info(logs.SENDER_RESUMED)
-        settlement = self._settlement(line, outcome, seconds)
-        if not _holds_lane(outcome):
-            self._lanes.done(line)
-        self._unsettled.append(Attempt(line, seconds, outcome, settlement))
-        self._clean.clear()
-        self._answered.set()
-
-    def _halt(self, halted: Halted, lane: str, epoch: int) -> None:
-        first = self.pace.pause is None
-        pause = self.pace.halt(halted, lane, epoch, self._now())
-        if pause is None:
-            return
-        retry_in = pause.until - self._now()
-        tell = _log.warning if first else _log.debug
-        tell(
-            logs.SENDER_PAUSED if first else logs.SENDER_STILL_PAUSED,
-            reason=pause.reason,
-            retry_in=round(retry_in, 3),
-            status=halted.status,
-        )
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(retry_in, self._pump)
-
-    def _settlement(self, line: PendingLine, outcome: Outcome, seconds: float) -> Settlement:
-        """Say what to write of an outcome."""
-
-        def final(state: State, status: int, error: str | None = None) -> Settlement:
-            return Settlement(
-                line.key, line.generation, line.lane, state, sent=True, age=seconds,
-                status=status, error=error, free=line.lane_tries > 0,
-            )  # fmt: skip
-
-        def again(
-            *,
-            status: int | None,
-            error: str | None,
-            wait: float | None,
-            sent: bool = True,
-            unanswered: bool = False,
-            hold: bool = False,
-        ) -> Settlement:
-            return Settlement(
-                line.key, line.generation, line.lane, State.PENDING, sent=sent, age=seconds,
-                failed=wait is not None, unanswered=unanswered, status=status, error=error,
-                wait=wait, hold=hold, lane_tries=line.lane_tries + 1,
-            )  # fmt: skip
-
-        match outcome:
-            case Delivered(status):
-                return final(State.DELIVERED, status)
-            case Conflict(error):
-                return final(State.CONFLICT, 409, error)
-            case NotFound(error):
-                return final(State.NOT_FOUND, 404, error)
-            case Rejected(status, error):
-                return final(State.REJECTED, status, error)
-            case Locked(retry_after, error):
-                wait = self._backoff.delay(line.lane_tries + 1, retry_after)
-                return again(status=423, error=error, wait=wait, hold=True)
-            case Failed(error):
-                return again(status=500, error=error, wait=self._backoff.delay(line.tries + 1))
-            case Unanswered(status, error):
-                wait = self._backoff.delay(line.lane_tries + 1)
-                return again(status=status, error=error, wait=wait, unanswered=True, hold=True)
-            case Halted(_, status, _, error):
-                return again(status=status, error=error, wait=None, sent=outcome.sent)
-            case _:
-                assert_never(outcome)
 
     # Reading
 
@@ -595,7 +351,7 @@ class Sender:
         del self._unsettled[: len(batch)]
         for attempt in batch:
             line, wait = attempt.line, attempt.settlement.wait
-            if _holds_lane(attempt.outcome):
+            if holds_lane(attempt.outcome):
                 self._lanes.done(line, held_back=True)
             self._lanes.settled(line)
             if attempt.settlement.state is State.PENDING:
@@ -630,41 +386,6 @@ class Sender:
     @staticmethod
     def _now() -> float:
         return time.monotonic()
-
-
-def _final(
-    line: PendingLine, seconds: float, state: State, status: int, error: str | None = None
-) -> Settlement:
-    return Settlement(
-        key=line.key,
-        generation=line.generation,
-        lane=line.lane,
-        state=state,
-        sent=True,
-        age=seconds,
-        status=status,
-        error=error,
-        free=line.lane_tries > 0,
-    )
-
-
-def _again(line: PendingLine, seconds: float, status: int | None, error: str | None) -> Settlement:
-    return Settlement(
-        key=line.key,
-        generation=line.generation,
-        lane=line.lane,
-        state=State.PENDING,
-        sent=True,
-        age=seconds,
-        status=status,
-        error=error,
-        lane_tries=line.lane_tries + 1,
-    )
-
-
-def _holds_lane(outcome: Outcome) -> bool:
-    """Whether later lines of the record must wait for this one's outcome to be written."""
-    return isinstance(outcome, Locked | Unanswered | Halted)
 
 
 def _tell(attempt: Attempt, state: State, attempts: int) -> None:

@@ -1,0 +1,75 @@
+"""What to write of an attempt's outcome: the line's state, and who waits how long. Pure."""
+
+from dataclasses import replace
+from typing import assert_never
+
+from daemon.backoff import Backoff
+from daemon.lines import PendingLine, Settlement, State
+from daemon.outcome import (
+    Conflict,
+    Delivered,
+    Failed,
+    Halted,
+    Locked,
+    NotFound,
+    Outcome,
+    Rejected,
+    Unanswered,
+)
+
+
+def settle(line: PendingLine, outcome: Outcome, backoff: Backoff, seconds: float) -> Settlement:
+    """Return what the ledger shall say of an attempt that took so many seconds."""
+    match outcome:
+        case Delivered() | Conflict() | NotFound() | Rejected():
+            return _final(line, outcome, seconds)
+        case Halted(_, status, _, error):
+            return replace(_again(line, seconds, status, error), sent=outcome.sent)
+        case Failed(error):
+            wait = backoff.delay(line.tries + 1)
+            return replace(_again(line, seconds, 500, error), failed=True, wait=wait)
+        case Locked(retry_after, error):
+            wait = backoff.delay(line.lane_tries + 1, retry_after)
+            again = _again(line, seconds, 423, error)
+            return replace(again, failed=True, wait=wait, hold=True)
+        case Unanswered(status, error):
+            wait = backoff.delay(line.lane_tries + 1)
+            again = _again(line, seconds, status, error)
+            return replace(again, failed=True, wait=wait, hold=True, unanswered=True)
+        case _:
+            assert_never(outcome)
+
+
+def holds_lane(outcome: Outcome) -> bool:
+    """Whether later lines of the record must wait until this outcome is written."""
+    return isinstance(outcome, Locked | Unanswered | Halted)
+
+
+def _final(
+    line: PendingLine, outcome: Delivered | Conflict | NotFound | Rejected, seconds: float
+) -> Settlement:
+    error: str | None
+    match outcome:
+        case Delivered(status):
+            state, error = State.DELIVERED, None
+        case Conflict(error):
+            state, status = State.CONFLICT, 409
+        case NotFound(error):
+            state, status = State.NOT_FOUND, 404
+        case Rejected(status, error):
+            state = State.REJECTED
+    return replace(_again(line, seconds, status, error), state=state, free=line.lane_tries > 0)
+
+
+def _again(line: PendingLine, seconds: float, status: int | None, error: str | None) -> Settlement:
+    return Settlement(
+        key=line.key,
+        generation=line.generation,
+        lane=line.lane,
+        state=State.PENDING,
+        sent=True,
+        age=seconds,
+        status=status,
+        error=error,
+        lane_tries=line.lane_tries + 1,
+    )
