@@ -24,7 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 
@@ -62,7 +62,8 @@ def run() -> None:
 
     Example: callstatsd run
     """
-    settings = _settings()
+    settings = load_settings(to_send=True)
+    logs.configure(settings.log_format, settings.log_level, settings.log_personal_data)
 
     async def serve() -> None:
         with stop_on_signals() as stop:
@@ -92,7 +93,7 @@ def migrate_command(
         typer.Option("--sql", help="Print the script for a DBA instead; changes nothing."),
     ] = False,
 ) -> None:
-    """Create or upgrade the ledger and bind it to the client and source; safe to repeat.
+    """Create or upgrade the ledger, bind it to its source; safe to repeat.
 
     Example: callstatsd migrate
     """
@@ -110,7 +111,7 @@ def migrate_command(
 def status_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Show lines per state, the oldest pending line, how far calls are taken, and the sender.
+    """Show how many lines are in which state, and what the sender does.
 
     Example: callstatsd status --json
     """
@@ -138,7 +139,7 @@ def demo(
     ] = False,
     port: Annotated[int, typer.Option(help="Port of --serve-only; 0 for any free one.")] = 8080,
 ) -> None:
-    """Show the whole way of a call on this machine: nothing to configure, nothing left behind.
+    """Show the whole way of a call on this machine; needs no settings.
 
     Starts an embedded Postgres with sample calls and a stand-in for Salesforce, and runs the
     daemon until every line is settled.
@@ -175,8 +176,9 @@ async def _migrate(settings: Settings, *, reference_schema: bool, rebind: bool) 
 
 
 def _settings() -> Settings:
+    """Read the settings for a command that answers on stdout; its one fault is told by `main`."""
     settings = load_settings()
-    logs.configure(settings.log_format, settings.log_level, settings.log_personal_data)
+    logs.configure(settings.log_format, "critical", settings.log_personal_data)
     return settings
 
 

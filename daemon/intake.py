@@ -9,7 +9,7 @@ import structlog
 
 from daemon.errors import InvalidLineError
 from daemon.ledger import Ledger
-from daemon.lines import DataLine, Entry, State
+from daemon.lines import DataLine, Entry, LineKey, State
 from daemon.record import call_statistics, lane, to_json
 from daemon.source import Source
 
@@ -70,8 +70,8 @@ class Intake:
         only_codes: Collection[int] | None = None,
         watermark: datetime | None = None,
         backfill: bool = False,
-    ) -> int:
-        """Take the calls' new lines, and move the watermark with them; returns how many.
+    ) -> set[LineKey]:
+        """Take the calls' new lines, and move the watermark with them; returns the new keys.
 
         `only_codes` takes the lines of those transaction codes alone.
         """
@@ -83,7 +83,7 @@ class Intake:
         for entry in entries:
             if entry.state is not State.PENDING and entry.key in new:
                 _tell(entry)
-        return len(new)
+        return new
 
 
 def _tell(entry: Entry) -> None:

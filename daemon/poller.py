@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
@@ -17,6 +17,10 @@ from daemon.source import Clock, Found, Readiness, Source, Window
 _log = structlog.get_logger()
 _TICK = timedelta(microseconds=1)
 
+OVERLAP = timedelta(seconds=5)
+"""How far a poll reaches back behind the watermark: a row may be committed a moment after the
+time that it carries, which matters where SETTLE_DELAY is shorter than that moment."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -29,14 +33,14 @@ class Rules:
 
 @dataclass(slots=True)
 class Taken:
-    """What one poll took."""
+    """What one poll took: lines new to the ledger, and the calls they belong to."""
 
-    calls: int = 0
     lines: int = 0
+    call_ids: set[int] = field(default_factory=set)
 
 
 class Poller:
-    """Covers (W, T] once per turn; W is the ledger's watermark, T the source's now less the delay.
+    """Covers (W, T] at each turn; W is the ledger's watermark, T the source's now less the delay.
 
     Invariant: W is stored in the transaction that stores the lines it covers, so that it never
     passes a line that is not in the ledger.
@@ -92,33 +96,33 @@ class Poller:
             _log.warning(logs.POLL_PULLED_BACK, watermark=watermark, until=until)
             await self._ledger.pull_back(until)
             return Taken()
-        taken = await self._cover(watermark + _TICK, until, clock, progress.start_from)
+        taken = await self._cover(watermark, until, clock, progress.start_from)
         if taken.lines:
             self._on_taken()
             _log.info(
                 logs.POLL_TAKEN,
                 lines=taken.lines,
-                calls=taken.calls,
+                calls=len(taken.call_ids),
                 seconds=round(time.perf_counter() - started, 3),
             )
         return taken
 
     async def _cover(
-        self, since: datetime, until: datetime, clock: Clock, floor: datetime
+        self, watermark: datetime, until: datetime, clock: Clock, floor: datetime
     ) -> Taken:
-        stale_before = clock.now - self._rules.stale_call_after
-        shift = stale_before - until
+        since = watermark + _TICK - OVERLAP
+        started_by = clock.now - self._rules.stale_call_after
+        shift = started_by - until
         limit = min(until, clock.covered - self._rules.settle_delay)
-        ready = Readiness(stale_before, floor)
         taken = Taken()
+        ready = Readiness(ended_by=watermark, started_by=started_by, floor=floor)
         async for page in self._source.late_codes(Window(since, until), ready):
             await self._take(page, taken, codes=True)
-        stale = Window(max(since + shift, floor), stale_before)
+        stale = Window(max(since + shift, floor), started_by)
         async for page in self._source.never_ended(stale):
             await self._take(page, taken)
-        async for page, following in _with_next(
-            self._source.ended(Window(max(since, floor), until))
-        ):
+        ended = Window(max(since, floor), until)
+        async for page, following in _with_next(self._source.ended(ended)):
             # All rows before the next page's first time are taken, and of that time perhaps some.
             covered = following[0].moment - _TICK if following else limit
             await self._take(page, taken, watermark=min(covered, limit))
@@ -133,12 +137,13 @@ class Poller:
         codes: bool = False,
         watermark: datetime | None = None,
     ) -> None:
-        taken.lines += await self._intake.take(
+        new = await self._intake.take(
             [found.call_id for found in page],
             only_codes={found.row_id for found in page} if codes else None,
             watermark=watermark,
         )
-        taken.calls += len({found.call_id for found in page})
+        taken.lines += len(new)
+        taken.call_ids.update(key.call_id for key in new)
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> None:

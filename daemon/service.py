@@ -32,7 +32,6 @@ from daemon.auth import (
 from daemon.backoff import Backoff
 from daemon.errors import (
     CallstatsdError,
-    ConfigurationError,
     LeaseLostError,
     UnreachableError,
 )
@@ -63,8 +62,6 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     Databases that are away are waited for. Raises `ConfigurationError` for a ledger or source
     that is not ours to use, `UnwritableError` when outcomes cannot be written for too long.
     """
-    if faults := settings.sending_faults():
-        raise ConfigurationError(*faults)
     notifier = Notifier()
     async with (
         open_source(

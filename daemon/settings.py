@@ -337,13 +337,21 @@ def read_sources() -> tuple[dict[str, str], list[str]]:
     return texts, faults
 
 
-def load_settings() -> Settings:
-    """Read the settings; raises ConfigurationError with a sentence for every fault."""
+def load_settings(*, to_send: bool = False) -> Settings:
+    """Read the settings; raises ConfigurationError with a sentence for every fault.
+
+    With `to_send` what the chosen auth needs must be there too.
+    """
     texts, faults = read_sources()
     try:
         settings = Settings()
+        faults += settings.sending_faults() if to_send else ()
     except ValidationError as error:
         faults += [sentence(detail, texts) for detail in error.errors(include_input=False)]
+        auth = texts.get("auth", Auth.CLIENT_CREDENTIALS)
+        if to_send and auth in set(Auth):
+            chosen = f"{PREFIX}AUTH={auth}"
+            faults += [missing(name, chosen) for name in NEEDED[Auth(auth)] if name not in texts]
     if faults:
         # Outside of the handler: pydantic's error, which may hold secrets, is not chained.
         raise ConfigurationError(*faults)

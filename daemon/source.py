@@ -106,9 +106,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What bounds the calls that may be taken: the stale start and the START_FROM floor."""
+    """Which calls were ready: ended by, or started by and never ended; none before the floor."""
 
-    stale_before: datetime
+    ended_by: datetime
+    started_by: datetime
     floor: datetime
 
 
@@ -165,8 +166,8 @@ class Source:
         return self._pages("never_ended", window)
 
     def late_codes(self, window: Window, ready: Readiness) -> AsyncIterator[list[Found]]:
-        """Yield pages of the codes created in the window for calls that were ready before it."""
-        return self._pages("late_codes", window, ready.stale_before, ready.floor)
+        """Yield pages of the codes created in the window for calls that were ready."""
+        return self._pages("late_codes", window, ready.ended_by, ready.started_by, ready.floor)
 
     async def lines(self, call_ids: Sequence[int]) -> list[DataLine]:
         """Return the calls' data lines in sending order, all as visible in one statement.

@@ -40,17 +40,17 @@ ORDER BY a.dtCallStart, a.ID
 LIMIT $6
 
 -- name: late_codes
--- Codes created in [$1, $2] for calls that were ready before $1: ended before it, or without an
--- end and started by $7; never of calls from before the floor $8. Rest as in ended.
+-- Codes created in [$1, $2] for calls taken before: ended by $7, or without an end and started
+-- by $8; never of calls from before the floor $9. Rest as in ended.
 SELECT a.ID AS call_id, t.ID AS row_id, t.dtCreated AS cursor, t.dtCreated::timestamptz AS moment
 FROM {AcdStatisticsTransactionCodes} AS t
 JOIN {StatisticsPartA} AS a ON a.ID = t.StatisticsPartAID
 WHERE t.dtCreated >= $1::timestamptz AND t.dtCreated <= $2::timestamptz
   AND (t.dtCreated, t.ID) > ($3, $4::bigint)
   AND ($5::bigint IS NULL OR a.ClientsID = $5::bigint)
-  AND (a.dtCallEnd < $1::timestamptz
-       OR a.dtCallEnd IS NULL AND a.dtCallStart <= $7::timestamptz)
-  AND coalesce(a.dtCallEnd::timestamptz, a.dtCallStart::timestamptz) >= $8::timestamptz
+  AND (a.dtCallEnd <= $7::timestamptz
+       OR a.dtCallEnd IS NULL AND a.dtCallStart <= $8::timestamptz)
+  AND coalesce(a.dtCallEnd::timestamptz, a.dtCallStart::timestamptz) >= $9::timestamptz
 ORDER BY t.dtCreated, t.ID
 LIMIT $6
 

@@ -197,6 +197,19 @@ async def _tell_events(console: Console, daemon: Process) -> None:
         console.print(f"  {clock}  {name:16} {fields}", markup=False, soft_wrap=True)
 
 
+def _show_example(console: Console, salesforce: standin.StandIn) -> None:
+    """Show what arrived of one call: two groups, four attempts, three codes make five lines."""
+    example = f"{sample_calls.EXAMPLE_CALL}-"
+    keys = ("AgentUID", "AcdAgentGroupsName", "dtCallStart", "nDuration", "CONNRES")
+    table = Table("key", *keys, "code", title=f"Call {sample_calls.EXAMPLE_CALL}, as it arrived")
+    for key, record in salesforce.written.items():
+        if key.startswith(example):
+            code = record["TransactionCodeExportKey"] or ""
+            table.add_row(key, *(str(record[name]) for name in keys), code)
+    if table.row_count:
+        console.print(table)
+
+
 def _summarise(
     console: Console, overview: Overview, salesforce: standin.StandIn, seconds: float
 ) -> None:
@@ -207,6 +220,7 @@ def _summarise(
             table.add_row(state, f"{overview.lines[state]:,}", meaning)
     total = sum(overview.lines.values())
     console.print(table)
+    _show_example(console, salesforce)
     counts = salesforce.counts()
     console.print(
         f"{total:,} lines settled in {seconds:.1f} s ({total / seconds:,.0f} lines/s, most of it "

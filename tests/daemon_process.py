@@ -1,0 +1,123 @@
+"""The real daemon in a process of its own, watched through its log as an operator would."""
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+
+from daemon.demo import standin
+
+PATIENCE = 30.0
+"""Seconds to wait for something that must happen; only a failing test waits so long."""
+
+
+def settings(dsn: str, url: str, **more: str) -> dict[str, str]:
+    """The environment of a daemon that is quick to react, with further settings by name."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("CALLSTATSD_")}
+    quick = {
+        "SOURCE_DSN": dsn,
+        "TOKEN_URL": f"{url}{standin.TOKEN_PATH}",
+        "CLIENT_ID": standin.CLIENT_ID,
+        "CLIENT_SECRET": standin.CLIENT_SECRET,
+        "START_FROM": "2020-01-01",
+        "POLL_INTERVAL": "0.05",
+        "SETTLE_DELAY": "0",
+        "RETRY_INITIAL": "0.05",
+        "HTTP_LISTEN": "",
+        "LOG_FORMAT": "json",
+        "LOG_LEVEL": "debug",
+    }
+    chosen = quick | {name.upper(): value for name, value in more.items()}
+    return own | {f"CALLSTATSD_{name}": value for name, value in chosen.items()}
+
+
+async def command(
+    *arguments: str, environment: Mapping[str, str], folder: Path
+) -> tuple[int, str, str]:
+    """Run a command to its end: exit code, stdout, stderr."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "daemon", *arguments,
+        env=environment, cwd=folder, stdout=PIPE, stderr=PIPE,
+    )  # fmt: skip
+    output, errors = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode(), errors.decode()
+
+
+class Daemon:
+    """A running `callstatsd run`; `events` is its log so far."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.events: list[dict[str, Any]] = []
+        self.text = ""
+        self._changed = asyncio.Condition()
+        self._reading = asyncio.create_task(self._read())
+
+    @classmethod
+    async def start(cls, environment: Mapping[str, str], folder: Path) -> Self:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "daemon", "run", env=environment, cwd=folder, stderr=PIPE
+        )
+        return cls(process)
+
+    async def _read(self) -> None:
+        assert self.process.stderr is not None
+        async for raw in self.process.stderr:
+            self.text += raw.decode()
+            async with self._changed:
+                if raw.startswith(b"{"):
+                    self.events.append(orjson.loads(raw))
+                self._changed.notify_all()
+        async with self._changed:
+            self._changed.notify_all()
+
+    def seen(self, event: str, **fields: Any) -> list[dict[str, Any]]:
+        return [
+            entry
+            for entry in self.events
+            if entry["event"] == event and fields.items() <= entry.items()
+        ]
+
+    async def until(self, event: str, count: int = 1, **fields: Any) -> dict[str, Any]:
+        """Wait until an event was logged so often; returns the last of them."""
+        async with asyncio.timeout(PATIENCE), self._changed:
+            await self._changed.wait_for(
+                lambda: len(self.seen(event, **fields)) >= count or self._reading.done()
+            )
+        found = self.seen(event, **fields)
+        assert len(found) >= count, f"no {event} {fields} in:\n{self.text}"
+        return found[-1]
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    async def ended(self) -> int:
+        """Wait for the process to end; returns its exit code."""
+        async with asyncio.timeout(PATIENCE):
+            code = await self.process.wait()
+            await self._reading
+        return code
+
+    async def stop(self) -> int:
+        self.signal(signal.SIGTERM)
+        return await self.ended()
+
+
+@asynccontextmanager
+async def running(environment: Mapping[str, str], folder: Path) -> AsyncIterator[Daemon]:
+    """A daemon that is surely gone when the block ends."""
+    daemon = await Daemon.start(environment, folder)
+    try:
+        yield daemon
+    finally:
+        if daemon.process.returncode is None:
+            daemon.process.kill()
+            await daemon.ended()

@@ -1,0 +1,125 @@
+"""The commands as a shell has them: output, exit codes, help."""
+
+import json
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from daemon import __version__, migrate
+from daemon.ledger import SCHEMA_VERSION
+from tests.daemon_process import command, settings
+
+NOBODY = "postgresql://postgres@127.0.0.1:1/nothing"
+NOWHERE = "http://127.0.0.1:1"
+
+
+async def test_faults_of_the_settings_are_named_one_to_a_line_and_exit_with_78(
+    tmp_path: Path,
+) -> None:
+    environment = settings(NOBODY, NOWHERE, token_url="", client_id="", concurrency="0", pol="1")
+    code, output, errors = await command("run", environment=environment, folder=tmp_path)
+
+    assert code == 78
+    assert output == ""
+    lines = errors.splitlines()
+    assert all(line.startswith("callstatsd: CALLSTATSD_") for line in lines)
+    assert {line.split()[1].split("=")[0] for line in lines} == {
+        "CALLSTATSD_CONCURRENCY", "CALLSTATSD_POL", "CALLSTATSD_TOKEN_URL", "CALLSTATSD_CLIENT_ID",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["migrate"]])
+async def test_a_database_that_is_away_ends_a_one_off_command_with_69(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    environment = settings(NOBODY, NOWHERE)
+    code, output, errors = await command(*arguments, environment=environment, folder=tmp_path)
+    assert (code, output) == (69, "")
+    assert errors.startswith("callstatsd: the ledger database cannot be used now: ")
+    assert len(errors.splitlines()) == 1
+
+
+async def test_status_of_a_database_without_a_ledger_says_what_to_run(
+    empty_dsn: str, tmp_path: Path
+) -> None:
+    code, _, errors = await command(
+        "status", environment=settings(empty_dsn, NOWHERE), folder=tmp_path
+    )
+    assert code == 78
+    assert "run `callstatsd migrate`" in errors
+
+
+async def test_status_shows_a_glance_for_people_and_json_for_programs(
+    dsn: str, tmp_path: Path
+) -> None:
+    environment = settings(dsn, NOWHERE)
+    code, output, _ = await command("status", environment=environment, folder=tmp_path)
+    assert code == 0
+    assert "sender          stopped" in output
+    assert "oldest pending  nothing is pending" in output
+    code, output, _ = await command("status", "--json", environment=environment, folder=tmp_path)
+    assert code == 0
+    assert json.loads(output)["watermark"] is None
+
+
+async def test_version_and_help(tmp_path: Path) -> None:
+    environment = settings(NOBODY, NOWHERE)
+    assert await command("--version", environment=environment, folder=tmp_path) == (
+        0, f"callstatsd {__version__}\n", "",
+    )  # fmt: skip
+    for name in ("run", "migrate", "status", "demo"):
+        code, output, _ = await command(name, "--help", environment=environment, folder=tmp_path)
+        assert code == 0
+        assert f"Example: callstatsd {name}" in output
+    code, *_ = await command("no-such-command", environment=environment, folder=tmp_path)
+    assert code == 2
+
+
+async def test_migrate_binds_compares_and_rebinds(dsn: str, tmp_path: Path) -> None:
+    of_one = settings(dsn, NOWHERE, clients_id="1")
+    assert (await command("migrate", environment=of_one, folder=tmp_path))[0] == 0
+    assert (await command("migrate", environment=of_one, folder=tmp_path))[0] == 0
+
+    of_two = settings(dsn, NOWHERE, clients_id="2")
+    code, _, errors = await command("migrate", environment=of_two, folder=tmp_path)
+    assert code == 78
+    assert "client 1 of database" in errors
+    assert "client 2 of database" in errors
+    assert "--rebind" in errors
+
+    assert (await command("migrate", "--rebind", environment=of_two, folder=tmp_path))[0] == 0
+    assert (await command("migrate", environment=of_two, folder=tmp_path))[0] == 0
+
+
+async def test_migrate_makes_the_reference_schema_when_asked(
+    empty_dsn: str, tmp_path: Path
+) -> None:
+    environment = settings(empty_dsn, NOWHERE)
+    for _ in range(2):
+        code, *_ = await command(
+            "migrate", "--reference-schema", environment=environment, folder=tmp_path
+        )
+        assert code == 0
+    connection = await asyncpg.connect(empty_dsn)
+    try:
+        assert await connection.fetchval("SELECT count(*) FROM jtelstats.statisticsparta") == 0
+    finally:
+        await connection.close()
+
+
+async def test_the_script_for_a_dba_makes_the_same_ledger(empty_dsn: str, tmp_path: Path) -> None:
+    environment = settings(empty_dsn, NOWHERE)
+    code, script, _ = await command("migrate", "--sql", environment=environment, folder=tmp_path)
+    assert code == 0
+    assert script == migrate.script("callstatsd") + "\n"
+
+    connection = await asyncpg.connect(empty_dsn)
+    try:
+        await connection.execute(script)
+        version = await connection.fetchval("SELECT version_num FROM callstatsd.alembic_version")
+        assert version == SCHEMA_VERSION
+    finally:
+        await connection.close()
+    # Afterwards `migrate` finds nothing to create, and binds.
+    assert (await command("migrate", environment=environment, folder=tmp_path))[0] == 0

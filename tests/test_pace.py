@@ -1,0 +1,348 @@
+"""When the whole sender pauses, for how long, and how it comes back (contract 5)."""
+
+from itertools import pairwise
+
+import pytest
+
+from daemon.backoff import Backoff
+from daemon.outcome import (
+    Answer,
+    Conflict,
+    Delivered,
+    Failed,
+    Halted,
+    Locked,
+    NotFound,
+    Outcome,
+    Reason,
+    Rejected,
+    Unanswered,
+    classify,
+)
+from daemon.pace import FAILING_AFTER, UNANSWERED_AFTER, Pace, Pause
+
+BACKOFF = Backoff(initial=1.0, maximum=60.0)
+DELIVERED = Delivered(200, expected=True)
+DOWN = Halted(Reason.UNAVAILABLE, 503, None, "down")
+FAULTS: list[Outcome] = [Failed("boom"), Rejected(400, "bad")]
+
+
+def make(concurrency: int = 8, *, proven: bool = True) -> Pace:
+    return Pace(concurrency, BACKOFF, endpoint_proven=proven)
+
+
+def judge_all(pace: Pace, outcome: Outcome, lanes: range) -> list[Halted | None]:
+    return [pace.judge(outcome, f"lane {number}") for number in lanes]
+
+
+def paused(pace: Pace, halted: Halted = DOWN, lane: str | None = "A", now: float = 0) -> Pause:
+    pause = pace.halt(halted, lane, pace.epoch, now)
+    assert pause is not None
+    return pause
+
+
+def window(pace: Pace, now: float = 0) -> int:
+    """How many requests may be in flight at once."""
+    return next(n for n in range(1000) if not pace.may_start(n, now))
+
+
+# What pauses the sender
+
+
+def test_the_contracts_numbers_are_twenty_and_two() -> None:
+    assert (FAILING_AFTER, UNANSWERED_AFTER) == (20, 2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Answer(429), Reason.UNAVAILABLE),
+        (Answer(503), Reason.UNAVAILABLE),
+        (Answer(401), Reason.UNAUTHORIZED),
+        (Answer(403, '[{"errorCode": "REQUEST_LIMIT_EXCEEDED"}]'), Reason.API_LIMIT),
+        (Answer(403), Reason.CONFIGURATION),
+        (Answer(302), Reason.CONFIGURATION),
+        (
+            Answer(404, '[{"errorCode":"NOT_FOUND","message":"Could not find a match for URL"}]'),
+            Reason.ENDPOINT_MISSING,
+        ),
+    ],
+)
+@pytest.mark.parametrize("proven", [False, True])
+def test_an_answer_that_is_not_about_its_line_pauses_at_once(
+    answer: Answer, reason: Reason, *, proven: bool
+) -> None:
+    halted = make(proven=proven).judge(classify(answer), "A")
+    assert halted is not None
+    assert (halted.reason, halted.status) == (reason, answer.status)
+
+
+@pytest.mark.parametrize("outcome", FAULTS, ids=str)
+def test_the_twentieth_record_in_a_row_with_400_or_500_pauses(outcome: Outcome) -> None:
+    *before, last = judge_all(make(), outcome, range(20))
+    assert before == [None] * 19
+    assert last is not None
+    assert last.reason is Reason.ENDPOINT_FAILING
+    assert last.status == (500 if isinstance(outcome, Failed) else 400)
+    assert last.error == outcome.error  # type: ignore[union-attr]
+
+
+def test_400_and_500_count_together() -> None:
+    pace = make()
+    assert not any(judge_all(pace, Failed(None), range(10)))
+    *before, last = judge_all(pace, Rejected(400, None), range(10, 20))
+    assert not any(before)
+    assert last is not None
+
+
+@pytest.mark.parametrize("outcome", FAULTS, ids=str)
+def test_one_record_that_fails_again_and_again_pauses_nobody(outcome: Outcome) -> None:
+    pace = make()
+    assert not any(pace.judge(outcome, "A") for _ in range(100))
+    assert not any(judge_all(pace, outcome, range(18)))
+
+
+@pytest.mark.parametrize("outcome", FAULTS, ids=str)
+@pytest.mark.parametrize(
+    "between",
+    [DELIVERED, Delivered(204, expected=False), Conflict(None), NotFound(None)]
+    + [Rejected(422, None), Locked(None, None)],
+    ids=str,
+)
+def test_any_other_answer_of_the_endpoint_ends_the_row(outcome: Outcome, between: Outcome) -> None:
+    pace = make()
+    assert not any(judge_all(pace, outcome, range(19)))
+    assert pace.judge(between, "other") is None
+    assert not any(judge_all(pace, outcome, range(19, 38)))
+
+
+@pytest.mark.parametrize("status", [402, 410, 413, 422])
+def test_other_rejections_never_pause(status: int) -> None:
+    assert not any(judge_all(make(), Rejected(status, None), range(100)))
+
+
+def test_404_counts_as_a_fault_until_the_endpoint_is_proven() -> None:
+    *before, last = judge_all(make(proven=False), NotFound("gone"), range(20))
+    assert not any(before)
+    assert last == Halted(Reason.ENDPOINT_FAILING, 404, None, "gone")
+
+
+def test_404_of_a_proven_endpoint_is_about_its_line() -> None:
+    assert not any(judge_all(make(proven=True), NotFound(None), range(100)))
+
+
+@pytest.mark.parametrize(
+    "proof", [DELIVERED, Delivered(201, expected=False), Conflict(None)], ids=str
+)
+def test_the_first_2xx_or_409_ever_proves_the_endpoint(proof: Outcome) -> None:
+    pace = make(proven=False)
+    judge_all(pace, NotFound(None), range(19))
+    assert not pace.endpoint_proven
+    pace.judge(proof, "A")
+    assert pace.endpoint_proven
+    assert not any(judge_all(pace, NotFound(None), range(100)))
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [NotFound(None), Rejected(400, None), Rejected(422, None), Failed(None), Locked(None, None)]
+    + [Unanswered(None, None), DOWN],
+    ids=str,
+)
+def test_nothing_else_proves_the_endpoint(outcome: Outcome) -> None:
+    pace = make(proven=False)
+    pace.judge(outcome, "A")
+    assert not pace.endpoint_proven
+
+
+def test_two_different_records_in_a_row_without_an_answer_pause() -> None:
+    pace = make()
+    assert pace.judge(Unanswered(504, "first"), "A") is None
+    assert pace.judge(Unanswered(None, "cut"), "B") == Halted(Reason.UNANSWERED, None, None, "cut")
+
+
+def test_one_record_without_an_answer_however_often_pauses_nobody() -> None:
+    pace = make()
+    assert not any(pace.judge(Unanswered(None, None), "A") for _ in range(100))
+
+
+@pytest.mark.parametrize(
+    "between", [DELIVERED, Conflict(None), NotFound(None), Locked(None, None), *FAULTS], ids=str
+)
+def test_any_answer_ends_the_row_of_missing_ones(between: Outcome) -> None:
+    pace = make()
+    assert pace.judge(Unanswered(None, None), "A") is None
+    assert pace.judge(between, "B") is None
+    assert pace.judge(Unanswered(None, None), "C") is None
+
+
+def test_a_probe_that_is_unanswered_too_lengthens_that_pause() -> None:
+    pace = make()
+    pace.judge(Unanswered(None, None), "A")
+    halted = pace.judge(Unanswered(None, None), "B")
+    assert halted is not None
+    paused(pace, halted, "B")
+    again = pace.judge(Unanswered(None, None), "A")
+    assert again is not None
+    assert paused(pace, again, "A").tries == 2
+
+
+def test_a_probe_that_fails_too_lengthens_the_pause_of_a_failing_endpoint() -> None:
+    pace = make()
+    halted = judge_all(pace, Failed(None), range(20))[-1]
+    assert halted is not None
+    paused(pace, halted)
+    again = pace.judge(Failed(None), "lane 0")
+    assert again is not None
+    assert again.reason is Reason.ENDPOINT_FAILING
+    assert paused(pace, again).tries == 2
+
+
+# While it pauses
+
+
+def test_nothing_starts_before_the_pause_is_over_and_then_one_request_alone() -> None:
+    pace = make()
+    pause = paused(pace, now=100)
+    assert not pace.may_start(0, 100)
+    assert not pace.may_start(0, pause.until - 0.001)
+    assert pace.may_start(0, pause.until)
+    assert not pace.may_start(1, pause.until + 1000)
+
+
+def test_the_pause_grows_with_each_vain_probe_up_to_the_maximum() -> None:
+    pace = make()
+    waits = [paused(pace, now=1000).until - 1000 for _ in range(10)]
+    for tries, wait in enumerate(waits, start=1):
+        least = min(60, 2 ** (tries - 1))
+        assert least <= wait <= min(60, least + 1)
+    assert all(before <= after for before, after in pairwise(waits))
+    assert waits[-1] == 60
+    assert pace.pause is not None
+    assert pace.pause.tries == 10
+
+
+def test_the_first_pause_after_a_good_time_is_short_again() -> None:
+    pace = make()
+    for _ in range(8):
+        paused(pace)
+    assert pace.answered(pace.epoch)
+    pause = paused(pace, now=0)
+    assert pause.tries == 1
+    assert pause.until <= 2
+
+
+@pytest.mark.parametrize(("retry_after", "wait"), [(7.0, 7.0), (0.0, 0.0), (3600.0, 60.0)])
+def test_retry_after_replaces_the_pause_up_to_the_maximum(retry_after: float, wait: float) -> None:
+    pace = make()
+    for _ in range(3):
+        pause = paused(pace, Halted(Reason.UNAVAILABLE, 429, retry_after, None), now=1000)
+        assert pause.until == 1000 + wait
+
+
+def test_the_lane_that_caused_the_pause_is_avoided_until_the_pause_ends() -> None:
+    pace = make()
+    assert pace.avoid is None
+    paused(pace, lane="A")
+    assert pace.avoid == "A"
+    paused(pace, lane="B")
+    assert pace.avoid == "B"
+    pace.answered(pace.epoch)
+    assert pace.avoid is None
+
+
+def test_a_pause_that_no_lane_caused_avoids_none() -> None:
+    pace = make()
+    assert paused(pace, lane=None).lane is None
+    assert pace.avoid is None
+
+
+def test_a_pause_tells_why_until_when_after_how_many_tries_and_who() -> None:
+    pace = make()
+    pause = paused(pace, Halted(Reason.UNAVAILABLE, 503, 5.0, None), "A", now=100)
+    assert pause == Pause(Reason.UNAVAILABLE, 105.0, 1, "A")
+    assert pace.pause is pause
+    assert paused(pace, Halted(Reason.API_LIMIT, 403, 9.0, None), "B", now=200) == Pause(
+        Reason.API_LIMIT, 209.0, 2, "B"
+    )
+
+
+# Answers to requests that are older than the pause
+
+
+def test_of_many_requests_in_flight_only_the_first_makes_the_pause() -> None:
+    pace = make()
+    epoch = pace.epoch
+    first = pace.halt(DOWN, "A", epoch, 0)
+    for lane in "BCD":
+        assert pace.halt(DOWN, lane, epoch, 10) is None
+    assert pace.pause is first
+    assert pace.epoch == epoch + 1
+
+
+def test_a_late_success_of_an_older_request_does_not_end_the_pause() -> None:
+    pace = make()
+    epoch = pace.epoch
+    pause = paused(pace)
+    assert not pace.answered(epoch)
+    assert pace.pause is pause
+
+
+def test_a_late_answer_from_before_a_vain_probe_counts_for_nothing_either() -> None:
+    pace = make()
+    paused(pace)
+    probe = pace.epoch
+    pause = paused(pace)
+    assert not pace.answered(probe)
+    assert pace.halt(DOWN, "A", probe, 0) is None
+    assert pace.pause is pause
+
+
+def test_an_older_answer_does_not_widen_the_window_after_the_pause() -> None:
+    pace = make()
+    epoch = pace.epoch
+    paused(pace)
+    pace.answered(pace.epoch)
+    pace.answered(epoch)
+    assert window(pace) == 2
+
+
+# Coming back
+
+
+def test_the_sender_starts_at_full_concurrency() -> None:
+    assert window(make(8)) == 8
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "windows"),
+    [(1, [1, 1, 1]), (2, [2, 2, 2]), (3, [2, 3, 3]), (8, [2, 4, 8, 8]), (20, [2, 4, 8, 16, 20])],
+)
+def test_after_the_probe_each_success_doubles_the_requests_in_flight(
+    concurrency: int, windows: list[int]
+) -> None:
+    pace = make(concurrency)
+    pause = paused(pace)
+    assert window(pace, pause.until) == 1
+    for number, expected in enumerate(windows):
+        assert pace.answered(pace.epoch) is (number == 0)
+        assert window(pace) == expected
+
+
+def test_an_answer_without_a_pause_ends_none() -> None:
+    pace = make()
+    assert not pace.answered(pace.epoch)
+    assert pace.pause is None
+    assert window(pace) == 8
+
+
+def test_a_pause_on_the_way_back_starts_again_with_one() -> None:
+    pace = make()
+    paused(pace)
+    for _ in range(3):
+        pace.answered(pace.epoch)
+    assert window(pace) == 8
+    pause = paused(pace)
+    assert window(pace, pause.until) == 1
+    pace.answered(pace.epoch)
+    assert window(pace) == 2
