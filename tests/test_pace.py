@@ -105,8 +105,14 @@ def test_one_record_that_fails_again_and_again_pauses_nobody(outcome: Outcome) -
 @pytest.mark.parametrize("outcome", FAULTS, ids=str)
 @pytest.mark.parametrize(
     "between",
-    [DELIVERED, Delivered(204, expected=False), Conflict(None), NotFound(None)]
-    + [Rejected(422, None), Locked(None, None)],
+    [
+        DELIVERED,
+        Delivered(204, expected=False),
+        Conflict(None),
+        NotFound(None),
+        Rejected(422, None),
+        Locked(None, None),
+    ],
     ids=str,
 )
 def test_any_other_answer_of_the_endpoint_ends_the_row(outcome: Outcome, between: Outcome) -> None:
@@ -145,8 +151,15 @@ def test_the_first_2xx_or_409_ever_proves_the_endpoint(proof: Outcome) -> None:
 
 @pytest.mark.parametrize(
     "outcome",
-    [NotFound(None), Rejected(400, None), Rejected(422, None), Failed(None), Locked(None, None)]
-    + [Unanswered(None, None), DOWN],
+    [
+        NotFound(None),
+        Rejected(400, None),
+        Rejected(422, None),
+        Failed(None),
+        Locked(None, None),
+        Unanswered(None, None),
+        DOWN,
+    ],
     ids=str,
 )
 def test_nothing_else_proves_the_endpoint(outcome: Outcome) -> None:

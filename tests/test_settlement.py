@@ -1,5 +1,6 @@
 """What the ledger is told of each outcome: the line's state, and who waits how long."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +24,6 @@ from daemon.outcome import (
 )
 from daemon.settlement import holds_lane, settle
 
-# Without a random part: initial · 2^(n-1) is then all there is to a wait.
 BACKOFF = Backoff(initial=1.0, maximum=900.0)
 KEY = LineKey(1201, 2201, 3201, 0)
 
@@ -89,8 +89,6 @@ AGAIN: list[tuple[Outcome, Settlement]] = [
 
 
 def without_wait(settlement: Settlement) -> tuple[Settlement, float]:
-    from dataclasses import replace
-
     assert settlement.wait is not None
     return replace(settlement, wait=None), settlement.wait
 

@@ -1,0 +1,163 @@
+"""A source and a ledger with a clock that only the test moves."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from daemon.demo.calls import Call, Code, Leg, Visit, load
+from daemon.intake import Form, Intake
+from daemon.ledger import Binding, Ledger, open_ledger
+from daemon.poller import Poller, Rules
+from daemon.source import Source, open_source
+from tests import rows
+from tests.expected import BERLIN
+
+SCHEMAS = ("jtelstats", "pg_catalog")
+"""With pg_catalog named last, a function now() of the test's own comes before Postgres'."""
+
+CLOCK = """
+CREATE TABLE jtelstats.clock (moment timestamptz);
+INSERT INTO jtelstats.clock VALUES (NULL);
+CREATE FUNCTION jtelstats.now() RETURNS timestamptz LANGUAGE sql STABLE
+AS 'SELECT coalesce(moment, pg_catalog.now()) FROM jtelstats.clock';
+"""
+
+
+@dataclass
+class Site:
+    """Two databases, or one that is both; `now` is the source's time, which stands still."""
+
+    source_dsn: str
+    ledger_dsn: str
+    db: asyncpg.Connection
+    ledger_db: asyncpg.Connection
+    now: datetime = datetime.min
+    announced: int = field(default=0)
+
+    async def open(self) -> None:
+        """Set the clock, bind the ledger, and insert the master rows."""
+        await self.db.execute(CLOCK)
+        real = await self.db.fetchval("SELECT pg_catalog.now()")
+        await self.set_clock(real.replace(microsecond=0))
+        database = await self.db.fetchval("SELECT current_database()")
+        async with open_ledger(self.ledger_dsn, "callstatsd") as ledger:
+            await ledger.bind(Binding(None, database, SCHEMAS))
+        await load(self.db, rows.sample(), "jtelstats")
+
+    async def set_clock(self, moment: datetime) -> None:
+        """Let the source say that it is that time."""
+        self.now = moment
+        await self.db.execute("UPDATE jtelstats.clock SET moment = $1", moment)
+
+    async def pass_time(self, **duration: float) -> None:
+        """Let so much time pass for the source."""
+        await self.set_clock(self.now + timedelta(**duration))
+
+    def ago(self, **duration: float) -> datetime:
+        """Tell a time before now."""
+        return self.now - timedelta(**duration)
+
+    async def add(self, *made: Call | Visit | Leg | Code) -> None:
+        """Insert rows into the source."""
+        await rows.add(self.db, *made)
+
+    @asynccontextmanager
+    async def rooms(self, form: Form) -> AsyncIterator[tuple[Source, Ledger, Intake]]:
+        """Open both databases as the daemon does."""
+        async with (
+            open_source(self.source_dsn, SCHEMAS, BERLIN, None) as source,
+            open_ledger(self.ledger_dsn, "callstatsd") as ledger,
+        ):
+            yield source, ledger, Intake(source, ledger, form)
+
+    @asynccontextmanager
+    async def poller(
+        self,
+        *,
+        settle_delay: float = 120,
+        stale_call_after: float = 12 * 3600,
+        start_from: datetime | None = None,
+        prepared: bool = True,
+    ) -> AsyncIterator[Poller]:
+        """Start a poller; durations in seconds. START_FROM is of years ago unless given."""
+
+        def announce() -> None:
+            self.announced += 1
+
+        rules = Rules(
+            settle_delay=timedelta(seconds=settle_delay),
+            stale_call_after=timedelta(seconds=stale_call_after),
+            start_from=start_from,
+        )
+        async with self.rooms(Form(BERLIN, False, False)) as (source, ledger, intake):
+            poller = Poller(source, ledger, intake, rules, announce)
+            if prepared:
+                await poller.prepare(None, SCHEMAS)
+            yield poller
+
+    async def lines(self) -> list[asyncpg.Record]:
+        """Read the ledger's lines in sending order."""
+        order = "call_ended, call_id, ordinal"
+        return list(await self.ledger_db.fetch(f"SELECT * FROM callstatsd.line ORDER BY {order}"))
+
+    async def keys(self) -> list[str]:
+        """Read the ledger's keys in sending order."""
+        return [
+            "-".join(str(row[part]) for part in ("call_id", "group_id", "leg_id", "code_id"))
+            for row in await self.lines()
+        ]
+
+    async def watermark(self) -> datetime:
+        """Read how far calls are taken."""
+        moment: datetime = await self.ledger_value("watermark")
+        return moment
+
+    async def start_from(self) -> datetime:
+        """Read the START_FROM that was kept."""
+        moment: datetime = await self.ledger_value("start_from")
+        return moment
+
+    async def ledger_value(self, column: str) -> Any:
+        """Read a column of the ledger's one row."""
+        return await self.ledger_db.fetchval(f"SELECT {column} FROM callstatsd.ledger")
+
+    async def refuse(self, condition: str) -> None:
+        """Let inserting a line fail where the condition on NEW holds."""
+        await self.ledger_db.execute(
+            f"""
+            CREATE FUNCTION callstatsd.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                IF {condition} THEN RAISE EXCEPTION 'refused by the test'; END IF;
+                RETURN NEW;
+            END $$;
+            CREATE TRIGGER refuse BEFORE INSERT ON callstatsd.line
+            FOR EACH ROW EXECUTE FUNCTION callstatsd.refuse();
+            """
+        )
+
+    async def accept(self) -> None:
+        """End what `refuse` began."""
+        await self.ledger_db.execute("DROP FUNCTION callstatsd.refuse CASCADE")
+
+
+@asynccontextmanager
+async def opened(source_dsn: str, ledger_dsn: str) -> AsyncIterator[Site]:
+    """Open a site over migrated databases; where there are two, each loses the other's tables."""
+    async with AsyncExitStack() as stack:
+        db = await asyncpg.connect(source_dsn, server_settings={"search_path": "jtelstats"})
+        stack.push_async_callback(db.close)
+        ledger_db = await asyncpg.connect(ledger_dsn)
+        stack.push_async_callback(ledger_db.close)
+        if source_dsn != ledger_dsn:
+            await db.execute("DROP SCHEMA callstatsd CASCADE")
+            await ledger_db.execute("DROP SCHEMA jtelstats CASCADE")
+        site = Site(source_dsn, ledger_dsn, db, ledger_db)
+        await site.open()
+        yield site
+
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
