@@ -11,6 +11,7 @@ import uvloop
 
 from daemon import __version__, logs, service, status
 from daemon.database import Database
+from daemon.desk import Desk
 from daemon.errors import CallstatsdError, ConfigurationError
 from daemon.ledger import Binding, open_ledger
 from daemon.lifecycle import stop_on_signals
@@ -121,7 +122,7 @@ def status_command(
         ledger_dsn = settings.ledger_dsn.get_secret_value()
         async with open_ledger(ledger_dsn, settings.ledger_schema) as ledger:
             await ledger.check_version()
-            return status.report(await ledger.overview())
+            return status.report(await Desk(ledger.database).overview())
 
     report = _run(read())
     if as_json:

@@ -10,7 +10,7 @@ import asyncpg
 import structlog
 
 from daemon import logs
-from daemon.errors import ConfigurationError, UnreachableError
+from daemon.errors import ConfigurationError, RefusedError, UnreachableError
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 Initialise = Callable[[Any], Awaitable[None]]
@@ -23,16 +23,16 @@ COMMAND_TIMEOUT = 60.0
 _AWAY = (
     OSError,  # refused, reset, no route, name not found; TimeoutError is one too
     ssl.SSLError,
-    asyncpg.PostgresConnectionError,
+    asyncpg.PostgresError,  # shutting down, out of space, read only, a trigger that raises …
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
-    asyncpg.OperatorInterventionError,  # shut down, starting up, cancelled by recovery conflict
-    asyncpg.InsufficientResourcesError,
-    asyncpg.SerializationError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.ObjectNotInPrerequisiteStateError,
+)
+_REFUSING = (
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedObjectError,
+    asyncpg.UndefinedTableError,
 )
 
 _log = structlog.get_logger()
@@ -40,14 +40,14 @@ _log = structlog.get_logger()
 
 @contextmanager
 def faults(name: str) -> Iterator[None]:
-    """Tell a database that is away (`UnreachableError`) from one that is wrong (exit 78)."""
+    """Tell a database's faults in our words: `UnreachableError`, or `RefusedError` (exit 78)."""
     try:
         yield
+    except _REFUSING as error:
+        raise RefusedError(f"the {name} database refuses: {error}") from error
     except _AWAY as error:
         reason = str(error).split("\n", maxsplit=1)[0] or type(error).__name__
         raise UnreachableError(f"the {name} database cannot be used now: {reason}") from error
-    except (asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedObjectError) as error:
-        raise ConfigurationError(f"the {name} database refuses: {error}") from error
     except ValueError as error:
         if "dsn" not in str(error).lower():
             raise

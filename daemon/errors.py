@@ -24,6 +24,12 @@ class UnreachableError(CallstatsdError):
     exit_code = 69
 
 
+class RefusedError(UnreachableError):
+    """A database is there but lacks a right or a table: waited for by `run`, else exit 78."""
+
+    exit_code = 78
+
+
 class LeaseLostError(CallstatsdError):
     """The instance may no longer send: the ledger's lock is gone, or might be."""
 

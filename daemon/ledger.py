@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import asyncpg
-
 from daemon import queries
 from daemon.database import Database, quoted
 from daemon.errors import ConfigurationError
@@ -65,23 +63,6 @@ class Hold:
 
     since: datetime
     reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """What `status` shows: counts per state, and the last word of the active instance."""
-
-    lines: dict[str, int]
-    oldest_pending_seconds: float | None
-    watermark: datetime | None
-    last_delivered_at: datetime | None
-    held: Hold | None
-    active: bool
-    host: str | None
-    beat_at: datetime | None
-    state: str | None
-    reason: str | None
-    retry_at: datetime | None
 
 
 class Ledger:
@@ -173,18 +154,7 @@ class Ledger:
         async with self.database.connection() as connection, connection.transaction():
             rows: list[Any] = []
             if entries:
-                rows = await connection.fetch(
-                    _SQL["take"],
-                    *_key_columns([entry.key for entry in entries]),
-                    [entry.ordinal for entry in entries],
-                    [entry.lane for entry in entries],
-                    [entry.salesforce_id for entry in entries],
-                    [entry.call_ended for entry in entries],
-                    [entry.state for entry in entries],
-                    [entry.record for entry in entries],
-                    [entry.error for entry in entries],
-                    backfill,
-                )
+                rows = await connection.fetch(_SQL["take"], *entry_columns(entries), backfill)
             if watermark is not None:
                 await connection.execute(_SQL["advance"], watermark)
         return {LineKey(*row) for row in rows}
@@ -207,7 +177,7 @@ class Ledger:
         async with self.database.connection() as connection, connection.transaction():
             rows = await connection.fetch(
                 _SQL["settle"],
-                *_key_columns([s.key for s in settlements]),
+                *key_columns([s.key for s in settlements]),
                 [s.generation for s in settlements],
                 [s.state for s in settlements],
                 [s.sent for s in settlements],
@@ -257,29 +227,13 @@ class Ledger:
                 beat.stopped,
             )
             row = await connection.fetchrow(_SQL["held"])
-        return _hold(row)
+        return None if row["held_since"] is None else Hold(row["held_since"], row["held_reason"])
 
-    async def overview(self) -> Overview:
-        """Return what `status` shows."""
+    async def known(self, call_ids: Sequence[int]) -> set[LineKey]:
+        """Return the keys that the ledger has of these calls."""
         async with self.database.connection() as connection:
-            counted = await connection.fetch(_SQL["counts"])
-            row = await connection.fetchrow(_SQL["overview"])
-            active = await connection.fetchval(_SQL["holder"], LOCK_CLASS)
-        lines = {state.value: 0 for state in State} | {r["state"]: r["lines"] for r in counted}
-        oldest = row["oldest_pending_seconds"]
-        return Overview(
-            lines=lines,
-            oldest_pending_seconds=None if oldest is None else float(oldest),
-            watermark=row["watermark"],
-            last_delivered_at=row["last_delivered_at"],
-            held=_hold(row),
-            active=active,
-            host=row["host"],
-            beat_at=row["beat_at"],
-            state=row["state"],
-            reason=row["reason"],
-            retry_at=row["retry_at"],
-        )
+            rows = await connection.fetch(_SQL["known"], call_ids)
+        return {LineKey(*row) for row in rows}
 
     async def _execute(self, statement: str) -> None:
         async with self.database.connection() as connection:
@@ -297,9 +251,20 @@ async def open_ledger(dsn: str, schema: str) -> AsyncIterator[Ledger]:
         yield Ledger(database)
 
 
-def _key_columns(keys: Sequence[LineKey]) -> list[list[int]]:
+def key_columns(keys: Sequence[LineKey]) -> list[list[int]]:
+    """Return the four ids as parallel arrays."""
     return [list(column) for column in zip(*keys, strict=True)] or [[], [], [], []]
 
 
-def _hold(row: asyncpg.Record) -> Hold | None:
-    return None if row["held_since"] is None else Hold(row["held_since"], row["held_reason"])
+def entry_columns(entries: Sequence[Entry]) -> list[list[Any]]:
+    """Return the fields of lines to store as parallel arrays."""
+    return [
+        *key_columns([entry.key for entry in entries]),
+        [entry.ordinal for entry in entries],
+        [entry.lane for entry in entries],
+        [entry.salesforce_id for entry in entries],
+        [entry.call_ended for entry in entries],
+        [entry.state for entry in entries],
+        [entry.record for entry in entries],
+        [entry.error for entry in entries],
+    ]

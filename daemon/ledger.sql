@@ -135,29 +135,6 @@ SET host = excluded.host, pid = excluded.pid, version = excluded.version,
 -- Whether an operator holds the sender.
 SELECT held_since, held_reason FROM ledger
 
--- name: counts
--- Lines per state.
-SELECT state, count(*) AS lines FROM line GROUP BY state
-
--- name: overview
--- Everything `status` shows beside the counts, in one row.
-SELECT (SELECT extract(epoch FROM now() - min(taken_at)) FROM line WHERE state = 'pending')
-           AS oldest_pending_seconds,
-       g.watermark, g.start_from, g.held_since, g.held_reason,
-       (SELECT max(settled_at) FROM line WHERE state = 'delivered') AS last_delivered_at,
-       i.host, i.pid, i.version, i.started_at, i.beat_at, i.stopped_at,
-       i.state, i.reason, i.retry_at
-FROM ledger AS g LEFT JOIN instance AS i ON true
-
--- name: holder
--- Whether any session holds the lock of this ledger.
-SELECT EXISTS (
-    SELECT FROM pg_locks
-    WHERE locktype = 'advisory' AND granted
-      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND classid = $1::oid AND objid = 'ledger'::regclass::oid AND objsubid = 2
-)
-
 -- name: lock
 -- Try to become the one active instance of this ledger; the key is the ledger table's own oid.
 SELECT pg_try_advisory_lock($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)
@@ -165,3 +142,19 @@ SELECT pg_try_advisory_lock($1::integer, 'ledger'::regclass::oid::bigint::bit(32
 -- name: ping
 -- Show the server that the holder of the lock lives, and the holder that its session does.
 SELECT 1
+
+-- name: notify
+-- Tell the instance that holds this ledger to look again.
+SELECT pg_notify('callstatsd_' || 'ledger'::regclass::oid, '')
+
+-- name: channel
+-- Where that instance listens.
+SELECT 'callstatsd_' || 'ledger'::regclass::oid
+
+-- name: wanting
+-- Say, for as long as the session lives, that a `run` wants this ledger.
+SELECT pg_advisory_lock_shared($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)
+
+-- name: known
+-- Which of the calls $1 have which lines.
+SELECT call_id, group_id, leg_id, code_id FROM line WHERE call_id = ANY ($1::bigint[])

@@ -70,6 +70,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
 _ID_TYPES = {"smallint", "integer", "bigint", "numeric", "real", "double precision"}
 _TIME_TYPES = {"timestamp with time zone", "timestamp without time zone"}
 _STATEMENTS = queries.load("source.sql")
+_PARTS = ("rows", "expansion", "records")
 
 FIRST = datetime.min.replace(tzinfo=UTC)
 LAST = datetime.max.replace(tzinfo=UTC)
@@ -155,7 +156,8 @@ class Source:
         if faults := schema_faults(columns, self._schemas):
             raise ConfigurationError(*faults)
         tables = {table: _relation(table, columns[table.lower()]) for table in TABLES}
-        self._sql = {name: text.format_map(tables) for name, text in _STATEMENTS.items()}
+        parts = {name: _STATEMENTS[name].format_map(tables) for name in _PARTS}
+        self._sql = {name: text.format_map(tables | parts) for name, text in _STATEMENTS.items()}
 
     def ended(self, window: Window) -> AsyncIterator[list[Found]]:
         """Yield pages of the calls whose dtCallEnd lies in the window, by (time, id)."""
@@ -174,41 +176,38 @@ class Source:
 
         A master view that shows an id twice would repeat a line; the key is kept once.
         """
-        if not call_ids:
+        return _lines(await self._fetch("lines", call_ids)) if call_ids else []
+
+    async def keys(self, call_ids: Sequence[int]) -> list[LineKey]:
+        """Return the keys of the calls' data lines, in no order; cheaper than `lines`."""
+        rows = await self._fetch("keys", call_ids) if call_ids else []
+        return list(dict.fromkeys(LineKey(*map(int, row)) for row in rows))
+
+    async def rebuilt(self, keys: Sequence[LineKey]) -> list[DataLine]:
+        """Return the lines of known keys from the rows that are still there.
+
+        A key whose call has gone is left out; a leg or code that has gone leaves its fields empty.
+        """
+        if not keys:
             return []
+        columns = [list(column) for column in zip(*keys, strict=True)]
+        return _lines(await self._fetch("rebuilt", sorted(set(columns[0])), *columns))
+
+    async def _fetch(self, statement: str, *arguments: Any) -> list[Any]:
         if not self._sql:
             await self.prepare()
         async with self._database.connection() as connection:
-            rows = await connection.fetch(self._sql["lines"], call_ids)
-        lines: dict[LineKey, DataLine] = {}
-        ordinal = 0
-        last_call = None
-        for row in rows:
-            call_id, group_id, leg_id, code_id, *rest = row
-            ordinal = ordinal + 1 if call_id == last_call else 1
-            last_call = call_id
-            key = LineKey(int(call_id), int(group_id), int(leg_id), int(code_id))
-            lines.setdefault(key, DataLine(key, ordinal, *rest))
-        return list(lines.values())
+            rows: list[Any] = await connection.fetch(self._sql[statement], *arguments)
+        return rows
 
     async def _pages(
         self, statement: str, window: Window, *arguments: datetime
     ) -> AsyncIterator[list[Found]]:
-        if not self._sql:
-            await self.prepare()
         since, cursor, row_id = window.since, FIRST, -(2**63)
         while True:
-            async with self._database.connection() as connection:
-                rows = await connection.fetch(
-                    self._sql[statement],
-                    since,
-                    window.until,
-                    cursor,
-                    row_id,
-                    self._clients_id,
-                    PAGE,
-                    *arguments,
-                )
+            rows = await self._fetch(
+                statement, since, window.until, cursor, row_id, self._clients_id, PAGE, *arguments
+            )
             if rows:
                 yield [Found(int(r["call_id"]), int(r["row_id"]), r["moment"]) for r in rows]
             if len(rows) < PAGE:
@@ -256,6 +255,20 @@ def schema_faults(
                     f"column {table}.{column} is {type_name}: it must be timestamptz or timestamp"
                 )
     return tuple(faults)
+
+
+def _lines(rows: Sequence[Any]) -> list[DataLine]:
+    """Make lines of rows, numbered in each call; a doubled master row repeats none."""
+    lines: dict[LineKey, DataLine] = {}
+    ordinal = 0
+    last_call = None
+    for row in rows:
+        call_id, group_id, leg_id, code_id, *rest = row
+        ordinal = ordinal + 1 if call_id == last_call else 1
+        last_call = call_id
+        key = LineKey(int(call_id), int(group_id), int(leg_id), int(code_id))
+        lines.setdefault(key, DataLine(key, ordinal, *rest))
+    return list(lines.values())
 
 
 def _relation(table: str, types: Mapping[str, str]) -> str:

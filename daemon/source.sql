@@ -54,10 +54,8 @@ WHERE t.dtCreated >= $1::timestamptz AND t.dtCreated <= $2::timestamptz
 ORDER BY t.dtCreated, t.ID
 LIMIT $6
 
--- name: lines
--- The data lines of the calls $1, in sending order: each call's visits, in them legs, in them
--- codes; then legs without a visit; then codes without a leg. What belongs to no call of $1 by
--- its StatisticsPartAID is left out, so that every row gives its lines in one call only.
+-- name: rows
+-- Part of the statements below: the rows of the calls $1.
 WITH call AS MATERIALIZED (
     SELECT a.* FROM {StatisticsPartA} AS a WHERE a.ID = ANY ($1::bigint[])
 ),
@@ -69,7 +67,13 @@ leg AS MATERIALIZED (
 ),
 code AS MATERIALIZED (
     SELECT t.* FROM {AcdStatisticsTransactionCodes} AS t WHERE t.StatisticsPartAID = ANY ($1::bigint[])
-),
+)
+
+-- name: expansion
+-- Part of the statements below: the calls' data lines as keys, with what orders them. A call's
+-- visits, in them legs, in them codes; then legs without a visit; then codes without a leg. What
+-- belongs to no call of $1 by its StatisticsPartAID is left out, so that every row gives its lines
+-- in one call only.
 attempt AS (
     SELECT call.ID AS call_id, visit.ID AS visit_id, leg.ID AS leg_id,
            coalesce(leg.AcdStatisticsPartBID, visit.ID) AS group_id,
@@ -95,6 +99,9 @@ line AS (
     FULL JOIN code
     ON code.StatisticsPartBID = attempt.leg_id AND code.StatisticsPartAID = attempt.call_id
 )
+
+-- name: records
+-- Part of the statements below: all that a record is made of, for the keys in `line`.
 SELECT line.call_id,
        coalesce(line.group_id, 0) AS group_id,
        coalesce(line.leg_id, 0) AS leg_id,
@@ -136,5 +143,31 @@ LEFT JOIN {AcdGroups} AS configuration_group
        ON configuration_group.ID = visit.AcdConfigurationGroupsID
 LEFT JOIN {TransactionCodes} AS transaction_code
        ON transaction_code.ID = code.TransactionCodesID
+
+-- name: lines
+-- The data lines of the calls $1, in sending order.
+{rows},
+{expansion}
+{records}
 ORDER BY call_ended, line.call_id, line.part, line.visit_start, line.visit_id,
          line.leg_start, line.leg_id, code.dtCreated, line.code_id
+
+-- name: keys
+-- The keys of the data lines of the calls $1, no more: for comparing with the ledger.
+{rows},
+{expansion}
+SELECT call_id, coalesce(group_id, 0) AS group_id, coalesce(leg_id, 0) AS leg_id,
+       coalesce(code_id, 0) AS code_id
+FROM line
+
+-- name: rebuilt
+-- The lines of the keys ($2, $3, $4, $5), of the calls $1, from whatever rows are still there.
+{rows},
+line AS (
+    SELECT n.call_id, n.group_id, n.leg_id, n.code_id, leg.ID IS NOT NULL AS has_leg
+    FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+         AS n (call_id, group_id, leg_id, code_id)
+    LEFT JOIN leg ON leg.ID = n.leg_id AND leg.StatisticsPartAID = n.call_id
+)
+{records}
+ORDER BY call_ended, line.call_id, line.group_id, line.leg_id, line.code_id

@@ -6,7 +6,7 @@ from typing import TypedDict
 from rich.console import Console
 from rich.table import Table
 
-from daemon.ledger import Overview
+from daemon.desk import Overview
 
 
 class SenderReport(TypedDict):

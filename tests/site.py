@@ -2,13 +2,15 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
+import pytest
 
 from daemon.demo.calls import Call, Code, Leg, Visit, load
+from daemon.demo.postgres import create_database
 from daemon.intake import Form, Intake
 from daemon.ledger import Binding, Ledger, open_ledger
 from daemon.poller import Poller, Rules
@@ -18,6 +20,12 @@ from tests.expected import BERLIN
 
 SCHEMAS = ("jtelstats", "pg_catalog")
 """With pg_catalog named last, a function now() of the test's own comes before Postgres'."""
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+ONE, TWO = "one database", "two databases"
+EITHER_WAY = pytest.mark.parametrize("site", [ONE, TWO], indirect=True)
+"""Source and ledger in one database, and in two: nothing may join across them."""
 
 CLOCK = """
 CREATE TABLE jtelstats.clock (moment timestamptz);
@@ -35,8 +43,8 @@ class Site:
     ledger_dsn: str
     db: asyncpg.Connection
     ledger_db: asyncpg.Connection
-    now: datetime = datetime.min
-    announced: int = field(default=0)
+    now: datetime = LONG_AGO
+    announced: int = 0
 
     async def open(self) -> None:
         """Set the clock, bind the ledger, and insert the master rows."""
@@ -145,8 +153,14 @@ class Site:
 
 
 @asynccontextmanager
-async def opened(source_dsn: str, ledger_dsn: str) -> AsyncIterator[Site]:
-    """Open a site over migrated databases; where there are two, each loses the other's tables."""
+async def opened(
+    source_dsn: str, server: str, template: str, request: pytest.FixtureRequest
+) -> AsyncIterator[Site]:
+    """Open a site as EITHER_WAY asks; of two databases each loses the other's tables."""
+    ledger_dsn = source_dsn
+    if getattr(request, "param", ONE) == TWO:
+        name = source_dsn.partition("?")[0].rpartition("/")[2]
+        ledger_dsn = await create_database(server, f"{name}_ledger", template)
     async with AsyncExitStack() as stack:
         db = await asyncpg.connect(source_dsn, server_settings={"search_path": "jtelstats"})
         stack.push_async_callback(db.close)
@@ -158,6 +172,3 @@ async def opened(source_dsn: str, ledger_dsn: str) -> AsyncIterator[Site]:
         site = Site(source_dsn, ledger_dsn, db, ledger_db)
         await site.open()
         yield site
-
-
-LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)

@@ -171,6 +171,40 @@ def test_a_lane_that_is_starved_while_its_last_line_is_out_takes_in_the_rest() -
     assert lanes.next() == line(2)
 
 
+def test_a_lane_that_is_held_back_is_neither_full_nor_starved() -> None:
+    lanes: Lanes[Line] = Lanes(1)
+    lanes.add([line(1), line(2), line(3)])
+    first = lanes.next()
+    assert first is not None
+    lanes.add([line(2), line(3)])
+    assert lanes.full == ["A"]
+    lanes.done(first, held_back=True)
+    assert (lanes.full, lanes.starved) == ([], False)
+
+
+def test_a_lane_that_is_held_back_when_starved_is_so_no_longer() -> None:
+    lanes: Lanes[Line] = Lanes(1)
+    lanes.add([line(1), line(2)])
+    first = lanes.next()
+    assert first is not None
+    assert lanes.starved
+    lanes.done(first, held_back=True)
+    assert not lanes.starved
+
+
+def test_a_lane_has_the_turn_of_its_first_line_not_of_one_that_has_left() -> None:
+    lanes = lanes_with(line(5, "A"))
+    lanes.add([line(4, "A")])
+    for key in (4, 5):
+        found = lanes.next()
+        assert found == line(key, "A")
+        lanes.done(found)
+        lanes.settled(found)
+        lanes.add([line(7, "A")])
+    lanes.add([line(6, "B")])
+    assert take_all(lanes) == [6, 7]
+
+
 def test_forgiving_ends_starvation_for_which_there_are_no_lines() -> None:
     lanes: Lanes[Line] = Lanes(1)
     lanes.add([line(1), line(2)])

@@ -12,7 +12,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from daemon import migrate
-from daemon.errors import ConfigurationError
+from daemon.errors import RefusedError
 from daemon.ledger import SCHEMA_VERSION, open_ledger
 
 PROJECT = Path(__file__).parent.parent
@@ -56,7 +56,7 @@ async def test_whoever_may_not_create_schemas_is_told_so(empty_dsn: str) -> None
         await admin.execute(f"CREATE ROLE clerk_{name} LOGIN")
         clerk = empty_dsn.replace("postgres@", f"clerk_{name}@")
         async with open_ledger(clerk, "callstatsd") as ledger:
-            with pytest.raises(ConfigurationError, match="permission denied"):
+            with pytest.raises(RefusedError, match="permission denied"):
                 await migrate.upgrade(ledger.database, "callstatsd")
     finally:
         await admin.execute(f"DROP ROLE clerk_{name}")

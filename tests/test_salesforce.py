@@ -37,7 +37,7 @@ from daemon.auth import (
 from daemon.backoff import Backoff
 from daemon.demo import standin as demo
 from daemon.demo.calls import ids
-from daemon.demo.standin import TOKEN_PATH, WRITE_PATH, Incoming, Reply, StandIn, serve
+from daemon.demo.standin import TOKEN_PATH, WRITE_PATH, Reply, StandIn, serve
 from daemon.errors import CallstatsdError, ConfigurationError
 from daemon.lines import LineKey, PendingLine
 from daemon.outcome import Answer, NoAnswer, Outcome, Reason, classify
@@ -245,9 +245,10 @@ async def test_a_second_request_uses_the_same_connection_and_its_own_key(org: Or
 
 
 async def test_cookies_are_not_kept() -> None:
+    # Of a bare address, as elsewhere here, no client would keep any.
     recorder = Recorder(OK.replace(b"\r\n\r\n", b"\r\nSet-Cookie: sid=1; Path=/\r\n\r\n"))
     async with raw(recorder) as port, open_session("1", 5.0) as session:
-        salesforce = Salesforce(session, Endpoint(f"http://127.0.0.1:{port}/"), FixedToken(None))
+        salesforce = Salesforce(session, Endpoint(f"http://localhost:{port}/"), FixedToken(None))
         for _ in range(2):
             assert isinstance(await salesforce.post(KEY, b"{}"), Answer)
     assert len(recorder.headers) == 2
@@ -553,7 +554,7 @@ async def test_a_time_out_while_connecting_sends_nothing() -> None:
 @pytest.mark.xfail(
     strict=True,
     reason="aiohttp.InvalidURL and NonHttpUrlClientError are ClientErrors: what could not be "
-    "posted at all counts as sent, so the line backs off as unanswered and may expire",
+    "posted at all counts as sent, so the line backs off as unanswered, with no pause",
 )
 @pytest.mark.parametrize("instance", ["", "a.my.salesforce.com", "ftp://127.0.0.1", "http://[::1"])
 async def test_an_instance_that_is_no_address_is_sent_nothing(org: Org, instance: str) -> None:
@@ -730,7 +731,7 @@ async def test_after_a_failed_login_the_next_request_tries_again(org: Org) -> No
 @pytest.mark.xfail(
     strict=True,
     reason="TokenError.answer is an Answer with a status, so Halted.sent is true: a line that "
-    "never left loses an attempt, gets a last_status and a first_try, and can expire",
+    "never left counts an attempt, gets a last_status, and its RETRY_FOR begins to run",
 )
 @pytest.mark.parametrize("status", [400, 401, 500, 503])
 async def test_a_line_that_never_left_for_want_of_a_token_counts_no_attempt(

@@ -20,8 +20,9 @@ from rich.table import Table
 from daemon.demo import calls as sample_calls
 from daemon.demo import standin
 from daemon.demo.postgres import embedded
+from daemon.desk import Desk, Overview
 from daemon.errors import CallstatsdError
-from daemon.ledger import Ledger, Overview, open_ledger
+from daemon.ledger import open_ledger
 
 SCHEMA = "jtelstats"
 LOOK_EVERY = 0.2
@@ -145,7 +146,9 @@ async def _watch(
             task = progress.add_task("sending", total=lines, pending=0)
             telling = asyncio.create_task(_tell_events(progress.console, daemon))
             async with open_ledger(dsn, "callstatsd") as ledger:
-                overview = await _until_settled(ledger, daemon, progress, task, loaded)
+                overview = await _until_settled(
+                    Desk(ledger.database), daemon, progress, task, loaded
+                )
             seconds = time.monotonic() - began
     finally:
         if daemon.returncode is None:
@@ -156,11 +159,11 @@ async def _watch(
 
 
 async def _until_settled(
-    ledger: Ledger, daemon: Process, progress: Progress, task: Any, loaded: datetime
+    desk: Desk, daemon: Process, progress: Progress, task: Any, loaded: datetime
 ) -> Overview:
     deadline = time.monotonic() + GIVE_UP_AFTER
     while True:
-        overview = await ledger.overview()
+        overview = await desk.overview()
         total = sum(overview.lines.values())
         pending = overview.lines["pending"]
         progress.update(task, total=total, completed=total - pending, pending=pending)

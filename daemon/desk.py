@@ -1,0 +1,200 @@
+"""The operator's desk: what people ask of the ledger, and what they do to it."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from daemon import queries
+from daemon.database import Database
+from daemon.ledger import LOCK_CLASS, Hold, entry_columns, key_columns
+from daemon.lines import Entry, LineKey, State
+
+BATCH = 1000
+"""Lines that an operator's act changes in one transaction."""
+
+_SQL = queries.load("desk.sql")
+_NOTIFY = queries.load("ledger.sql")["notify"]
+_BEFORE_ALL = (-(2**63),) * 4
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What `status` shows: counts per state, and the last word of the active instance."""
+
+    lines: dict[str, int]
+    oldest_pending_seconds: float | None
+    watermark: datetime | None
+    start_from: datetime | None
+    last_delivered_at: datetime | None
+    held: Hold | None
+    active: bool
+    host: str | None
+    started_at: datetime | None
+    beat_at: datetime | None
+    stopped_at: datetime | None
+    state: str | None
+    reason: str | None
+    retry_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which lines an act is about: by state, end of call [since, until), call, backfills only."""
+
+    states: tuple[State, ...]
+    since: datetime | None = None
+    until: datetime | None = None
+    call_id: int | None = None
+    backfill: bool = False
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """Return them in the order of the statements."""
+        return (list(self.states), self.since, self.until, self.call_id, self.backfill)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A line that an act is about; without a record it must be made again to be sent."""
+
+    key: LineKey
+    state: State
+    salesforce_id: str | None
+    has_record: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A line as `show` tells it."""
+
+    key: LineKey
+    ordinal: int
+    lane: str
+    salesforce_id: str | None
+    backfill: bool
+    state: State
+    generation: int
+    attempts: int
+    unanswered: int
+    last_status: int | None
+    last_error: str | None
+    taken_at: datetime
+    next_try_at: datetime | None
+    settled_at: datetime | None
+    record: str | None
+
+
+class Desk:
+    """Reads and changes the ledger for people; raises `UnreachableError` while it is away."""
+
+    def __init__(self, database: Database) -> None:
+        """Wrap the ledger's database."""
+        self._database = database
+
+    async def overview(self) -> Overview:
+        """Return what `status` shows."""
+        async with self._database.connection() as connection:
+            counted = await connection.fetch(_SQL["counts"])
+            row = dict(await connection.fetchrow(_SQL["overview"]))
+            active = await connection.fetchval(_SQL["holder"], LOCK_CLASS)
+        oldest = row.pop("oldest_pending_seconds")
+        since, reason = row.pop("held_since"), row.pop("held_reason")
+        return Overview(
+            lines=_by_state(counted),
+            oldest_pending_seconds=None if oldest is None else float(oldest),
+            held=None if since is None else Hold(since, reason),
+            active=active,
+            **row,
+        )
+
+    async def window(self, since: datetime, until: datetime) -> dict[str, int]:
+        """Return lines per state of the calls that ended in [since, until)."""
+        async with self._database.connection() as connection:
+            return _by_state(await connection.fetch(_SQL["window"], since, until))
+
+    async def pruned_before(self) -> datetime | None:
+        """Return the end of the newest call whose lines retention has removed."""
+        async with self._database.connection() as connection:
+            pruned: datetime | None = await connection.fetchval(_SQL["pruned"])
+        return pruned
+
+    async def call(self, call_id: int) -> list[Told]:
+        """Return all lines of a call, in sending order."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_SQL["of_call"], call_id)
+        return [
+            Told(LineKey(*row[:4]), **{**dict(list(row.items())[4:]), "state": State(row["state"])})
+            for row in rows
+        ]
+
+    async def calls_of_lane(self, lane: str, limit: int) -> list[int]:
+        """Return the latest calls of a Salesforce record, newest first."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_SQL["calls_of_lane"], lane, limit)
+        return [row["call_id"] for row in rows]
+
+    async def hold(self, reason: str | None) -> None:
+        """Pause sending until `release`, across restarts."""
+        await self._act("hold", reason)
+
+    async def release(self) -> None:
+        """Let sending go on."""
+        await self._act("release")
+
+    async def count(self, choice: Choice) -> dict[str, int]:
+        """Return how many lines a choice has, per state."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_SQL["count_lines"], *choice.arguments)
+        return {state: lines for state, lines in _by_state(rows).items() if lines}
+
+    async def choose(self, choice: Choice) -> AsyncIterator[list[Chosen]]:
+        """Yield the lines of a choice in batches, by key."""
+        after: tuple[int, ...] = _BEFORE_ALL
+        while True:
+            async with self._database.connection() as connection:
+                rows = await connection.fetch(
+                    _SQL["select_lines"], *choice.arguments, *after, BATCH
+                )
+            if rows:
+                yield [Chosen(LineKey(*row[:4]), State(row[4]), row[5], row[6]) for row in rows]
+            if len(rows) < BATCH:
+                return
+            after = tuple(rows[-1][:4])
+
+    async def requeue(self, lines: Sequence[Chosen]) -> int:
+        """Put lines back to pending with the record they have; returns how many still could."""
+        return await self._change("requeue", lines)
+
+    async def discard(self, lines: Sequence[Chosen]) -> int:
+        """Withdraw lines; returns how many were still in the state they were chosen in."""
+        return await self._change("discard", lines)
+
+    async def renew(
+        self, entries: Sequence[Entry], *, backfill: bool | None = None
+    ) -> dict[LineKey, State]:
+        """Give settled lines a record made anew; returns the states they are in now."""
+        entries = sorted(entries, key=lambda entry: entry.key)
+        async with self._database.connection() as connection, connection.transaction():
+            rows = await connection.fetch(_SQL["renew"], *entry_columns(entries), backfill)
+            await connection.execute(_NOTIFY)
+        return {LineKey(*row[:4]): State(row[4]) for row in rows}
+
+    async def _act(self, statement: str, *arguments: Any) -> None:
+        async with self._database.connection() as connection, connection.transaction():
+            await connection.execute(_SQL[statement], *arguments)
+            await connection.execute(_NOTIFY)
+
+    async def _change(self, statement: str, lines: Sequence[Chosen]) -> int:
+        async with self._database.connection() as connection, connection.transaction():
+            done = await connection.execute(
+                _SQL[statement],
+                *key_columns([line.key for line in lines]),
+                [line.state for line in lines],
+            )
+            await connection.execute(_NOTIFY)
+        return int(done.split()[-1])
+
+
+def _by_state(rows: Sequence[Any]) -> dict[str, int]:
+    return {state.value: 0 for state in State} | {row["state"]: row["lines"] for row in rows}

@@ -1,0 +1,116 @@
+-- What people ask of the ledger, and do to it.
+
+-- name: counts
+-- Lines per state.
+SELECT state, count(*) AS lines FROM line GROUP BY state
+
+-- name: overview
+-- Everything `status` shows beside the counts, in one row.
+SELECT (SELECT extract(epoch FROM now() - min(taken_at)) FROM line WHERE state = 'pending')
+           AS oldest_pending_seconds,
+       g.watermark, g.start_from, g.held_since, g.held_reason,
+       (SELECT max(settled_at) FROM line WHERE state = 'delivered') AS last_delivered_at,
+       i.host, i.pid, i.version, i.started_at, i.beat_at, i.stopped_at,
+       i.state, i.reason, i.retry_at
+FROM ledger AS g LEFT JOIN instance AS i ON true
+
+-- name: holder
+-- Whether any session holds the lock of this ledger.
+SELECT EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND classid = $1::oid AND objid = 'ledger'::regclass::oid AND objsubid = 2
+)
+
+-- name: hold
+-- Pause sending, for the reason $1, until `release`.
+UPDATE ledger SET held_since = coalesce(held_since, now()), held_reason = $1
+
+-- name: release
+-- Let sending go on.
+UPDATE ledger SET held_since = NULL, held_reason = NULL
+
+-- name: select_lines
+-- Lines in the states $1 of calls that ended in [$2, $3), of the call $4, from backfills only ($5);
+-- NULL asks for all. Next $7 after the key $6.
+SELECT call_id, group_id, leg_id, code_id, state, salesforce_id, record IS NOT NULL AS has_record
+FROM line
+WHERE state = ANY ($1::text[])
+  AND ($2::timestamptz IS NULL OR call_ended >= $2::timestamptz)
+  AND ($3::timestamptz IS NULL OR call_ended < $3::timestamptz)
+  AND ($4::bigint IS NULL OR call_id = $4::bigint)
+  AND (NOT $5::boolean OR backfill)
+  AND (call_id, group_id, leg_id, code_id) > ($6::bigint, $7::bigint, $8::bigint, $9::bigint)
+ORDER BY call_id, group_id, leg_id, code_id
+LIMIT $10
+
+-- name: count_lines
+-- How many lines the same choice has, per state.
+SELECT state, count(*) AS lines
+FROM line
+WHERE state = ANY ($1::text[])
+  AND ($2::timestamptz IS NULL OR call_ended >= $2::timestamptz)
+  AND ($3::timestamptz IS NULL OR call_ended < $3::timestamptz)
+  AND ($4::bigint IS NULL OR call_id = $4::bigint)
+  AND (NOT $5::boolean OR backfill)
+GROUP BY state
+
+-- name: requeue
+-- Back to pending: the lines of the keys $1… that are still in the state $5, as they are.
+UPDATE line AS l
+SET state = 'pending', generation = l.generation + 1, tries = 0, first_try = NULL,
+    next_try_at = NULL, settled_at = NULL, last_error = NULL
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
+     AS o (call_id, group_id, leg_id, code_id, state)
+WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
+    = (o.call_id, o.group_id, o.leg_id, o.code_id) AND l.state = o.state
+
+-- name: discard
+-- Withdraw the lines of the keys $1… that are still in the state $5; an answer under way is void.
+UPDATE line AS l
+SET state = 'skipped', generation = l.generation + 1, last_error = 'discarded by operator',
+    next_try_at = NULL, settled_at = now()
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
+     AS o (call_id, group_id, leg_id, code_id, state)
+WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
+    = (o.call_id, o.group_id, o.leg_id, o.code_id) AND l.state = o.state
+
+-- name: renew
+-- Replace the records of settled lines (parallel arrays as in take) and put them into the state
+-- that these call for; $12 says whether they count as backfill from now on (NULL: as before).
+UPDATE line AS l
+SET state = n.state, generation = l.generation + 1, record = n.record, lane = n.lane,
+    salesforce_id = n.salesforce_id, last_error = n.last_error,
+    backfill = coalesce($12::boolean, l.backfill), tries = 0, first_try = NULL, next_try_at = NULL,
+    settled_at = CASE WHEN n.state <> 'pending' THEN now() END
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[],
+            $7::text[], $8::timestamptz[], $9::text[], $10::text[], $11::text[])
+     AS n (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id, call_ended, state,
+           record, last_error)
+WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
+    = (n.call_id, n.group_id, n.leg_id, n.code_id) AND l.state <> 'pending'
+RETURNING l.call_id, l.group_id, l.leg_id, l.code_id, l.state
+
+-- name: window
+-- Lines per state of the calls that ended in [$1, $2).
+SELECT state, count(*) AS lines FROM line
+WHERE call_ended >= $1 AND call_ended < $2
+GROUP BY state
+
+-- name: pruned
+-- The end of the newest call whose lines retention has removed; NULL if none was.
+SELECT pruned_before FROM ledger
+
+-- name: of_call
+-- All lines of the call $1, in sending order, with the back-off of their record.
+SELECT l.call_id, l.group_id, l.leg_id, l.code_id, l.ordinal, l.lane, l.salesforce_id, l.backfill,
+       l.state, l.generation, l.attempts, l.unanswered, l.last_status, l.last_error, l.taken_at,
+       greatest(l.next_try_at, k.until) AS next_try_at, l.settled_at, l.record
+FROM line AS l LEFT JOIN lane AS k ON k.lane = l.lane AND l.state = 'pending'
+WHERE l.call_id = $1
+ORDER BY l.ordinal, l.group_id, l.leg_id, l.code_id
+
+-- name: calls_of_lane
+-- The latest $2 calls that have a line in the lane $1, newest first.
+SELECT call_id FROM line WHERE lane = $1 GROUP BY call_id ORDER BY max(call_ended) DESC LIMIT $2
