@@ -1,8 +1,12 @@
 """Tokens for Salesforce: one at a time, shared by all requests, renewed once when refused."""
 
 import asyncio
+import json
+import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -11,10 +15,19 @@ import aiohttp
 import structlog
 
 from daemon import logs
+from daemon.backoff import retry_after_seconds
 from daemon.errors import CallstatsdError, ConfigurationError
-from daemon.outcome import Answer, NoAnswer
+from daemon.outcome import NoToken
 
 _log = structlog.get_logger()
+
+_BODY_LIMIT = 64 * 1024
+_SHORT = 200
+# Where a token may be sent: https, or http on this machine.
+_SAFE_URL = re.compile(
+    r"https://[^\s/?#@\\]+(/[^\s?#@\\]*)?$"
+    r"|http://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?/?$"
+)
 
 ASSERTION_LIFE = 180
 """Seconds a JWT assertion is good for; Salesforce refuses a longer one."""
@@ -33,14 +46,14 @@ class Token:
 
 
 class TokenError(CallstatsdError):
-    """No token could be had; `answer` says whether anybody answered, the message what to do."""
+    """No token could be had; `answer` is for the sender, the message says what to do."""
 
     exit_code = 69
 
-    def __init__(self, message: str, answer: Answer | NoAnswer) -> None:
-        """Keep the answer for the sender to classify."""
+    def __init__(self, message: str, *, refused: bool, retry_after: float | None = None) -> None:
+        """Tell a token endpoint that said no from one that could not be asked."""
         super().__init__(message)
-        self.answer = answer
+        self.answer = NoToken(refused, message, retry_after)
 
 
 class Tokens(Protocol):
@@ -82,41 +95,44 @@ class OAuthTokens:
         self._url = url
         self._grant = grant
         self._token: Token | None = None
-        self._turn = asyncio.Lock()
+        self._fetching: asyncio.Task[Token] | None = None
 
     async def token(self) -> Token:
         """Return the token in use; fetch the first one."""
-        return self._token or await self.renew(None)
+        return self._token or await self._renewed()
 
-    async def renew(self, refused: Token | None) -> Token:
+    async def renew(self, refused: Token) -> Token:
         """Fetch a new token, unless another request did since `refused` was handed out."""
-        async with self._turn:
-            if self._token is not None and self._token is not refused:
-                return self._token
-            self._token = await self._fetch()
-            _log.info(logs.TOKEN_REFRESHED, instance_url=self._token.instance_url)
+        if self._token is not None and self._token is not refused:
             return self._token
+        return await self._renewed()
+
+    async def _renewed(self) -> Token:
+        """Share one request, and its failure, among all who wait for it: logins are limited."""
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._fetch())
+            self._fetching.add_done_callback(self._fetched)
+        return await asyncio.shield(self._fetching)
+
+    def _fetched(self, task: asyncio.Task[Token]) -> None:
+        self._fetching = None
+        if not task.cancelled() and task.exception() is None:
+            self._token = task.result()
+            _log.info(logs.TOKEN_REFRESHED, instance_url=self._token.instance_url)
 
     async def _fetch(self) -> Token:
+        form = self._grant.form()
         try:
-            async with self._session.post(
-                self._url, data=self._grant.form(), allow_redirects=False
-            ) as response:
-                answer = await response.json(content_type=None)
-                if response.status != 200 or not isinstance(answer, dict):
-                    raise _refused(response.status, answer)
+            async with self._session.post(self._url, data=form, allow_redirects=False) as response:
+                body = await response.content.read(_BODY_LIMIT)
+                status, retry_after = response.status, response.headers.get("Retry-After")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             host = urlsplit(self._url).hostname
             raise TokenError(
                 f"the token endpoint at {host} cannot be reached: {type(error).__name__}",
-                NoAnswer(sent=False, error=f"token endpoint: {type(error).__name__}"),
+                refused=False,
             ) from error
-        except ValueError as error:
-            raise _refused(200, None) from error
-        try:
-            return Token(f"Bearer {answer['access_token']}", answer["instance_url"].rstrip("/"))
-        except (KeyError, AttributeError) as error:
-            raise _refused(200, None) from error
+        return _read_token(status, body, retry_after, form)
 
 
 class Grant(Protocol):
@@ -190,7 +206,7 @@ class JwtBearer:
 def jwt_bearer(client_id: str, username: str, key_file: Path, token_url: str) -> JwtBearer:
     """Read the private key; raises `ConfigurationError` where it or PyJWT is missing."""
     try:
-        import jwt  # noqa: F401, PLC0415
+        import jwt  # noqa: PLC0415
     except ImportError as error:
         raise ConfigurationError(
             "CALLSTATSD_AUTH=jwt_bearer needs PyJWT: pip install 'callstatsd[jwt]'"
@@ -200,16 +216,52 @@ def jwt_bearer(client_id: str, username: str, key_file: Path, token_url: str) ->
     audience = "https://test.salesforce.com" if sandbox else "https://login.salesforce.com"
     try:
         key = key_file.read_text(encoding="ascii")
-    except (OSError, ValueError) as error:
+        jwt.encode({}, key, algorithm="RS256")
+    except (OSError, ValueError, TypeError, jwt.PyJWTError) as error:
         raise ConfigurationError(
-            f"CALLSTATSD_PRIVATE_KEY_FILE cannot be read as PEM: {type(error).__name__}"
+            "CALLSTATSD_PRIVATE_KEY_FILE must be a PEM file with an RSA private key without a "
+            f"pass phrase: {type(error).__name__}"
         ) from error
     return JwtBearer(client_id, username, key, audience)
 
 
-def _refused(status: int, answer: object) -> TokenError:
-    code = str(answer.get("error", "")) if isinstance(answer, dict) else ""
-    says = str(answer.get("error_description", "")) if isinstance(answer, dict) else ""
+def _read_token(
+    status: int, body: bytes, retry_after: str | None, form: Mapping[str, str]
+) -> Token:
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict):
+        answer = {}
+    if status != 200:
+        raise _refusal(status, answer, retry_after, form)
+    token, url = answer.get("access_token"), answer.get("instance_url")
+    if not isinstance(token, str) or not is_token(token):
+        raise TokenError(
+            "no token: the token endpoint's answer has no usable access_token; "
+            "check CALLSTATSD_TOKEN_URL",
+            refused=True,
+        )
+    if not isinstance(url, str) or not _SAFE_URL.match(url):
+        raise TokenError(
+            "no token: the token endpoint's answer has no usable instance_url; "
+            "check CALLSTATSD_TOKEN_URL",
+            refused=True,
+        )
+    return Token(f"Bearer {token}", url.rstrip("/"))
+
+
+def is_token(text: str) -> bool:
+    """Tell whether a text can stand in an Authorization header."""
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
+
+
+def _refusal(
+    status: int, answer: Mapping[str, object], retry_after: str | None, form: Mapping[str, str]
+) -> TokenError:
+    code = _plain(str(answer.get("error") or ""), form)
+    says = _plain(str(answer.get("error_description") or ""), form)
     advice = {
         "invalid_client_id": "check CALLSTATSD_CLIENT_ID",
         "invalid_client": "check CALLSTATSD_CLIENT_ID and CALLSTATSD_CLIENT_SECRET",
@@ -219,8 +271,20 @@ def _refused(status: int, answer: object) -> TokenError:
     }.get(code, "check CALLSTATSD_TOKEN_URL and the connected app")
     if "audience" in says or "expired" in says:
         advice = "check this machine's clock, and the host in CALLSTATSD_TOKEN_URL"
-    named = f" {code} ({says})" if code else ""
+    away = status == 429 or status >= 500
+    if away:
+        advice = "it is tried again"
+    named = f" {code} ({says})" if says else f" {code}" if code else ""
     return TokenError(
         f"no token: the token endpoint answered {status}{named}; {advice}",
-        Answer(503 if status >= 500 else 401, ""),
+        refused=not away,
+        retry_after=retry_after_seconds(retry_after, datetime.now(UTC)) if away else None,
     )
+
+
+def _plain(text: str, form: Mapping[str, str]) -> str:
+    """Make one short line of an answer's text, without anything that our request said."""
+    for value in form.values():
+        text = text.replace(value, "…")
+    text = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(text.split())[:_SHORT]

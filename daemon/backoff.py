@@ -19,12 +19,12 @@ class Backoff:
         """Return seconds to wait after `tries` failures (1 for the first).
 
         min(maximum, initial · 2^(tries-1) + random(0 … initial)); a Retry-After replaces it,
-        never beyond the maximum.
+        never beyond the maximum. One of 0 says nothing, or the sender would try without a pause.
         """
-        if retry_after is not None:
-            return min(max(retry_after, 0.0), self.maximum)
+        if retry_after:
+            return min(retry_after, self.maximum)
         wait = wait_exponential_jitter(
-            initial=self.initial, max=self.maximum, exp_base=2, jitter=self.initial
+            multiplier=self.initial, max=self.maximum, exp_base=2, jitter=self.initial
         )
         state = RetryCallState(Retrying(), None, (), {})
         state.attempt_number = tries
@@ -40,7 +40,7 @@ def retry_after_seconds(header: str | None, now: datetime) -> float | None:
         return float(text)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

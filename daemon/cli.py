@@ -2,20 +2,35 @@
 
 import asyncio
 import sys
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import orjson
 import typer
 import uvloop
 
-from daemon import __version__, logs, service, status
+from daemon import (
+    __version__,
+    backfill,
+    check,
+    logs,
+    operate,
+    report,
+    service,
+    story,
+)
+from daemon.active import form_of, open_databases
 from daemon.database import Database
-from daemon.desk import Desk
+from daemon.desk import Choice, Desk, Overview
 from daemon.errors import CallstatsdError, ConfigurationError
+from daemon.inquiry import inquire
+from daemon.intake import Intake
 from daemon.ledger import Binding, open_ledger
 from daemon.lifecycle import stop_on_signals
-from daemon.settings import Settings, load_settings
+from daemon.lines import State
+from daemon.settings import Settings, load_settings, parse_local_time
 from daemon.source import open_source
 
 app = typer.Typer(
@@ -118,17 +133,197 @@ def status_command(
     """
     settings = _settings()
 
-    async def read() -> status.Report:
-        ledger_dsn = settings.ledger_dsn.get_secret_value()
-        async with open_ledger(ledger_dsn, settings.ledger_schema) as ledger:
-            await ledger.check_version()
-            return status.report(await Desk(ledger.database).overview())
+    async def read() -> Overview:
+        async with _desk(settings) as desk:
+            return await desk.overview()
 
-    report = _run(read())
+    overview = _run(read())
     if as_json:
-        typer.echo(orjson.dumps(report))
+        typer.echo(orjson.dumps(report.status_json(overview)))
     else:
-        status.show(report)
+        report.show_status(overview)
+
+
+@app.command("show")
+def show_command(
+    call_id: Annotated[
+        int | None, typer.Argument(metavar="CALL_ID", help="The ID in StatisticsPartA.")
+    ] = None,
+    salesforce_id: Annotated[
+        str | None,
+        typer.Option(help="The latest calls of this Salesforce record instead, newest first."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Tell what happened to a call: its lines, what was sent, what came back, what is next.
+
+    Examples: callstatsd show 1201; callstatsd show --salesforce-id 0035g00000LnZXkAAN
+    """
+    if (call_id is None) == (salesforce_id is None):
+        raise typer.BadParameter("give a CALL_ID, or --salesforce-id")
+    settings = _settings()
+    rules = story.Rules(
+        settings.clients_id,
+        timedelta(seconds=settings.settle_delay),
+        timedelta(seconds=settings.stale_call_after),
+        settings.source_timezone,
+    )
+    found = _run(inquire(settings, call_id, salesforce_id))
+    if as_json:
+        told = [story.as_json(evidence, rules) for evidence in found]
+        typer.echo(orjson.dumps(told[0] if call_id is not None else told))
+    elif found:
+        for evidence in found:
+            report.show_call(evidence, rules)
+    else:
+        typer.echo(f"No line of the ledger is about the record {salesforce_id}.")
+
+
+@app.command("backfill")
+def backfill_command(
+    since: Annotated[
+        str, typer.Option("--from", metavar="T", help="Calls that ended at T or later.")
+    ],
+    until: Annotated[str, typer.Option("--to", metavar="T", help="End of call to stop before.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    resend: Annotated[
+        bool, typer.Option("--resend", help="Also send settled lines again, made anew.")
+    ] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Only take the lines; a `run` sends them.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Take the calls of a window that the ledger lacks, and see them delivered.
+
+    Works beside a running daemon, which then does the sending, and without one. Interrupted, it
+    may be started again and goes on. T is YYYY-MM-DD or YYYY-MM-DDThh:mm[:ss], in the ACD's zone.
+
+    Example: callstatsd backfill --from 2026-11-01 --to 2026-11-08 --dry-run
+    """
+    settings = load_settings(to_send=not (dry_run or no_wait))
+    period = backfill.Period(*(_time(text, settings) for text in (since, until)))
+    if period.since >= period.until:
+        raise typer.BadParameter("--from must be before --to")
+    with report.telling(settings) as tell:
+        progress, complete = _run(
+            _backfill(settings, period, tell, dry_run=dry_run, resend=resend, wait=not no_wait)
+        )
+    if as_json:
+        typer.echo(orjson.dumps(report.backfill_json(progress, dry_run=dry_run, resend=resend)))
+    else:
+        report.show_backfill(progress, dry_run=dry_run)
+    if not complete:
+        typer.echo("Interrupted; the same command goes on where it was.", err=True)
+        raise typer.Exit(1)
+    if any(progress.states.get(state) for state in (State.REJECTED, State.EXPIRED, State.INVALID)):
+        raise typer.Exit(1)
+
+
+States = Annotated[
+    list[State], typer.Option("--state", help="Lines in this state; may be given repeatedly.")
+]
+From = Annotated[
+    str | None, typer.Option("--from", metavar="T", help="Only of calls that ended at T or later.")
+]
+To = Annotated[
+    str | None, typer.Option("--to", metavar="T", help="Only of calls that ended before T.")
+]
+CallId = Annotated[int | None, typer.Option(help="Only of this call.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count.")]
+
+
+@app.command("requeue")
+def requeue_command(
+    state: States,
+    since: From = None,
+    until: To = None,
+    call_id: CallId = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Send settled lines again, with the record as it was sent.
+
+    Example: callstatsd requeue --state rejected --from 2026-11-20 --dry-run
+    """
+    if State.PENDING in state:
+        raise typer.BadParameter("pending lines are sent anyway")
+    settings = _settings(acting=True)
+    choice = _choice(settings, state, since, until, call_id)
+    counts, became = _run(_requeue(settings, choice, dry_run=dry_run))
+    report.show_counts(counts, "would be sent again" if dry_run else "chosen")
+    if not dry_run:
+        report.show_counts(became, "now")
+
+
+@app.command("discard")
+def discard_command(
+    state: States,
+    since: From = None,
+    until: To = None,
+    call_id: CallId = None,
+    only_backfill: Annotated[
+        bool, typer.Option("--backfill", help="Only lines that a backfill took.")
+    ] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Withdraw lines: they become skipped, "discarded by operator".
+
+    Example: callstatsd discard --state pending --backfill --dry-run
+    """
+    settings = _settings(acting=True)
+    choice = _choice(settings, state, since, until, call_id, backfill=only_backfill)
+    counts, discarded = _run(_discard(settings, choice, dry_run=dry_run))
+    report.show_counts(counts, "would be discarded" if dry_run else "chosen")
+    if not dry_run:
+        typer.echo(f"{discarded} lines discarded.")
+
+
+@app.command("pause")
+def pause_command(
+    reason: Annotated[str | None, typer.Option(help="Why, for those who look later.")] = None,
+) -> None:
+    """Stop sending until `resume`, across restarts; calls are taken all the same.
+
+    Example: callstatsd pause --reason "Salesforce release tonight"
+    """
+    _run(_hold(_settings(acting=True), held=True, reason=reason))
+    typer.echo("Sending is paused; `callstatsd resume` lets it go on.")
+
+
+@app.command("resume")
+def resume_command() -> None:
+    """Let sending go on after `pause`.
+
+    Example: callstatsd resume
+    """
+    _run(_hold(_settings(acting=True), held=False, reason=None))
+    typer.echo("Sending goes on.")
+
+
+@app.command("check")
+def check_command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Check settings, databases, columns, indexes, clocks, ledger and token; sends no line.
+
+    Example: callstatsd check
+    """
+    settings = _settings()
+
+    async def examine() -> list[check.Finding]:
+        findings = []
+        async for finding in check.check(settings):
+            findings.append(finding)
+            if not as_json:
+                report.show_finding(finding)
+        return findings
+
+    findings = _run(examine())
+    if as_json:
+        rows = [{"check": f.name, "verdict": f.verdict, "text": f.text} for f in findings]
+        typer.echo(orjson.dumps(rows))
+    if codes := [finding.exit_code for finding in findings if finding.exit_code]:
+        raise typer.Exit(max(codes))
 
 
 @app.command()
@@ -176,10 +371,89 @@ async def _migrate(settings: Settings, *, reference_schema: bool, rebind: bool) 
         await ledger.bind(wanted, rebind=rebind)
 
 
-def _settings() -> Settings:
-    """Read the settings for a command that answers on stdout; its one fault is told by `main`."""
+async def _backfill(
+    settings: Settings,
+    period: backfill.Period,
+    tell: Callable[[backfill.Progress], None],
+    *,
+    dry_run: bool,
+    resend: bool,
+    wait: bool,
+) -> tuple[backfill.Progress, bool]:
+    with stop_on_signals() as stop:
+        progress = await backfill.backfill(
+            settings, period, stop, tell, dry_run=dry_run, resend=resend, wait=wait
+        )
+        return progress, not stop.is_set()
+
+
+async def _requeue(
+    settings: Settings, choice: Choice, *, dry_run: bool
+) -> tuple[dict[str, int], dict[str, int]]:
+    async with open_databases(settings) as (source, ledger):
+        await ledger.check_version()
+        desk = Desk(ledger.database)
+        counts = await desk.count(choice)
+        if dry_run:
+            return counts, {}
+        intake = Intake(source, ledger, form_of(settings))
+        return counts, await operate.requeue(desk, intake, choice)
+
+
+async def _discard(
+    settings: Settings, choice: Choice, *, dry_run: bool
+) -> tuple[dict[str, int], int]:
+    async with _desk(settings) as desk:
+        counts = await desk.count(choice)
+        return counts, 0 if dry_run else await operate.discard(desk, choice)
+
+
+async def _hold(settings: Settings, *, held: bool, reason: str | None) -> None:
+    async with _desk(settings) as desk:
+        await operate.hold(desk, held=held, reason=reason)
+
+
+@asynccontextmanager
+async def _desk(settings: Settings) -> AsyncIterator[Desk]:
+    dsn = settings.ledger_dsn.get_secret_value()
+    async with open_ledger(dsn, settings.ledger_schema) as ledger:
+        await ledger.check_version()
+        yield Desk(ledger.database)
+
+
+def _choice(
+    settings: Settings,
+    states: list[State],
+    since: str | None,
+    until: str | None,
+    call_id: int | None,
+    *,
+    backfill: bool = False,
+) -> Choice:
+    return Choice(
+        tuple(states),
+        _time(since, settings) if since else None,
+        _time(until, settings) if until else None,
+        call_id,
+        backfill,
+    )
+
+
+def _time(text: str, settings: Settings) -> datetime:
+    try:
+        return parse_local_time(text, settings.source_timezone)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _settings(*, acting: bool = False) -> Settings:
+    """Read the settings for a command that answers on stdout; its one fault is told by `main`.
+
+    What an operator does to lines is logged beside, as the daemon would.
+    """
     settings = load_settings()
-    logs.configure(settings.log_format, "critical", settings.log_personal_data)
+    level = settings.log_level if acting else "critical"
+    logs.configure(settings.log_format, level, settings.log_personal_data)
     return settings
 
 

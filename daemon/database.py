@@ -29,6 +29,7 @@ _AWAY = (
 )
 _REFUSING = (
     asyncpg.InsufficientPrivilegeError,
+    asyncpg.InvalidParameterValueError,  # a time zone that the server does not know
     asyncpg.InvalidSchemaNameError,
     asyncpg.UndefinedColumnError,
     asyncpg.UndefinedObjectError,
@@ -43,19 +44,17 @@ def faults(name: str) -> Iterator[None]:
     """Tell a database's faults in our words: `UnreachableError`, or `RefusedError` (exit 78)."""
     try:
         yield
+    except asyncpg.ClientConfigurationError:
+        # The parser's own message may repeat the DSN, and with it the password.
+        raise ConfigurationError(
+            f"CALLSTATSD_{name.upper()}_DSN cannot be used: check its options, "
+            "such as sslmode and certificate files"
+        ) from None
     except _REFUSING as error:
         raise RefusedError(f"the {name} database refuses: {error}") from error
     except _AWAY as error:
         reason = str(error).split("\n", maxsplit=1)[0] or type(error).__name__
         raise UnreachableError(f"the {name} database cannot be used now: {reason}") from error
-    except ValueError as error:
-        if "dsn" not in str(error).lower():
-            raise
-        # The parser's own message may repeat the DSN, and with it the password.
-        raise ConfigurationError(
-            f"CALLSTATSD_{name.upper()}_DSN is no Postgres DSN; "
-            "write it as postgresql://user:password@host:5432/database"
-        ) from None
 
 
 class Database:
@@ -106,13 +105,12 @@ class Database:
         """Close the pool; connections still in use by a cancelled task are cut."""
         self._pool.terminate()
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
-        """Lend a connection; raise `UnreachableError` when the server is away."""
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Tell faults in our words, and the log when the server goes away and comes back."""
         try:
             with faults(self.name):
-                async with self._pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
-                    yield connection
+                yield
         except UnreachableError as error:
             if not self.lost:
                 self.lost = True
@@ -122,9 +120,16 @@ class Database:
             self.lost = False
             _log.info(logs.DATABASE_BACK, database=self.name)
 
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        """Lend a connection; raise `UnreachableError` when the server is away."""
+        with self.watched():
+            async with self._pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
+                yield connection
+
     async def connect(self, **session: str) -> Any:
         """Open a connection of its own, outside the pool, with further session settings."""
-        with faults(self.name):
+        with self.watched():
             return await asyncpg.connect(
                 self._dsn,
                 timeout=CONNECT_TIMEOUT,

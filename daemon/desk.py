@@ -30,9 +30,12 @@ class Overview:
     held: Hold | None
     active: bool
     host: str | None
+    pid: int | None
+    version: str | None
     started_at: datetime | None
     beat_at: datetime | None
     stopped_at: datetime | None
+    unclean_at: datetime | None
     state: str | None
     reason: str | None
     retry_at: datetime | None
@@ -112,6 +115,11 @@ class Desk:
         """Return lines per state of the calls that ended in [since, until)."""
         async with self._database.connection() as connection:
             return _by_state(await connection.fetch(_SQL["window"], since, until))
+
+    async def pending_in(self, since: datetime, until: datetime) -> int:
+        """Return how many lines of a window are still to be sent."""
+        async with self._database.connection() as connection:
+            return int(await connection.fetchval(_SQL["window_pending"], since, until))
 
     async def pruned_before(self) -> datetime | None:
         """Return the end of the newest call whose lines retention has removed."""

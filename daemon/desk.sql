@@ -10,7 +10,7 @@ SELECT (SELECT extract(epoch FROM now() - min(taken_at)) FROM line WHERE state =
            AS oldest_pending_seconds,
        g.watermark, g.start_from, g.held_since, g.held_reason,
        (SELECT max(settled_at) FROM line WHERE state = 'delivered') AS last_delivered_at,
-       i.host, i.pid, i.version, i.started_at, i.beat_at, i.stopped_at,
+       i.host, i.pid, i.version, i.started_at, i.beat_at, i.stopped_at, i.unclean_at,
        i.state, i.reason, i.retry_at
 FROM ledger AS g LEFT JOIN instance AS i ON true
 
@@ -97,6 +97,10 @@ RETURNING l.call_id, l.group_id, l.leg_id, l.code_id, l.state
 SELECT state, count(*) AS lines FROM line
 WHERE call_ended >= $1 AND call_ended < $2
 GROUP BY state
+
+-- name: window_pending
+-- How many lines of the calls that ended in [$1, $2) are still to be sent.
+SELECT count(*) FROM line WHERE state = 'pending' AND call_ended >= $1 AND call_ended < $2
 
 -- name: pruned
 -- The end of the newest call whose lines retention has removed; NULL if none was.

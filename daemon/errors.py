@@ -40,3 +40,12 @@ class UnwritableError(CallstatsdError):
 
 class InvalidLineError(CallstatsdError):
     """A row cannot become a record; the message names the column and the kind of value only."""
+
+
+def first(group: BaseExceptionGroup[CallstatsdError]) -> CallstatsdError:
+    """Return one error of ours from a task group's, however deep it lies."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, CallstatsdError)  # noqa: S101 - `except*` has chosen them
+    return error

@@ -1,6 +1,6 @@
 """From chosen calls to lines in the ledger: read, make the record once, take what is new."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -11,7 +11,7 @@ from daemon.errors import InvalidLineError
 from daemon.ledger import Ledger
 from daemon.lines import DataLine, Entry, LineKey, State
 from daemon.record import call_statistics, lane, to_json
-from daemon.source import Source
+from daemon.source import Found, Source
 
 _log = structlog.get_logger()
 
@@ -65,25 +65,59 @@ class Intake:
 
     async def take(
         self,
-        call_ids: Collection[int],
+        found: Sequence[Found],
         *,
         only_codes: Collection[int] | None = None,
         watermark: datetime | None = None,
         backfill: bool = False,
     ) -> set[LineKey]:
-        """Take the calls' new lines, and move the watermark with them; returns the new keys.
+        """Take the new lines of calls, and move the watermark with them; returns the new keys.
 
         `only_codes` takes the lines of those transaction codes alone.
         """
-        lines = await self._source.lines(list(dict.fromkeys(call_ids)))
+        entries = await self.entries(found)
         if only_codes is not None:
-            lines = [line for line in lines if line.key.code_id in only_codes]
-        entries = [self._form.entry(line) for line in lines]
+            entries = [entry for entry in entries if entry.key.code_id in only_codes]
+        return await self.store(entries, watermark=watermark, backfill=backfill)
+
+    async def entries(self, found: Sequence[Found]) -> list[Entry]:
+        """Return all lines of calls, ready to be stored."""
+        calls = {row.call_id: row for row in found}
+        lines = await self._source.lines(list(calls))
+        return [self._form.entry(line) for line in lines] + _nameless(calls, lines)
+
+    async def rebuilt(self, keys: Sequence[LineKey]) -> list[Entry]:
+        """Return known lines made anew from the rows that are still there."""
+        return [self._form.entry(line) for line in await self._source.rebuilt(keys)]
+
+    async def store(
+        self, entries: Sequence[Entry], *, watermark: datetime | None = None, backfill: bool = False
+    ) -> set[LineKey]:
+        """Store lines that are new, and move the watermark with them; returns the new keys."""
         new = await self._ledger.take(entries, watermark=watermark, backfill=backfill)
         for entry in entries:
             if entry.state is not State.PENDING and entry.key in new:
                 _tell(entry)
         return new
+
+
+def _nameless(calls: Mapping[int, Found], lines: Sequence[DataLine]) -> list[Entry]:
+    """Keep a trace of calls whose own id is no whole number, so that no row can be asked for."""
+    known = {line.key.call_id for line in lines}
+    return [
+        Entry(
+            key=LineKey(call_id, 0, 0, 0),
+            ordinal=1,
+            lane=str(LineKey(call_id, 0, 0, 0)),
+            salesforce_id=None,
+            call_ended=row.moment,
+            state=State.INVALID,
+            record=None,
+            error="StatisticsPartA.ID is not a whole number",
+        )
+        for call_id, row in calls.items()
+        if call_id < 0 and call_id not in known
+    ]
 
 
 def _tell(entry: Entry) -> None:

@@ -212,6 +212,10 @@ class Ledger:
         """Remember that the endpoint exists: from now on its 404 is about the record."""
         await self._execute("proven")
 
+    async def succeed(self) -> None:
+        """Begin after another instance, which may have been killed."""
+        await self._execute("succeed")
+
     async def beat(self, beat: Beat) -> Hold | None:
         """Write what this instance does; return the operator's pause, if any."""
         async with self.database.connection() as connection:
@@ -242,6 +246,8 @@ class Ledger:
 
 LOCK_CLASS = 0x63616C6C
 """First half of the advisory lock's key; the second is the oid of the ledger's own table."""
+WANT_CLASS = LOCK_CLASS + 1
+"""The same, of the lock that every `run` shares for as long as it lives, active or not."""
 
 
 @asynccontextmanager

@@ -120,6 +120,10 @@ WHERE paused_since IS NOT NULL
 -- The endpoint has written (or judged) a line for the first time.
 UPDATE ledger SET endpoint_proven = true WHERE NOT endpoint_proven
 
+-- name: succeed
+-- Remember that the instance before this one did not stop in order.
+UPDATE instance SET unclean_at = beat_at WHERE stopped_at IS NULL
+
 -- name: beat
 -- What the active instance is doing: host, pid, version, seconds since start, state, reason,
 -- seconds until it tries again, whether it has stopped.
@@ -151,9 +155,18 @@ SELECT pg_notify('callstatsd_' || 'ledger'::regclass::oid, '')
 -- Where that instance listens.
 SELECT 'callstatsd_' || 'ledger'::regclass::oid
 
--- name: wanting
+-- name: want
 -- Say, for as long as the session lives, that a `run` wants this ledger.
 SELECT pg_advisory_lock_shared($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)
+
+-- name: wanted
+-- Whether any session says so.
+SELECT EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND classid = $1::integer::oid AND objid = 'ledger'::regclass::oid AND objsubid = 2
+)
 
 -- name: known
 -- Which of the calls $1 have which lines.

@@ -23,6 +23,20 @@ class NoAnswer:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class NoToken:
+    """No token could be had, so the request was not sent, or not again.
+
+    `refused` if the token endpoint said no, else it could not be asked. `status` is the endpoint's
+    own answer to a token that it refused, None if the request never left.
+    """
+
+    refused: bool
+    error: str
+    retry_after: float | None = None
+    status: int | None = None
+
+
 class Reason(StrEnum):
     """Why the whole sender pauses."""
 
@@ -76,8 +90,9 @@ class Locked:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """500: this line alone waits."""
+    """500 (or another 5xx of no special meaning): this line alone waits."""
 
+    status: int
     error: str | None
 
 
@@ -110,23 +125,27 @@ _IMPOSSIBLE_STATUS = re.compile(r"Invalid status code for HTTP response: (\d{3})
 _SHORT = 200
 
 
-def classify(answer: Answer | NoAnswer) -> Outcome:
+def classify(answer: Answer | NoAnswer | NoToken) -> Outcome:
     """Say what an answer means, by its body before its status.
 
     Apex may not set 423 (and others): the platform turns it into a 500 with a text that names
     the status meant. A platform 404 means that no class listens at the path.
     """
-    if isinstance(answer, NoAnswer):
-        if answer.sent:
-            return Unanswered(None, answer.error)
-        return Halted(Reason.UNAVAILABLE, None, None, answer.error)
+    match answer:
+        case NoToken(refused, error, retry_after, status):
+            reason = Reason.UNAUTHORIZED if refused else Reason.UNAVAILABLE
+            return Halted(reason, status, retry_after, error)
+        case NoAnswer(sent, error):
+            if sent:
+                return Unanswered(None, error)
+            return Halted(Reason.UNAVAILABLE, None, None, error)
     errors = _platform_errors(answer.body)
     codes = {code for code, _ in errors}
     status = answer.status
     if meant := _IMPOSSIBLE_STATUS.search(answer.body):
         status = int(meant[1])
     text = _short(errors, answer.body)
-    if status == 423 or (status >= 300 and "UNABLE_TO_LOCK_ROW" in answer.body):
+    if status == 423 or "UNABLE_TO_LOCK_ROW" in answer.body:
         return Locked(answer.retry_after, text)
     if 200 <= status < 300:
         return Delivered(status, expected=status == 200)
@@ -148,7 +167,8 @@ def _refusal(status: int, codes: set[str], answer: Answer, text: str | None) -> 
     if reason is None and not 400 <= status < 600:
         reason = Reason.CONFIGURATION  # redirects, and what no endpoint should answer
     if reason is not None:
-        return Halted(reason, status, answer.retry_after, text)
+        retry_after = answer.retry_after if status in {429, 503} else None
+        return Halted(reason, status, retry_after, text)
     match status:
         case 404:
             return NotFound(text)
@@ -157,13 +177,13 @@ def _refusal(status: int, codes: set[str], answer: Answer, text: str | None) -> 
         case 502 | 504:
             return Unanswered(status, text)
         case _ if status >= 500:
-            return Failed(text)
+            return Failed(status, text)
         case _:
             return Rejected(status, text)
 
 
 def _platform_errors(body: str) -> list[tuple[str, str]]:
-    """Return (errorCode, message) pairs of the platform's array, or [] for any other body."""
+    """Return (errorCode, message) pairs of the platform's array; [] for any other body."""
     if not body.lstrip().startswith("["):
         return []
     try:
@@ -171,9 +191,9 @@ def _platform_errors(body: str) -> list[tuple[str, str]]:
     except (ValueError, RecursionError):
         return []
     return [
-        (str(item.get("errorCode", "")), str(item.get("message", "")))
+        (item["errorCode"], str(item.get("message") or ""))
         for item in parsed
-        if isinstance(item, dict)
+        if isinstance(item, dict) and isinstance(item.get("errorCode"), str) and item["errorCode"]
     ]
 
 

@@ -69,14 +69,17 @@ class Pace:
         """Say whether the sender must pause: for this outcome, or for a streak of its kind."""
         match outcome:
             case Halted():
+                self._unanswered.clear()
+                self._failing.clear()
                 return outcome
             case Unanswered(status, error):
+                self._failing.clear()
                 self._unanswered.add(lane)
                 if len(self._unanswered) >= UNANSWERED_AFTER:
                     return Halted(Reason.UNANSWERED, status, None, error)
                 return None
-            case Failed(error):
-                return self._failed(lane, 500, error)
+            case Failed(status, error):
+                return self._failed(lane, status, error)
             case Rejected(status, error) if status == 400:
                 return self._failed(lane, status, error)
             case NotFound(error) if not self.endpoint_proven:

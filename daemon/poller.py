@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -12,7 +12,7 @@ from daemon import logs
 from daemon.errors import ConfigurationError, UnreachableError
 from daemon.intake import Intake
 from daemon.ledger import Binding, Ledger
-from daemon.source import Clock, Found, Readiness, Source, Window
+from daemon.source import Clock, Page, Readiness, Source, Window
 
 _log = structlog.get_logger()
 _TICK = timedelta(microseconds=1)
@@ -75,11 +75,18 @@ class Poller:
 
     async def run(self, interval: float, stop: asyncio.Event) -> None:
         """Poll every `interval` seconds until told to stop; databases may come and go."""
+        fault = None
         while not stop.is_set():
             try:
                 await self.poll()
-            except (UnreachableError, ConfigurationError) as error:
+                fault = None
+            except UnreachableError as error:
                 _log.debug(logs.POLL_FAILED, error=str(error))
+            except ConfigurationError as error:
+                # It was right at the start, so somebody is changing it; told once.
+                tell = _log.debug if str(error) == fault else _log.error
+                tell(logs.POLL_FAILED, error=str(error))
+                fault = str(error)
             await pause(stop, interval)
 
     async def poll(self) -> Taken:
@@ -121,25 +128,22 @@ class Poller:
         stale = Window(max(since + shift, floor), started_by)
         async for page in self._source.never_ended(stale):
             await self._take(page, taken)
-        ended = Window(max(since, floor), until)
-        async for page, following in _with_next(self._source.ended(ended)):
-            # All rows before the next page's first time are taken, and of that time perhaps some.
-            covered = following[0].moment - _TICK if following else limit
-            await self._take(page, taken, watermark=min(covered, limit))
+        async for page in self._source.ended(Window(max(since, floor), until)):
+            await self._take(page, taken, watermark=min(page.covered, limit))
         await self._intake.take([], watermark=limit)
         return taken
 
     async def _take(
         self,
-        page: list[Found],
+        page: Page,
         taken: Taken,
         *,
         codes: bool = False,
         watermark: datetime | None = None,
     ) -> None:
         new = await self._intake.take(
-            [found.call_id for found in page],
-            only_codes={found.row_id for found in page} if codes else None,
+            page.found,
+            only_codes={found.row_id for found in page.found} if codes else None,
             watermark=watermark,
         )
         taken.lines += len(new)
@@ -153,16 +157,3 @@ async def pause(stop: asyncio.Event, seconds: float) -> None:
             await stop.wait()
     except TimeoutError:
         return
-
-
-async def _with_next(
-    pages: AsyncIterator[list[Found]],
-) -> AsyncIterator[tuple[list[Found], list[Found] | None]]:
-    """Yield each page with the one after it, None for the last."""
-    page: list[Found] | None = None
-    async for following in pages:
-        if page is not None:
-            yield page, following
-        page = following
-    if page is not None:
-        yield page, None

@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import aiohttp
 
 from daemon.auth import Token, TokenError, Tokens
 from daemon.backoff import retry_after_seconds
-from daemon.outcome import Answer, NoAnswer
+from daemon.outcome import Answer, NoAnswer, NoToken
+
+Session = aiohttp.ClientSession
 
 BODY_LIMIT = 64 * 1024
 """Bytes of an answer's body that are read; the rest is of no use to anybody."""
@@ -39,12 +41,13 @@ class Salesforce:
         self._endpoint = endpoint
         self._tokens = tokens
 
-    async def post(self, key: str, record: bytes) -> Answer | NoAnswer:
+    async def post(self, key: str, record: bytes) -> Answer | NoAnswer | NoToken:
         """Send a record under its key; a refused token is renewed and the request tried again.
 
         Never raises for what the network or Salesforce does. A redirect counts as a refused
         token: an instance that moved tells its new address with the next one.
         """
+        answer: Answer | NoAnswer | None = None
         try:
             token = await self._tokens.token()
             answer = await self._post(token, key, record)
@@ -53,7 +56,8 @@ class Salesforce:
                 if renewed is not token:
                     answer = await self._post(renewed, key, record)
         except TokenError as error:
-            return error.answer
+            status = answer.status if isinstance(answer, Answer) else None
+            return replace(error.answer, status=status)
         return answer
 
     async def _post(self, token: Token, key: str, record: bytes) -> Answer | NoAnswer:
@@ -75,7 +79,11 @@ class Salesforce:
                     body[:BODY_LIMIT].decode("utf-8", "replace"),
                     retry_after_seconds(response.headers.get("Retry-After"), datetime.now(UTC)),
                 )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        except (
+            aiohttp.ClientConnectorError,
+            aiohttp.ConnectionTimeoutError,
+            aiohttp.InvalidURL,
+        ) as error:
             return NoAnswer(sent=False, error=_said(error))
         except (aiohttp.ClientError, TimeoutError, OSError, asyncio.IncompleteReadError) as error:
             return NoAnswer(sent=True, error=_said(error))
@@ -93,7 +101,7 @@ async def open_session(
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15),
         timeout=aiohttp.ClientTimeout(
-            total=request_timeout, connect=min(CONNECT_TIMEOUT, request_timeout)
+            total=request_timeout, connect=min(CONNECT_TIMEOUT, 0.9 * request_timeout)
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"Accept": "application/json", "User-Agent": f"callstatsd/{version}"},
@@ -103,6 +111,6 @@ async def open_session(
 
 
 def _said(error: BaseException) -> str:
-    """Name the fault without the address, which may hold more than a host."""
+    """Name the fault in a few words; no path, no header."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else ""
     return f"{type(error).__name__}: {reason}" if reason else type(error).__name__

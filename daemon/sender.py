@@ -2,32 +2,31 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
 from daemon import logs
 from daemon.backoff import Backoff
-from daemon.errors import UnreachableError, UnwritableError
+from daemon.errors import UnreachableError
 from daemon.lanes import Lanes
 from daemon.ledger import Ledger
-from daemon.lines import PendingLine, Settlement, State
+from daemon.lines import PendingLine, State
 from daemon.outcome import (
     Answer,
-    Delivered,
     Halted,
-    Locked,
     NoAnswer,
-    Outcome,
+    NoToken,
     Reason,
     Unanswered,
     classify,
 )
 from daemon.pace import Pace
 from daemon.settlement import holds_lane, settle
+from daemon.settler import Attempt, Settler
 
 _log = structlog.get_logger()
 
@@ -39,8 +38,6 @@ LOW_WATER = 500
 """Fewer lines than this in memory, and more are read."""
 LANE_DEPTH = 16
 """Lines of one record in memory: it is sent one at a time, so more would only crowd it."""
-UNWRITABLE_FOR = 120.0
-"""Seconds without being able to write outcomes, after which the process ends (contract 8)."""
 DRAIN_EXTRA = 5.0
 """Seconds beyond REQUEST_TIMEOUT to wait for requests in flight when stopping."""
 
@@ -48,34 +45,32 @@ DRAIN_EXTRA = 5.0
 class Endpoint(Protocol):
     """Where lines are sent; never raises for what the network does."""
 
-    async def post(self, key: str, record: bytes) -> Answer | NoAnswer:
+    async def post(self, key: str, record: bytes) -> Answer | NoAnswer | NoToken:
         """Send one record under its idempotency key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """CONCURRENCY; in seconds REQUEST_TIMEOUT, RETRY_FOR and how often to look when idle."""
+    """CONCURRENCY; in seconds REQUEST_TIMEOUT and how often to look when idle."""
 
     concurrency: int
     request_timeout: float
-    retry_for: float
     idle: float
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """One request, how long it took, and what came of it."""
+class Request:
+    """A request in flight: its line, and the pace's epoch and the clock when it started."""
 
     line: PendingLine
-    seconds: float
-    outcome: Outcome
-    settlement: Settlement
+    epoch: int
+    began: float
 
 
 class Sender:
-    """Sends each pending line until it has a final outcome.
+    """Sends each pending line until it has a final outcome, for as long as one lease lasts.
 
-    Invariants: a line leaves only once it is read from the ledger as pending, and is known here
+    Invariants: a line leaves only after it was read from the ledger as pending, and is known here
     until its outcome is written there; one request per lane is out at a time; at most
     CONCURRENCY requests are out and none starts while `UNSETTLED` answers are unwritten.
     """
@@ -84,6 +79,7 @@ class Sender:
         self,
         ledger: Ledger,
         endpoint: Endpoint,
+        settler: Settler,
         pace: Pace,
         backoff: Backoff,
         limits: Limits,
@@ -92,32 +88,34 @@ class Sender:
         """Take the rooms to join; `may_send` is asked before each request (the ledger's lock)."""
         self._ledger = ledger
         self._endpoint = endpoint
+        self._settler = settler
         self._backoff = backoff
         self._limits = limits
         self._may_send = may_send
         self._lanes: Lanes[PendingLine] = Lanes(LANE_DEPTH)
-        self._in_flight: dict[asyncio.Task[None], tuple[PendingLine, float]] = {}
-        self._unsettled: list[Attempt] = []
-        self._writable = True
-        self._more = True
+        self._lane_tries: dict[str, int] = {}
+        self._in_flight: dict[asyncio.Task[None], Request] = {}
+        self._look = True
+        self._more = False
         self._due: list[float] = []
         self._wake = asyncio.Event()
-        self._answered = asyncio.Event()
-        self._clean = asyncio.Event()
-        # Reading pending lines and writing outcomes take turns: lines read before an outcome was
-        # written must not come back after it.
-        self._turn = asyncio.Lock()
+        self._stop = asyncio.Event()
         self._stopping = False
-        self._pause_written = False
-        self._proven_written = pace.endpoint_proven
         self._timer: asyncio.TimerHandle | None = None
+        self._crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.pace = pace
         self.held = False
+        settler.on_settled = self._settled
 
     def wake(self) -> None:
         """Look into the ledger now: there are new lines."""
-        self._more = True
+        self._look = True
         self._wake.set()
+
+    def forget(self) -> None:
+        """Read the lines in memory anew: a person has changed what shall be sent."""
+        self._lanes.clear()
+        self.wake()
 
     def hold(self, *, held: bool) -> None:
         """Stop or start sending at an operator's wish; requests in flight finish."""
@@ -128,8 +126,8 @@ class Sender:
             _log.warning(logs.SENDER_PAUSED, reason=Reason.OPERATOR, retry_in=None)
         else:
             _log.info(logs.SENDER_RESUMED, reason=Reason.OPERATOR)
-        self._answered.set()
-        self._pump()
+        self._mark_paused()
+        self.forget()
 
     @property
     def paused(self) -> tuple[str, float | None] | None:
@@ -138,88 +136,65 @@ class Sender:
             return Reason.OPERATOR, None
         if self.pace.pause is None:
             return None
-        return self.pace.pause.reason, max(0.0, self.pace.pause.until - self._now())
+        return self.pace.pause.reason, max(0.0, self.pace.pause.until - _now())
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Send until told to stop, then finish what is in flight and settle it.
+        """Send until told to stop, then finish what is in flight.
 
-        Raises `UnwritableError` when outcomes cannot be written for too long. Cancelled, it
-        aborts the requests in flight and settles them as unanswered if the ledger lets it.
+        Cancelled, it aborts the requests in flight; in any case the settler has all outcomes.
         """
-        settling = asyncio.create_task(self._settle_answers(), name="settle")
-        refilling = asyncio.create_task(self._refill(stop), name="refill")
-        self._crashed = asyncio.get_running_loop().create_future()
+        self._stop = stop
+        refilling = asyncio.create_task(self._refill(), name="refill")
+        stopped = asyncio.create_task(stop.wait(), name="stopped")
+        ends: set[asyncio.Future[Any]] = {refilling, stopped, self._crashed}
         try:
-            await asyncio.wait(
-                {settling, refilling, self._crashed}, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             self._stopping = True
-            for ended in (self._crashed, settling, refilling):
+            for ended in (self._crashed, refilling):
                 if ended.done():
                     ended.result()
-            await self._drain(settling)
+            if self._in_flight:
+                await asyncio.wait(
+                    self._in_flight, timeout=self._limits.request_timeout + DRAIN_EXTRA
+                )
         finally:
             self._stopping = True
-            await self._abort()
-            for task in (refilling, settling):
+            for task in (refilling, stopped):
                 task.cancel()
-            await asyncio.gather(refilling, settling, return_exceptions=True)
+            await self._abort()
+            await asyncio.gather(refilling, stopped, return_exceptions=True)
             if self._timer is not None:
                 self._timer.cancel()
-            await self._settle_last()
-
-    async def _drain(self, settling: asyncio.Task[None]) -> None:
-        """Wait for the requests in flight, abort those that take too long, settle them all."""
-        longest = self._limits.request_timeout + DRAIN_EXTRA
-        if self._in_flight:
-            await asyncio.wait(self._in_flight, timeout=longest)
-        await self._abort()
-        cleaned = asyncio.create_task(self._clean.wait())
-        if self._unsettled:
-            await asyncio.wait(
-                {cleaned, settling}, timeout=DRAIN_EXTRA, return_when=asyncio.FIRST_COMPLETED
-            )
-        cleaned.cancel()
-        if self._unsettled:
-            raise UnwritableError(f"{len(self._unsettled)} outcomes could not be written")
 
     async def _abort(self) -> None:
         """Cut the requests in flight: nobody knows whether they arrived."""
         aborted = dict(self._in_flight)
         self._in_flight.clear()
-        for task, (line, began) in aborted.items():
+        for task, request in aborted.items():
             task.cancel()
-            self._answer(line, self.pace.epoch, began, NoAnswer(sent=True, error="aborted"))
+            self._answer(request, NoAnswer(sent=True, error="aborted"))
         await asyncio.gather(*aborted, return_exceptions=True)
-
-    async def _settle_last(self) -> None:
-        """Write what is still unwritten, if the ledger takes it at once."""
-        try:
-            async with asyncio.timeout(1.0):
-                await self._settle_batch()
-        except (UnreachableError, TimeoutError) as error:
-            _log.error(logs.SENDER_UNSETTLED, lines=len(self._unsettled), error=str(error))
 
     # Sending
 
     def _pump(self) -> None:
         """Start as many requests as may start now."""
-        now = self._now()
+        now = _now()
         while (
-            not self._stopping
+            not (self._stopping or self._stop.is_set())
             and not self.held
-            and self._writable
-            and len(self._unsettled) < UNSETTLED
-            and len(self._in_flight) < self._limits.concurrency
+            and self._settler.writable
+            and self._settler.waiting < UNSETTLED
             and self.pace.may_start(len(self._in_flight), now)
             and self._may_send()
         ):
             line = self._lanes.next(self.pace.avoid)
             if line is None:
                 break
-            task = asyncio.create_task(self._send(line, now))
+            request = Request(line, self.pace.epoch, now)
+            task = asyncio.create_task(self._send(request))
             task.add_done_callback(self._request_ended)
-            self._in_flight[task] = (line, now)
+            self._in_flight[task] = request
         if self._lanes.waiting < LOW_WATER and (self._more or self._lanes.starved):
             self._wake.set()
 
@@ -229,75 +204,93 @@ class Sender:
         if error is not None and not self._crashed.done():
             self._crashed.set_exception(error)
 
-    async def _send(self, line: PendingLine, began: float) -> None:
-        epoch = self.pace.epoch
+    async def _send(self, request: Request) -> None:
+        line = request.line
         answer = await self._endpoint.post(str(line.key), line.record.encode())
         task = asyncio.current_task()
         if task is None or self._in_flight.pop(task, None) is None:
             return  # aborted: its outcome is already told
-        self._answer(line, epoch, began, answer)
+        self._answer(request, answer)
         self._pump()
 
-    def _answer(
-        self, line: PendingLine, epoch: int, began: float, answer: Answer | NoAnswer
-    ) -> None:
+    def _answer(self, request: Request, answer: Answer | NoAnswer | NoToken) -> None:
         """Judge an answer: what becomes of the line, its lane and the sender."""
+        line = request.line
         outcome = classify(answer)
-        seconds = self._now() - began
         halted = None if self._stopping else self.pace.judge(outcome, line.lane)
         if halted is not None:
-            self._halt(halted, line.lane, epoch)
-        elif not isinstance(outcome, Unanswered | Halted) and self.pace.answered(epoch):
+            # What the endpoint says may name a caller; only our own words go to the log.
+            error = None if isinstance(answer, Answer) else answer.error
+            self._halt(halted, request, error)
+        elif not isinstance(outcome, Unanswered | Halted) and self.pace.answered(request.epoch):
             _log.info(logs.SENDER_RESUMED)
-        settlement = settle(line, outcome, self._backoff, seconds)
+            self._mark_paused()
+        if self.pace.endpoint_proven:
+            self._settler.mark_proven()
+        seconds = _now() - request.began
+        settlement = settle(
+            line, outcome, self._backoff, seconds, self._lane_tries.get(line.lane, 0)
+        )
+        if settlement.hold:
+            self._lane_tries[line.lane] = settlement.lane_tries
+        elif settlement.free:
+            self._lane_tries.pop(line.lane, None)
         if not holds_lane(outcome):
             self._lanes.done(line)
-        self._unsettled.append(Attempt(line, seconds, outcome, settlement))
-        self._clean.clear()
-        self._answered.set()
+        self._settler.add(Attempt(line, seconds, outcome, settlement))
 
-    def _halt(self, halted: Halted, lane: str, epoch: int) -> None:
+    def _halt(self, halted: Halted, request: Request, error: str | None) -> None:
         first = self.pace.pause is None
-        pause = self.pace.halt(halted, lane, epoch, self._now())
+        pause = self.pace.halt(halted, request.line.lane, request.epoch, _now())
         if pause is None:
             return
-        retry_in = pause.until - self._now()
+        retry_in = pause.until - _now()
         tell = _log.warning if first else _log.debug
         tell(
             logs.SENDER_PAUSED if first else logs.SENDER_STILL_PAUSED,
             reason=pause.reason,
             retry_in=round(retry_in, 3),
             status=halted.status,
+            error=error,
         )
+        self._mark_paused()
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(retry_in, self._pump)
 
+    def _mark_paused(self) -> None:
+        self._settler.mark_paused(paused=self.held or self.pace.pause is not None)
+
     # Reading
 
-    async def _refill(self, stop: asyncio.Event) -> None:
+    async def _refill(self) -> None:
         """Keep lines at hand, reading at least once per idle interval."""
-        stopped = asyncio.create_task(stop.wait())
-        try:
-            while not stop.is_set():
-                self._wake.clear()
-                try:
-                    await self._read()
-                except UnreachableError as error:
-                    _log.debug(logs.SENDER_UNREAD, error=str(error))
-                self._pump()
-                await self._until_woken(stopped)
-        finally:
-            stopped.cancel()
+        self._mark_paused()
+        # Outcomes of an earlier lease come first: their lines are pending until they are written.
+        await self._settler.idle()
+        while True:
+            self._wake.clear()
+            try:
+                await self._read()
+            except UnreachableError as error:
+                _log.debug(logs.SENDER_UNREAD, error=str(error))
+                await asyncio.sleep(self._limits.idle)
+                self._look = True
+            self._pump()
+            await self._until_woken()
 
     async def _read(self) -> None:
-        """Read pending lines until enough are here, or there are no more to be had now."""
+        """Read pending lines: when there is news, and until enough are here or none are left."""
         limit = FETCH + 2 * self._limits.concurrency
-        while not self._stopping and self._lanes.waiting < LOW_WATER:
-            while self._due and self._due[0] <= self._now():
+        while self._look or self._lanes.waiting < LOW_WATER:
+            self._look = False
+            while self._due and self._due[0] <= _now():
                 heappop(self._due)
-            async with self._turn:
+            async with self._settler.turn:
                 lines = await self._ledger.pending(limit, self._lanes.full)
+                for line in lines:
+                    if line.lane_tries:
+                        self._lane_tries.setdefault(line.lane, line.lane_tries)
                 added = self._lanes.add(lines)
             self._more = len(lines) == limit and added > 0
             self._pump()
@@ -305,108 +298,40 @@ class Sender:
                 self._lanes.forgive()
                 return
 
-    async def _until_woken(self, stopped: asyncio.Task[bool]) -> None:
+    async def _until_woken(self) -> None:
         seconds = self._limits.idle
         if self._due:
-            seconds = min(seconds, max(0.0, self._due[0] - self._now()))
-        woken = asyncio.create_task(self._wake.wait())
-        await asyncio.wait({woken, stopped}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        woken.cancel()
+            seconds = min(seconds, max(0.0, self._due[0] - _now()))
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            self._look = True
 
     # Settling
 
-    async def _settle_answers(self) -> None:
-        """Write outcomes as they come, all that have come at once; retry until it works.
-
-        Raises `UnwritableError` after `UNWRITABLE_FOR` seconds without success.
-        """
-        failing_since: float | None = None
-        while True:
-            try:
-                async with self._turn:
-                    self._answered.clear()
-                    await self._mark_pause()
-                    await self._settle_batch()
-                failing_since = None
-                self._writable = True
-                self._pump()
-            except UnreachableError as error:
-                self._writable = False
-                failing_since = failing_since or self._now()
-                if self._unsettled and self._now() - failing_since >= UNWRITABLE_FOR:
-                    raise UnwritableError(
-                        f"outcomes could not be written for {UNWRITABLE_FOR:.0f} s: {error}"
-                    ) from error
-                await asyncio.sleep(min(1.0, self._limits.idle))
-                continue
-            await self._answered.wait()
-
-    async def _settle_batch(self) -> None:
-        batch = list(self._unsettled)
-        if not batch:
-            return
-        settled = await self._ledger.settle(
-            [attempt.settlement for attempt in batch], self._limits.retry_for
-        )
-        del self._unsettled[: len(batch)]
+    def _settled(self, batch: Sequence[Attempt]) -> None:
+        """Let go of lines whose outcome is in the ledger."""
         for attempt in batch:
-            line, wait = attempt.line, attempt.settlement.wait
+            if attempt.line.key not in self._lanes:
+                continue  # of an earlier lease
             if holds_lane(attempt.outcome):
-                self._lanes.done(line, held_back=True)
-            self._lanes.settled(line)
+                self._lanes.done(attempt.line, held_back=True)
+            self._lanes.settled(attempt.line)
             if attempt.settlement.state is State.PENDING:
-                self._look_again(wait)
-            if line.key in settled:
-                _tell(attempt, *settled[line.key])
-        if not self._unsettled:
-            self._clean.set()
+                self._look_again(attempt.settlement.wait)
+        self._pump()
 
     def _look_again(self, wait: float | None) -> None:
         """Read the ledger when a line that waits is due."""
         if wait is None:
-            self._more = True
+            self.wake()
             return
-        due = self._now() + wait
+        due = _now() + wait
         if not self._due or due < self._due[0]:
             self._wake.set()
         heappush(self._due, due)
 
-    async def _mark_pause(self) -> None:
-        """Stop or start the clock by which lines expire, before outcomes are judged by it."""
-        paused = self.held or self.pace.pause is not None
-        if paused and not self._pause_written:
-            await self._ledger.pause_began()
-        elif not paused and self._pause_written:
-            await self._ledger.pause_ended()
-        self._pause_written = paused
-        if self.pace.endpoint_proven and not self._proven_written:
-            await self._ledger.proven()
-            self._proven_written = True
 
-    @staticmethod
-    def _now() -> float:
-        return time.monotonic()
-
-
-def _tell(attempt: Attempt, state: State, attempts: int) -> None:
-    line, outcome, settlement = attempt.line, attempt.outcome, attempt.settlement
-    about = {
-        "key": str(line.key),
-        "call_id": line.key.call_id,
-        "salesforce_id": line.salesforce_id,
-        "status": settlement.status,
-        "attempt": attempts,
-        "seconds": round(attempt.seconds, 3),
-        "record": line.record,
-    }
-    if state is State.DELIVERED:
-        expected = isinstance(outcome, Delivered) and outcome.expected
-        (_log.info if expected else _log.warning)(logs.LINE_DELIVERED, **about)
-    elif state in {State.CONFLICT, State.NOT_FOUND}:
-        _log.warning(f"line.{state}", **about)
-    elif state is not State.PENDING:
-        _log.error(f"line.{state}", **about)
-    elif settlement.wait is not None:
-        event = logs.LINE_LOCKED if isinstance(outcome, Locked) else logs.LINE_RETRIED
-        tell = _log.info if isinstance(outcome, Locked) else _log.warning
-        tell(event, **about, retry_in=round(settlement.wait, 3))
+def _now() -> float:
+    return time.monotonic()

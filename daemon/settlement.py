@@ -18,24 +18,36 @@ from daemon.outcome import (
 )
 
 
-def settle(line: PendingLine, outcome: Outcome, backoff: Backoff, seconds: float) -> Settlement:
-    """Return what the ledger shall say of an attempt that took so many seconds."""
+def settle(
+    line: PendingLine, outcome: Outcome, backoff: Backoff, seconds: float, lane_tries: int
+) -> Settlement:
+    """Return what the ledger shall say of an attempt that took so many seconds.
+
+    `lane_tries` is how often the line's record has been locked or unanswered in a row.
+    """
     match outcome:
         case Delivered() | Conflict() | NotFound() | Rejected():
-            return _final(line, outcome, seconds)
+            return _final(line, outcome, seconds, free=lane_tries > 0)
         case Halted(_, status, _, error):
             return replace(_again(line, seconds, status, error), sent=outcome.sent)
-        case Failed(error):
+        case Failed(status, error):
             wait = backoff.delay(line.tries + 1)
-            return replace(_again(line, seconds, 500, error), failed=True, wait=wait)
+            return replace(_again(line, seconds, status, error), failed=True, wait=wait)
         case Locked(retry_after, error):
-            wait = backoff.delay(line.lane_tries + 1, retry_after)
+            wait = backoff.delay(lane_tries + 1, retry_after)
             again = _again(line, seconds, 423, error)
-            return replace(again, failed=True, wait=wait, hold=True)
+            return replace(again, failed=True, wait=wait, hold=True, lane_tries=lane_tries + 1)
         case Unanswered(status, error):
-            wait = backoff.delay(line.lane_tries + 1)
+            wait = backoff.delay(lane_tries + 1)
             again = _again(line, seconds, status, error)
-            return replace(again, failed=True, wait=wait, hold=True, unanswered=True)
+            return replace(
+                again,
+                failed=True,
+                unanswered=True,
+                wait=wait,
+                hold=True,
+                lane_tries=lane_tries + 1,
+            )
         case _:
             assert_never(outcome)
 
@@ -46,7 +58,11 @@ def holds_lane(outcome: Outcome) -> bool:
 
 
 def _final(
-    line: PendingLine, outcome: Delivered | Conflict | NotFound | Rejected, seconds: float
+    line: PendingLine,
+    outcome: Delivered | Conflict | NotFound | Rejected,
+    seconds: float,
+    *,
+    free: bool,
 ) -> Settlement:
     error: str | None
     match outcome:
@@ -58,7 +74,7 @@ def _final(
             state, status = State.NOT_FOUND, 404
         case Rejected(status, error):
             state = State.REJECTED
-    return replace(_again(line, seconds, status, error), state=state, free=line.lane_tries > 0)
+    return replace(_again(line, seconds, status, error), state=state, free=free)
 
 
 def _again(line: PendingLine, seconds: float, status: int | None, error: str | None) -> Settlement:
@@ -71,5 +87,4 @@ def _again(line: PendingLine, seconds: float, status: int | None, error: str | N
         age=seconds,
         status=status,
         error=error,
-        lane_tries=line.lane_tries + 1,
     )

@@ -1,5 +1,6 @@
 """The ACD's tables: which calls are ready, and their data lines. SELECT only (contract 2, 3)."""
 
+import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -75,6 +76,8 @@ _PARTS = ("rows", "expansion", "records")
 FIRST = datetime.min.replace(tzinfo=UTC)
 LAST = datetime.max.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+REPEATED_HOUR = timedelta(hours=1)
+_SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +119,35 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A row that a window chose: its call, its own id (a code's, or the call's), its time."""
+    """A row that a window chose: its call, its own id (a code's, or the call's), its time.
+
+    A `call_id` below 0 stands for an id that is no whole number.
+    """
 
     call_id: int
     row_id: int
     moment: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows of a window in order; all of the window up to `covered` are in it or in earlier ones."""
+
+    found: list[Found]
+    covered: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CallFacts:
+    """What the source says of a call: times, and how many rows it has."""
+
+    clients_id: Any
+    started: datetime | None
+    ended: datetime | None
+    has_user_data: bool
+    visits: int
+    legs: int
+    codes: int
 
 
 class Source:
@@ -150,6 +177,31 @@ class Source:
             found.setdefault(row["table_name"], {})[row["column_name"]] = row["type"]
         return found
 
+    async def indexed(self) -> dict[str, set[str]]:
+        """Return table → columns that an index begins with; a view counts as having all."""
+        tables = {table.lower(): table for table in TABLES}
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_STATEMENTS["indexed"], list(tables))
+            views = await connection.fetch(_STATEMENTS["views"], list(tables))
+        found: dict[str, set[str]] = {}
+        for row in rows:
+            found.setdefault(row["table_name"], set()).add(row["column_name"])
+        for row in views:
+            name = row["table_name"]
+            found[name] = {column.lower() for column in TABLES[tables[name]]}
+        return found
+
+    async def newest_start(self) -> datetime | None:
+        """Return the start of the newest call."""
+        newest: datetime | None = (await self._fetch("newest_start"))[0][0]
+        return newest
+
+    async def keeps_sessions(self) -> bool:
+        """Whether one backend with our settings serves a session from statement to statement."""
+        async with self._database.connection() as connection:
+            seen = {tuple(await connection.fetchrow(_STATEMENTS["session"])) for _ in range(9)}
+        return len(seen) == 1
+
     async def prepare(self) -> None:
         """Fit the statements to the column types; raises `ConfigurationError` per wrong column."""
         columns = await self.columns()
@@ -159,17 +211,27 @@ class Source:
         parts = {name: _STATEMENTS[name].format_map(tables) for name in _PARTS}
         self._sql = {name: text.format_map(tables | parts) for name, text in _STATEMENTS.items()}
 
-    def ended(self, window: Window) -> AsyncIterator[list[Found]]:
+    def ended(self, window: Window) -> AsyncIterator[Page]:
         """Yield pages of the calls whose dtCallEnd lies in the window, by (time, id)."""
         return self._pages("ended", window)
 
-    def never_ended(self, window: Window) -> AsyncIterator[list[Found]]:
+    async def count_ended(self, window: Window) -> int:
+        """Return how many calls ended in the window."""
+        rows = await self._fetch("count_ended", window.since, window.until, self._clients_id)
+        return int(rows[0][0])
+
+    def never_ended(self, window: Window) -> AsyncIterator[Page]:
         """Yield pages of the calls without an end whose dtCallStart lies in the window."""
         return self._pages("never_ended", window)
 
-    def late_codes(self, window: Window, ready: Readiness) -> AsyncIterator[list[Found]]:
+    def late_codes(self, window: Window, ready: Readiness) -> AsyncIterator[Page]:
         """Yield pages of the codes created in the window for calls that were ready."""
         return self._pages("late_codes", window, ready.ended_by, ready.started_by, ready.floor)
+
+    async def about(self, call_id: int) -> CallFacts | None:
+        """Return what can be said of a call, whichever client's; None for an unknown id."""
+        rows = await self._fetch("about", call_id)
+        return CallFacts(*rows[0]) if rows else None
 
     async def lines(self, call_ids: Sequence[int]) -> list[DataLine]:
         """Return the calls' data lines in sending order, all as visible in one statement.
@@ -181,7 +243,7 @@ class Source:
     async def keys(self, call_ids: Sequence[int]) -> list[LineKey]:
         """Return the keys of the calls' data lines, in no order; cheaper than `lines`."""
         rows = await self._fetch("keys", call_ids) if call_ids else []
-        return list(dict.fromkeys(LineKey(*map(int, row)) for row in rows))
+        return list(dict.fromkeys(LineKey(*map(whole, row)) for row in rows))
 
     async def rebuilt(self, keys: Sequence[LineKey]) -> list[DataLine]:
         """Return the lines of known keys from the rows that are still there.
@@ -202,17 +264,23 @@ class Source:
 
     async def _pages(
         self, statement: str, window: Window, *arguments: datetime
-    ) -> AsyncIterator[list[Found]]:
-        since, cursor, row_id = window.since, FIRST, -(2**63)
+    ) -> AsyncIterator[Page]:
+        since, cursor, row_id = window.since, FIRST, _SMALLEST
         while True:
             rows = await self._fetch(
                 statement, since, window.until, cursor, row_id, self._clients_id, PAGE, *arguments
             )
             if rows:
-                yield [Found(int(r["call_id"]), int(r["row_id"]), r["moment"]) for r in rows]
+                cursor, row_id = rows[-1]["cursor"], _bound(rows[-1]["row_id"])
+                # Local times that the clock skips or repeats are not in their instants' order.
+                slack = timedelta(0) if cursor.tzinfo else REPEATED_HOUR
+                reached = rows[-1]["moment"] - slack
+                found = [Found(whole(r["call_id"]), whole(r["row_id"]), r["moment"]) for r in rows]
+                # Of the last row's very time there may be more.
+                yield Page(found, reached - _MICROSECOND)
+                since = max(since, reached)
             if len(rows) < PAGE:
                 return
-            cursor, row_id, since = rows[-1]["cursor"], int(rows[-1]["row_id"]), rows[-1]["moment"]
 
 
 @asynccontextmanager
@@ -231,6 +299,26 @@ async def open_source(
     database = Database("source", dsn, session=session, size=2, initialise=_times_without_limits)
     async with database:
         yield Source(database, schemas, clients_id)
+
+
+WANTED_INDEXES = (
+    ("StatisticsPartA", "ID"),
+    ("StatisticsPartA", "dtCallEnd"),
+    ("StatisticsPartA", "dtCallStart"),
+    ("AcdStatisticsPartB", "StatisticsPartAID"),
+    ("StatisticsPartB", "StatisticsPartAID"),
+    ("AcdStatisticsTransactionCodes", "StatisticsPartAID"),
+    ("AcdStatisticsTransactionCodes", "dtCreated"),
+)
+
+
+def missing_indexes(indexed: Mapping[str, set[str]]) -> list[str]:
+    """Return a CREATE INDEX for each index that polls would want and do not have."""
+    return [
+        f"CREATE INDEX CONCURRENTLY ON {table} ({column})"
+        for table, column in WANTED_INDEXES
+        if column.lower() not in indexed.get(table.lower(), set())
+    ]
 
 
 def schema_faults(
@@ -257,6 +345,22 @@ def schema_faults(
     return tuple(faults)
 
 
+def whole(value: Any) -> int:
+    """Return an id as a bigint; one that is none becomes a negative number of its own."""
+    if type(value) is int:
+        return value
+    if value == value and abs(value) <= _LARGEST and value == int(value):  # noqa: PLR0124 - NaN
+        return int(value)
+    return -1 - zlib.crc32(str(value).encode())
+
+
+def _bound(value: Any) -> int:
+    """Return a bigint that an id can be compared with, whatever number it is."""
+    if value != value or value > _LARGEST:  # noqa: PLR0124 - NaN, which Postgres sorts last
+        return _LARGEST
+    return max(int(value), _SMALLEST)
+
+
 def _lines(rows: Sequence[Any]) -> list[DataLine]:
     """Make lines of rows, numbered in each call; a doubled master row repeats none."""
     lines: dict[LineKey, DataLine] = {}
@@ -266,7 +370,7 @@ def _lines(rows: Sequence[Any]) -> list[DataLine]:
         call_id, group_id, leg_id, code_id, *rest = row
         ordinal = ordinal + 1 if call_id == last_call else 1
         last_call = call_id
-        key = LineKey(int(call_id), int(group_id), int(leg_id), int(code_id))
+        key = LineKey(whole(call_id), whole(group_id), whole(leg_id), whole(code_id))
         lines.setdefault(key, DataLine(key, ordinal, *rest))
     return list(lines.values())
 

@@ -9,6 +9,28 @@ JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdro
 WHERE c.relname = ANY ($1::text[]) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
   AND pg_table_is_visible(c.oid)
 
+-- name: indexed
+-- First columns of the valid indexes on the tables $1, lower case.
+SELECT c.relname AS table_name, a.attname AS column_name
+FROM pg_index AS i
+JOIN pg_class AS c ON c.oid = i.indrelid
+JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+WHERE c.relname = ANY ($1::text[]) AND c.relkind IN ('r', 'p', 'm')
+  AND i.indisvalid AND i.indpred IS NULL AND pg_table_is_visible(c.oid)
+
+-- name: views
+-- Which of the tables $1 are views, whose indexes nobody can see from here.
+SELECT c.relname AS table_name FROM pg_class AS c
+WHERE c.relname = ANY ($1::text[]) AND c.relkind IN ('v', 'f') AND pg_table_is_visible(c.oid)
+
+-- name: newest_start
+-- The start of the newest call.
+SELECT max(a.dtCallStart)::timestamptz FROM {StatisticsPartA} AS a
+
+-- name: session
+-- What the session has kept: its time zone and the backend that serves it.
+SELECT current_setting('TimeZone') AS zone, pg_backend_pid() AS backend
+
 -- name: clock
 -- The source's now, its database, and on a hot standby the last replayed transaction's time.
 SELECT now() AS now,
@@ -18,14 +40,21 @@ SELECT now() AS now,
 
 -- name: ended
 -- Calls that ended in [$1, $2], after the cursor ($3, $4), of client $5 (or all), at most $6.
--- $3 has the column's own type, so that local times page right on both nights of the year.
+-- $3 has the column's own type, so that local times page right on both nights of the year. It is
+-- written with OR so that the index is entered at $1: entered at $3 it would be read from its start.
 SELECT a.ID AS call_id, a.ID AS row_id, a.dtCallEnd AS cursor, a.dtCallEnd::timestamptz AS moment
 FROM {StatisticsPartA} AS a
 WHERE a.dtCallEnd >= $1::timestamptz AND a.dtCallEnd <= $2::timestamptz
-  AND (a.dtCallEnd, a.ID) > ($3, $4::bigint)
+  AND (a.dtCallEnd > $3 OR a.dtCallEnd = $3 AND a.ID > $4::bigint)
   AND ($5::bigint IS NULL OR a.ClientsID = $5::bigint)
 ORDER BY a.dtCallEnd, a.ID
 LIMIT $6
+
+-- name: count_ended
+-- How many calls of client $3 (or all) ended in [$1, $2].
+SELECT count(*) FROM {StatisticsPartA} AS a
+WHERE a.dtCallEnd >= $1::timestamptz AND a.dtCallEnd <= $2::timestamptz
+  AND ($3::bigint IS NULL OR a.ClientsID = $3::bigint)
 
 -- name: never_ended
 -- Calls without an end that started in [$1, $2]; cursor, client and limit as in ended.
@@ -34,7 +63,7 @@ SELECT a.ID AS call_id, a.ID AS row_id, a.dtCallStart AS cursor,
 FROM {StatisticsPartA} AS a
 WHERE a.dtCallEnd IS NULL
   AND a.dtCallStart >= $1::timestamptz AND a.dtCallStart <= $2::timestamptz
-  AND (a.dtCallStart, a.ID) > ($3, $4::bigint)
+  AND (a.dtCallStart > $3 OR a.dtCallStart = $3 AND a.ID > $4::bigint)
   AND ($5::bigint IS NULL OR a.ClientsID = $5::bigint)
 ORDER BY a.dtCallStart, a.ID
 LIMIT $6
@@ -46,13 +75,24 @@ SELECT a.ID AS call_id, t.ID AS row_id, t.dtCreated AS cursor, t.dtCreated::time
 FROM {AcdStatisticsTransactionCodes} AS t
 JOIN {StatisticsPartA} AS a ON a.ID = t.StatisticsPartAID
 WHERE t.dtCreated >= $1::timestamptz AND t.dtCreated <= $2::timestamptz
-  AND (t.dtCreated, t.ID) > ($3, $4::bigint)
+  AND (t.dtCreated > $3 OR t.dtCreated = $3 AND t.ID > $4::bigint)
   AND ($5::bigint IS NULL OR a.ClientsID = $5::bigint)
   AND (a.dtCallEnd <= $7::timestamptz
        OR a.dtCallEnd IS NULL AND a.dtCallStart <= $8::timestamptz)
   AND coalesce(a.dtCallEnd::timestamptz, a.dtCallStart::timestamptz) >= $9::timestamptz
 ORDER BY t.dtCreated, t.ID
 LIMIT $6
+
+-- name: about
+-- What can be said of the call $1, whichever client's: its times and how many rows it has.
+SELECT a.ClientsID AS clients_id, a.dtCallStart::timestamptz AS started,
+       a.dtCallEnd::timestamptz AS ended, a.UserData::text IS NOT NULL AS has_user_data,
+       (SELECT count(*) FROM {AcdStatisticsPartB} AS g WHERE g.StatisticsPartAID = a.ID) AS visits,
+       (SELECT count(*) FROM {StatisticsPartB} AS b WHERE b.StatisticsPartAID = a.ID) AS legs,
+       (SELECT count(*) FROM {AcdStatisticsTransactionCodes} AS t
+        WHERE t.StatisticsPartAID = a.ID) AS codes
+FROM {StatisticsPartA} AS a
+WHERE a.ID = $1::bigint
 
 -- name: rows
 -- Part of the statements below: the rows of the calls $1.

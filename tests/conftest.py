@@ -11,7 +11,10 @@ import pytest
 from daemon import migrate
 from daemon.database import Database
 from daemon.demo.postgres import create_database, embedded
+from daemon.demo.standin import StandIn, serve
 from daemon.ledger import open_ledger
+from tests import calls
+from tests.whole import Site
 
 SCHEMA = "jtelstats"
 LEDGER_SCHEMA = "callstatsd"
@@ -75,3 +78,16 @@ async def db(dsn: str) -> AsyncIterator[asyncpg.Connection]:
         yield connection
     finally:
         await connection.close()
+
+
+@pytest.fixture
+async def site(dsn: str, db: asyncpg.Connection, tmp_path: Path) -> AsyncIterator[Site]:
+    """A whole call centre; whatever the test does, its Salesforce must have no complaint."""
+    salesforce = StandIn()
+    async with serve(salesforce) as url:
+        await calls.masters(db)
+        site = Site(dsn, url, salesforce, db, tmp_path)
+        await site.run("migrate")
+        yield site
+    assert salesforce.violations == []
+    assert salesforce.self_caused_locks == 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import orjson
+import pytest
 
 from daemon.demo import standin
 
@@ -88,10 +89,13 @@ class Daemon:
 
     async def until(self, event: str, count: int = 1, **fields: Any) -> dict[str, Any]:
         """Wait until an event was logged so often; returns the last of them."""
-        async with asyncio.timeout(PATIENCE), self._changed:
-            await self._changed.wait_for(
-                lambda: len(self.seen(event, **fields)) >= count or self._reading.done()
-            )
+        try:
+            async with asyncio.timeout(PATIENCE), self._changed:
+                await self._changed.wait_for(
+                    lambda: len(self.seen(event, **fields)) >= count or self._reading.done()
+                )
+        except TimeoutError:
+            pytest.fail(f"waited in vain for {event} {fields} in:\n{self.text}")
         found = self.seen(event, **fields)
         assert len(found) >= count, f"no {event} {fields} in:\n{self.text}"
         return found[-1]

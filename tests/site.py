@@ -28,10 +28,14 @@ EITHER_WAY = pytest.mark.parametrize("site", [ONE, TWO], indirect=True)
 """Source and ledger in one database, and in two: nothing may join across them."""
 
 CLOCK = """
-CREATE TABLE jtelstats.clock (moment timestamptz);
-INSERT INTO jtelstats.clock VALUES (NULL);
+CREATE TABLE jtelstats.clock (moment timestamptz, standby boolean, replayed timestamptz);
+INSERT INTO jtelstats.clock VALUES (NULL, false, NULL);
 CREATE FUNCTION jtelstats.now() RETURNS timestamptz LANGUAGE sql STABLE
 AS 'SELECT coalesce(moment, pg_catalog.now()) FROM jtelstats.clock';
+CREATE FUNCTION jtelstats.pg_is_in_recovery() RETURNS boolean LANGUAGE sql STABLE
+AS 'SELECT standby FROM jtelstats.clock';
+CREATE FUNCTION jtelstats.pg_last_xact_replay_timestamp() RETURNS timestamptz LANGUAGE sql STABLE
+AS 'SELECT replayed FROM jtelstats.clock';
 """
 
 
@@ -64,6 +68,10 @@ class Site:
     async def pass_time(self, **duration: float) -> None:
         """Let so much time pass for the source."""
         await self.set_clock(self.now + timedelta(**duration))
+
+    async def become_standby(self, replayed: datetime | None) -> None:
+        """Let the source say that it is a hot standby, and up to when it has replayed."""
+        await self.db.execute("UPDATE jtelstats.clock SET standby = true, replayed = $1", replayed)
 
     def ago(self, **duration: float) -> datetime:
         """Tell a time before now."""

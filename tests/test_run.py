@@ -4,8 +4,6 @@ import asyncio
 import json
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,44 +15,10 @@ from daemon.demo.postgres import create_database, embedded
 from daemon.demo.standin import Incoming, Reply, StandIn, serve
 from tests import calls
 from tests.calls import long_id, plain_call, record_id, seed_003
-from tests.daemon_process import PATIENCE, command, running, settings
+from tests.daemon_process import PATIENCE, command, running
+from tests.whole import Site
 
 CALLER = "4930998877"
-
-
-@dataclass
-class Site:
-    """A call centre of the test's own: its database, its Salesforce, its settings."""
-
-    dsn: str
-    url: str
-    salesforce: StandIn
-    db: asyncpg.Connection
-    folder: Path
-
-    def settings(self, **more: str) -> dict[str, str]:
-        return settings(self.dsn, self.url, **more)
-
-    async def states(self) -> Counter[str]:
-        rows = await self.db.fetch("SELECT state, count(*) AS n FROM line GROUP BY state")
-        return Counter({row["state"]: row["n"] for row in rows})
-
-    async def until(self, **states: int) -> None:
-        """Wait until exactly these states are in the ledger."""
-        async with asyncio.timeout(PATIENCE):
-            while await self.states() != Counter(states):  # noqa: ASYNC110 - a table tells nobody
-                await asyncio.sleep(0.02)
-
-
-@pytest.fixture
-async def site(dsn: str, db: asyncpg.Connection, tmp_path: Path) -> AsyncIterator[Site]:
-    salesforce = StandIn()
-    async with serve(salesforce) as url:
-        await calls.masters(db)
-        await command("migrate", environment=settings(dsn, url), folder=tmp_path)
-        yield Site(dsn, url, salesforce, db, tmp_path)
-    assert salesforce.violations == []
-    assert salesforce.self_caused_locks == 0
 
 
 async def test_the_call_of_the_vendors_table_arrives_as_its_five_records(site: Site) -> None:

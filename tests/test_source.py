@@ -16,7 +16,7 @@ from daemon.demo.calls import Sample, day, load
 from daemon.errors import CallstatsdError, ConfigurationError
 from daemon.intake import Form
 from daemon.lines import DataLine, Entry, State
-from daemon.source import FIRST, LAST, Found, Readiness, Source, Window, open_source
+from daemon.source import FIRST, LAST, Found, Page, Readiness, Source, Window, open_source
 from tests.expected import BERLIN, Line, data_lines
 from tests.rows import (
     START,
@@ -82,18 +82,19 @@ def bodies(expected: list[Line]) -> list[tuple[str, str]]:
     return [(line.key, line.body) for line in expected]
 
 
-async def ids_of(pages: AsyncIterator[list[Found]]) -> list[int]:
-    return [found.row_id async for page in pages for found in page]
+async def pages_of(pages: AsyncIterator[Page]) -> list[list[Found]]:
+    return [page.found async for page in pages]
+
+
+async def ids_of(pages: AsyncIterator[Page]) -> list[int]:
+    return [found.row_id for page in await pages_of(pages) for found in page]
 
 
 LEGLESS_CODES_OUT_OF_ORDER = pytest.mark.xfail(
     strict=True, reason="source.sql orders codes without a leg by the id of the lost leg first"
 )
-NO_ID_PASSES = pytest.mark.xfail(
-    strict=True, reason="numeric ids beyond bigint, with a fraction or NaN are not judged"
-)
-SKIPPED_HOUR_LOST = pytest.mark.xfail(
-    strict=True, reason="source._pages moves `since` by instants, past local times still to come"
+PAGED_FOR_EVER = pytest.mark.xfail(
+    strict=True, reason="source._bound gives a cursor before the row: its page is read for ever"
 )
 
 SEED_003 = sample(
@@ -265,12 +266,13 @@ EDGES: dict[str, tuple[Sample, list[str]]] = {
             call(1, servicenumbersid=GONE),
             visit(21, 1, acdgroupsid=GONE, acdagentgroupsid=None, acdconfigurationgroupsid=None),
             visit(22, 1, acdgroupsid=3, acdagentgroupsid=GONE, acdconfigurationgroupsid=GONE),
+            visit(23, 1, acdgroupsid=3, acdagentgroupsid=4, acdconfigurationgroupsid=GONE),
             leg(31, 1, 21, usersid=GONE),
             leg(32, 1, 22, usersid=None),
             code(41, 1, 21, 31, transactioncodesid=GONE, usersid=1),
             code(42, 1, 22, 32, transactioncodesid=GONE, usersid=GONE),
         ),
-        ["1-21-31-41", "1-22-32-42"],
+        ["1-21-31-41", "1-22-32-42", "1-23-0-0"],
     ),
     "without ids of group, service and user the fields are empty": (
         sample(
@@ -534,24 +536,27 @@ async def test_a_call_whose_id_is_no_number_is_found_and_named(
     ]
 
 
-@NO_ID_PASSES
+@pytest.mark.parametrize("full_page", [False, pytest.param(True, marks=PAGED_FOR_EVER)])
 @pytest.mark.parametrize("number", ["99999999999999999999", "12.5", "NaN"])
-async def test_a_number_that_is_no_id_spoils_its_own_line_only(
-    db: asyncpg.Connection, source: Source, number: str
+async def test_a_call_whose_id_is_no_whole_number_is_found_and_hides_no_other(
+    db: asyncpg.Connection,
+    source: Source,
+    monkeypatch: pytest.MonkeyPatch,
+    number: str,
+    full_page: bool,
 ) -> None:
-    await load(db, sample(call(12), call(13)))
+    monkeypatch.setattr(source_module, "PAGE", 1 if full_page else 10)
+    await load(db, sample(call(12), call(13), call(14, dtcallend=at(121))))
     await retype(db, "StatisticsPartA", "numeric", "ID")
     await db.execute(f"UPDATE StatisticsPartA SET ID = '{number}' WHERE ID = 13")
-    found = await ids_of(source.ended(Window(START, at(120))))
-    assert len(found) == 2
-    entries = taken(await source.lines(found))
-    assert sorted((entry.state, entry.error or "") for entry in entries) == [
-        (State.INVALID, "StatisticsPartA.ID is not a whole number"),
-        (State.PENDING, ""),
-    ]
+    found: list[int] = []
+    async for page in source.ended(Window(START, at(121))):
+        found += [row.row_id for row in page.found]
+        assert len(found) <= 3
+    assert {number for number in found if number > 0} == {12, 14}
+    assert keys(await source.lines(found)) == ["12-0-0-0", "14-0-0-0"]
 
 
-@NO_ID_PASSES
 async def test_a_leg_with_an_id_beyond_bigint_spoils_its_own_line_only(
     db: asyncpg.Connection, source: Source
 ) -> None:
@@ -775,7 +780,7 @@ async def test_thousands_of_calls_that_end_in_one_millisecond_are_paged_by_id(
     await load(db, calls_at_once(5000))
     if kind == "timestamp":
         await local_times(db)
-    pages = [page async for page in source.ended(Window(at(120), at(120)))]
+    pages = await pages_of(source.ended(Window(at(120), at(120))))
     assert [len(page) for page in pages] == [2000, 2000, 1000]
     assert [found.row_id for page in pages for found in page] == list(range(1, 5001))
     assert {found.moment for page in pages for found in page} == {at(120)}
@@ -788,11 +793,11 @@ async def test_never_ended_calls_and_late_codes_are_paged_alike(
     rows = calls_at_once(21, dtcallend=None)
     rows.codes.extend(code(40 + n, 1 + n % 3, None, None) for n in range(20))
     await load(db, rows)
-    stale = [page async for page in source.never_ended(Window(at(0), at(0)))]
+    stale = await pages_of(source.never_ended(Window(at(0), at(0))))
     assert [len(page) for page in stale] == [7, 7, 7]
     assert [found.call_id for page in stale for found in page] == list(range(1, 22))
     late = source.late_codes(Window(at(130), at(130)), Readiness(at(0), at(0), at(0)))
-    pages = [page async for page in late]
+    pages = await pages_of(late)
     assert [found.row_id for page in pages for found in page] == list(range(40, 60))
     assert [found.call_id for page in pages for found in page] == [1 + n % 3 for n in range(20)]
 
@@ -806,7 +811,7 @@ async def test_rows_that_appear_between_two_pages_disturb_no_other(
     first = await anext(pages)
     await add(db, call(9, dtcallend=at(123)), call(99, dtcallend=at(123)))
     rest = await ids_of(pages)
-    assert [found.row_id for found in first] == [10, 11]
+    assert [found.row_id for found in first.found] == [10, 11]
     assert rest == [99, *range(12, 20)]
 
 
@@ -886,7 +891,7 @@ NIGHTS = {
 }
 RATE = timedelta(seconds=97)
 HOURS = timedelta(hours=6)
-CHOOSE: dict[str, Callable[[Source, Window], AsyncIterator[list[Found]]]] = {
+CHOOSE: dict[str, Callable[[Source, Window], AsyncIterator[Page]]] = {
     "ended": Source.ended,
     "never ended": Source.never_ended,
     "late codes": lambda source, window: source.late_codes(window, Readiness(LAST, LAST, FIRST)),
@@ -940,7 +945,6 @@ async def test_when_the_clocks_change_windows_and_pages_find_every_row_once(
         assert many_windows == expected
 
 
-@SKIPPED_HOUR_LOST
 async def test_local_times_that_the_clock_skipped_are_found_once_too(
     db: asyncpg.Connection, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,12 +93,17 @@ STATEMENTS = (
         started_at  timestamptz NOT NULL,
         beat_at     timestamptz NOT NULL,
         stopped_at  timestamptz,
+        unclean_at  timestamptz,
         state       text NOT NULL,
         reason      text,
         retry_at    timestamptz
     )
     """,
     "COMMENT ON TABLE instance IS 'What the instance that holds the ledger is doing'",
+    """
+    COMMENT ON COLUMN instance.unclean_at IS
+        'Last word of an instance that ended without saying so: what was pending may have arrived'
+    """,
 )
 
 

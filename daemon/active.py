@@ -1,0 +1,283 @@
+"""An instance that holds the ledger's lock: it sends, polls where it shall, and tells of itself."""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import structlog
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    RetryError,
+    retry_if_exception,
+    wait_exponential,
+)
+
+from daemon import __version__, logs
+from daemon.auth import (
+    ClientCredentials,
+    FixedToken,
+    Grant,
+    OAuthTokens,
+    Password,
+    Tokens,
+    jwt_bearer,
+)
+from daemon.backoff import Backoff
+from daemon.errors import (
+    CallstatsdError,
+    LeaseLostError,
+    RefusedError,
+    UnreachableError,
+    first,
+)
+from daemon.intake import Form, Intake
+from daemon.lease import Lease
+from daemon.ledger import Beat, Ledger, open_ledger
+from daemon.lifecycle import Notifier
+from daemon.pace import Pace
+from daemon.poller import Poller, Rules, pause
+from daemon.salesforce import Endpoint, Salesforce, Session, open_session
+from daemon.sender import Limits, Sender
+from daemon.settings import Auth, EmptyAs, Settings
+from daemon.settler import Settler
+from daemon.source import Source, open_source
+
+_log = structlog.get_logger()
+
+BEAT_EVERY = 2.0
+"""Seconds between two words of the active instance to `status`."""
+STANDBY_EVERY = 1.0
+"""Seconds between two tries of a standing-by instance to take over."""
+LONGEST_WAIT = 5.0
+"""Seconds between two tries to reach a database that is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What an active instance works with, whichever lease it is under."""
+
+    settings: Settings
+    source: Source
+    ledger: Ledger
+    salesforce: Salesforce
+    settler: Settler
+    lease: Lease
+    notifier: Notifier
+
+    async def be_active(self, stop: asyncio.Event, *, poll: bool) -> None:
+        """Send, and poll if told to, while the lock is held; return when it is lost or on stop."""
+        try:
+            await self._work(stop, poll=poll)
+        except* LeaseLostError as lost:
+            _log.warning(logs.DAEMON_STANDBY, error=str(lost.exceptions[0]))
+        except* RefusedError as group:
+            raise first(group) from group
+        except* UnreachableError as away:
+            _log.debug(logs.DAEMON_WAITING, error=str(away.exceptions[0]))
+            await pause(stop, STANDBY_EVERY)
+        except* CallstatsdError as group:
+            raise first(group) from group
+
+    async def _work(self, stop: asyncio.Event, *, poll: bool) -> None:
+        # While we stood by, somebody may have upgraded the ledger.
+        await self.ledger.check_version()
+        sender = await self._sender()
+        heart = Heart(self.ledger, sender)
+        self.lease.on_notice = heart.look
+        await heart.begin()
+        _log.info(logs.DAEMON_STARTED, version=__version__, concurrency=self.settings.concurrency)
+        self.notifier.ready("active")
+        async with asyncio.TaskGroup() as group:
+            background = [
+                group.create_task(self.lease.keep()),
+                group.create_task(heart.run()),
+            ]
+            if poll:
+                background.append(group.create_task(self._poll(sender, stop)))
+            await sender.run(stop)
+            # A poll under way is cut: the watermark moves only with the lines it covers.
+            for task in background:
+                task.cancel()
+        await heart.end()
+
+    async def _sender(self) -> Sender:
+        settings = self.settings
+        progress = await self.ledger.progress()
+        backoff = Backoff(settings.retry_initial, settings.retry_max)
+        return Sender(
+            self.ledger,
+            self.salesforce,
+            self.settler,
+            Pace(settings.concurrency, backoff, endpoint_proven=progress.endpoint_proven),
+            backoff,
+            Limits(
+                concurrency=settings.concurrency,
+                request_timeout=settings.request_timeout,
+                idle=min(1.0, settings.poll_interval),
+            ),
+            lambda: self.lease.held,
+        )
+
+    async def _poll(self, sender: Sender, stop: asyncio.Event) -> None:
+        settings = self.settings
+        rules = Rules(
+            timedelta(seconds=settings.settle_delay),
+            timedelta(seconds=settings.stale_call_after),
+            settings.start_from,
+        )
+        intake = Intake(self.source, self.ledger, form_of(settings))
+        poller = Poller(self.source, self.ledger, intake, rules, sender.wake)
+
+        async def prepare() -> None:
+            await poller.prepare(settings.clients_id, settings.source_schemas)
+
+        await patiently(prepare, stop)
+        await poller.run(settings.poll_interval, stop)
+
+
+class Heart:
+    """Writes every few seconds what this instance does, and hears what operators want."""
+
+    def __init__(self, ledger: Ledger, sender: Sender) -> None:
+        """Take whose state to tell, and where."""
+        self._ledger = ledger
+        self._sender = sender
+        self._started = time.monotonic()
+        self._noticed = asyncio.Event()
+
+    def look(self) -> None:
+        """Hear at once what a person has just done to the ledger."""
+        self._sender.forget()
+        self._noticed.set()
+
+    async def begin(self) -> None:
+        """Learn of an operator's pause before anything is sent; end what a dead instance left.
+
+        A pause that it could not close counts against no line, nor does the time since.
+        """
+        await self._ledger.succeed()
+        await self._beat()
+        if not self._sender.held:
+            await self._ledger.pause_ended()
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            await pause(self._noticed, BEAT_EVERY)
+            self._noticed.clear()
+            try:
+                await self._beat()
+            except UnreachableError as error:
+                _log.debug(logs.DAEMON_UNHEARD, error=str(error))
+
+    async def end(self) -> None:
+        """Say that this instance stopped in order."""
+        await self._beat(stopped=True)
+
+    async def _beat(self, *, stopped: bool = False) -> None:
+        paused = self._sender.paused
+        reason, retry_in = paused or (None, None)
+        held = await self._ledger.beat(
+            Beat(
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                version=__version__,
+                uptime=time.monotonic() - self._started,
+                state="stopped" if stopped else "paused" if paused else "sending",
+                reason=reason,
+                retry_in=retry_in,
+                stopped=stopped,
+            )
+        )
+        self._sender.hold(held=held is not None)
+
+
+async def patiently(call: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+    """Call until its database is there, or until told to stop; one that refuses is an error."""
+
+    def told_to_stop(_: RetryCallState) -> bool:
+        return stop.is_set()
+
+    waits = AsyncRetrying(
+        retry=retry_if_exception(_is_away),
+        wait=wait_exponential(multiplier=0.1, max=LONGEST_WAIT),
+        stop=told_to_stop,
+        sleep=partial(pause, stop),
+    )
+    try:
+        await waits(call)
+    except RetryError:
+        _log.debug(logs.DAEMON_WAITING, stopped=True)
+
+
+def _is_away(error: BaseException) -> bool:
+    return isinstance(error, UnreachableError) and not isinstance(error, RefusedError)
+
+
+def form_of(settings: Settings) -> Form:
+    """Return how records are written."""
+    return Form(
+        settings.source_timezone,
+        settings.empty_as is EmptyAs.STRING,
+        settings.send_without_salesforce_id,
+    )
+
+
+@asynccontextmanager
+async def open_databases(settings: Settings) -> AsyncIterator[tuple[Source, Ledger]]:
+    """Open both databases; neither need be there yet."""
+    async with (
+        open_source(
+            settings.source_dsn.get_secret_value(),
+            settings.source_schemas,
+            settings.source_timezone,
+            settings.clients_id,
+        ) as source,
+        open_ledger(settings.ledger_dsn.get_secret_value(), settings.ledger_schema) as ledger,
+    ):
+        yield source, ledger
+
+
+@asynccontextmanager
+async def open_salesforce(settings: Settings) -> AsyncIterator[Salesforce]:
+    """Open the endpoint with its tokens; raises `ConfigurationError` for a key of no use."""
+    async with open_tokens(settings) as (session, tokens):
+        yield Salesforce(session, Endpoint(settings.endpoint_url), tokens)
+
+
+@asynccontextmanager
+async def open_tokens(settings: Settings) -> AsyncIterator[tuple[Session, Tokens]]:
+    """Open what fetches tokens, with the connections that it shares with the endpoint."""
+    async with open_session(__version__, settings.request_timeout) as session:
+        grant = _grant(settings)
+        tokens: Tokens
+        if grant is None:
+            bearer = settings.auth is Auth.BEARER
+            tokens = FixedToken(settings.bearer_token.get_secret_value() if bearer else None)
+        else:
+            tokens = OAuthTokens(session, settings.token_url, grant)
+        yield session, tokens
+
+
+def _grant(settings: Settings) -> Grant | None:
+    client_id, secret = settings.client_id, settings.client_secret.get_secret_value()
+    match settings.auth:
+        case Auth.CLIENT_CREDENTIALS:
+            return ClientCredentials(client_id, secret)
+        case Auth.PASSWORD:
+            password = settings.password.get_secret_value()
+            token = settings.security_token.get_secret_value()
+            return Password(client_id, secret, settings.username, password + token)
+        case Auth.JWT_BEARER:
+            key_file = settings.private_key_file or Path()
+            return jwt_bearer(client_id, settings.username, key_file, settings.token_url)
+        case Auth.BEARER | Auth.NONE:
+            return None

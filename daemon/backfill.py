@@ -1,0 +1,258 @@
+"""Takes the calls of a window once, and sees them delivered: alone or beside a running daemon."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from daemon import logs
+from daemon.active import Site, form_of, open_databases, open_salesforce
+from daemon.desk import Desk
+from daemon.errors import CallstatsdError, UnreachableError, first
+from daemon.intake import Intake
+from daemon.lease import Lease
+from daemon.ledger import Binding, Ledger
+from daemon.lifecycle import Notifier
+from daemon.poller import pause
+from daemon.sender import DRAIN_EXTRA
+from daemon.settings import Settings
+from daemon.settler import Settler
+from daemon.source import Page, Source, Window
+
+_log = structlog.get_logger()
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at what the sender has done."""
+PAUSED_FOR = 300.0
+"""Seconds of one pause after which a backfill gives up waiting (contract, section 8)."""
+
+_TICK = timedelta(microseconds=1)
+
+
+class WindowPrunedError(CallstatsdError):
+    """Retention has removed lines of the window: nobody could tell what was sent."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a backfill is; `total` calls are in the window, `pending` of its lines unsent."""
+
+    total: int = 0
+    calls: int = 0
+    lines: int = 0
+    new: int = 0
+    resent: int = 0
+    pending: int = 0
+    taken: bool = False
+    states: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Ends of calls in [since, until), as asked for."""
+
+    since: datetime
+    until: datetime
+
+
+class Backfill:
+    """One window, once; started again it leaves alone what the ledger has."""
+
+    def __init__(
+        self,
+        source: Source,
+        ledger: Ledger,
+        intake: Intake,
+        period: Period,
+        tell: Callable[[Progress], None],
+    ) -> None:
+        """Take the rooms to join; `tell` is called when there is progress to show."""
+        self._source = source
+        self._ledger = ledger
+        self._desk = Desk(ledger.database)
+        self._intake = intake
+        self._period = period
+        self._tell = tell
+        self.progress = Progress()
+
+    async def prepare(self, settle_delay: float, *, resend: bool) -> Window:
+        """Return the window's ready part; raises `WindowPrunedError` unless `resend`."""
+        pruned = await self._desk.pruned_before()
+        if pruned is not None and self._period.since < pruned and not resend:
+            raise WindowPrunedError(
+                f"lines of calls that ended before {pruned.isoformat()} were removed by "
+                "CALLSTATSD_RETENTION, so nobody can tell which were sent: "
+                "begin later, or send all of them (again) with --resend"
+            )
+        clock = await self._source.clock()
+        await self._source.prepare()
+        ready = clock.now - timedelta(seconds=settle_delay)
+        window = Window(self._period.since, min(self._period.until - _TICK, ready))
+        self.progress.total = await self._source.count_ended(window)
+        return window
+
+    async def count(self, window: Window) -> Progress:
+        """Count calls, lines and new lines; changes nothing."""
+        async for page in self._source.ended(window):
+            call_ids = [found.call_id for found in page.found]
+            keys = await self._source.keys(call_ids)
+            have = await self._ledger.known(call_ids)
+            self._count(page, len(keys), len(set(keys) - have))
+        return self.progress
+
+    async def take(self, window: Window, *, resend: bool) -> None:
+        """Take the window page by page; with `resend` settled lines are made anew and sent."""
+        async for page in self._source.ended(window):
+            entries = await self._intake.entries(page.found)
+            new = await self._intake.store(entries, backfill=True)
+            if resend:
+                old = [entry for entry in entries if entry.key not in new]
+                have = await self._ledger.known([found.call_id for found in page.found])
+                # Lines whose leg or code has gone, or got a code since, are lines all the same.
+                gone = have - {entry.key for entry in entries}
+                old += await self._intake.rebuilt(sorted(gone))
+                self.progress.resent += len(await self._desk.renew(old, backfill=True))
+            self._count(page, len(entries), len(new))
+        self.progress.taken = True
+
+    async def watch(self, stop: asyncio.Event) -> None:
+        """Wait until all is taken and sent; raises `UnreachableError` when a pause lasts long."""
+        paused_since: float | None = None
+        while not stop.is_set():
+            progress = self.progress
+            # Asked before the count: what is taken after it is not counted.
+            taken = progress.taken
+            progress.pending = await self._desk.pending_in(self._period.since, self._period.until)
+            self._tell(progress)
+            if taken and progress.pending == 0:
+                return
+            reason = await self._pause()
+            if reason is None:
+                paused_since = None
+            else:
+                paused_since = paused_since or time.monotonic()
+                if time.monotonic() - paused_since >= PAUSED_FOR:
+                    raise UnreachableError(
+                        f"the sender has been paused for {PAUSED_FOR / 60:.0f} minutes ({reason}); "
+                        f"{progress.pending} lines stay pending, `callstatsd run` will send them"
+                    )
+            await pause(stop, LOOK_EVERY)
+
+    async def finish(self, began: float) -> Progress:
+        """Return the window's lines per state and the seconds since, at the end."""
+        self.progress.seconds = time.monotonic() - began
+        self.progress.states = await self._desk.window(self._period.since, self._period.until)
+        return self.progress
+
+    async def _pause(self) -> str | None:
+        overview = await self._desk.overview()
+        if overview.held is not None:
+            return "operator"
+        return overview.reason if overview.active and overview.state == "paused" else None
+
+    def _count(self, page: Page, lines: int, new: int) -> None:
+        self.progress.calls += len(page.found)
+        self.progress.lines += lines
+        self.progress.new += new
+        self._tell(self.progress)
+
+
+async def send_while_nobody_does(site: Site, stop: asyncio.Event) -> None:
+    """Send until stop, but only while no `run` is here; hand over to one that comes.
+
+    Raises `UnwritableError` when outcomes cannot be written.
+    """
+    async with asyncio.TaskGroup() as group:
+        settling = group.create_task(site.settler.run())
+        while not stop.is_set():
+            try:
+                if not await site.lease.wanted() and await site.lease.try_acquire():
+                    handing_over = asyncio.Event()
+                    watching = group.create_task(_until_wanted(site.lease, stop, handing_over))
+                    await site.be_active(handing_over, poll=False)
+                    watching.cancel()
+                    site.lease.release()
+            except UnreachableError as error:
+                _log.debug(logs.DAEMON_WAITING, error=str(error))
+            await pause(stop, LOOK_EVERY)
+        await site.settler.finish(DRAIN_EXTRA)
+        settling.cancel()
+
+
+async def _until_wanted(lease: Lease, stop: asyncio.Event, handing_over: asyncio.Event) -> None:
+    """Set `handing_over` when told to stop, or when a `run` has come."""
+    wanted = False
+    while not (wanted or stop.is_set()):
+        await pause(stop, LOOK_EVERY)
+        try:
+            wanted = await lease.wanted()
+        except UnreachableError as error:
+            _log.debug(logs.DAEMON_WAITING, error=str(error))
+    handing_over.set()
+
+
+async def backfill(
+    settings: Settings,
+    period: Period,
+    stop: asyncio.Event,
+    tell: Callable[[Progress], None],
+    *,
+    dry_run: bool,
+    resend: bool,
+    wait: bool,
+) -> Progress:
+    """Run a whole backfill; returns how far it came, all the way unless `stop` was set.
+
+    Raises `ConfigurationError` for a source or ledger that is not ours, `WindowPrunedError`, and
+    `UnreachableError` when a database is away or a pause lasts long.
+    """
+    began = time.monotonic()
+    async with open_databases(settings) as (source, ledger):
+        await ledger.check_version()
+        clock = await source.clock()
+        await ledger.check_binding(
+            Binding(settings.clients_id, clock.database, settings.source_schemas)
+        )
+        intake = Intake(source, ledger, form_of(settings))
+        work = Backfill(source, ledger, intake, period, tell)
+        window = await work.prepare(settings.settle_delay, resend=resend)
+        if dry_run:
+            return await work.count(window)
+        if not wait:
+            await _unless(stop, work.take(window, resend=resend))
+            return await work.finish(began)
+        async with (
+            open_salesforce(settings) as salesforce,
+            Lease(ledger.database, wanting=False) as lease,
+        ):
+            settler = Settler(ledger, settings.retry_for)
+            site = Site(settings, source, ledger, salesforce, settler, lease, Notifier())
+            done = asyncio.Event()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(send_while_nobody_does(site, done))
+                    taking = group.create_task(work.take(window, resend=resend))
+                    await work.watch(stop)
+                    taking.cancel()
+                    done.set()
+            except* CallstatsdError as errors:
+                raise first(errors) from errors
+        return await work.finish(began)
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do some work until it is done or stop is set."""
+    doing = asyncio.create_task(work)
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({doing, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not doing.done():
+        doing.cancel()
+        await asyncio.wait({doing})
+        return
+    await doing

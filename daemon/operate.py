@@ -1,0 +1,59 @@
+"""What operators do to lines: send them again, or withdraw them; counted first, told afterwards."""
+
+import structlog
+
+from daemon import logs
+from daemon.desk import Choice, Desk
+from daemon.intake import Intake
+from daemon.lines import State
+
+_log = structlog.get_logger()
+
+
+async def requeue(desk: Desk, intake: Intake, choice: Choice) -> dict[str, int]:
+    """Put settled lines back to pending; returns how many lines are in which state by it.
+
+    A line goes with the record as it was sent. Where that was dropped, or never could be sent, it
+    is made anew from the source; such a line may end as `skipped` or `invalid` again.
+    """
+    became: dict[str, int] = {}
+    async for lines in desk.choose(choice):
+        as_sent = [line for line in lines if line.has_record and line.salesforce_id is not None]
+        anew = [line.key for line in lines if line not in as_sent]
+        became[State.PENDING] = became.get(State.PENDING, 0) + await desk.requeue(as_sent)
+        renewed = await desk.renew(await intake.rebuilt(anew))
+        for state in renewed.values():
+            became[state] = became.get(state, 0) + 1
+        gone = len(anew) - len(renewed)
+        if gone:
+            became["gone"] = became.get("gone", 0) + gone
+    _tell("requeue", choice, became)
+    return became
+
+
+async def discard(desk: Desk, choice: Choice) -> int:
+    """Withdraw lines; returns how many. An answer that is under way changes them no more."""
+    discarded = 0
+    async for lines in desk.choose(choice):
+        discarded += await desk.discard(lines)
+    _tell("discard", choice, {State.SKIPPED: discarded})
+    return discarded
+
+
+def _tell(act: str, choice: Choice, became: dict[str, int]) -> None:
+    _log.info(
+        logs.OPERATOR_ACTED,
+        act=act,
+        states=list(choice.states),
+        since=choice.since,
+        until=choice.until,
+        call_id=choice.call_id,
+        backfill=choice.backfill,
+        lines=became,
+    )
+
+
+async def hold(desk: Desk, *, held: bool, reason: str | None) -> None:
+    """Stop sending, or let it go on."""
+    await (desk.hold(reason) if held else desk.release())
+    _log.info(logs.OPERATOR_ACTED, act="pause" if held else "resume", reason=reason)

@@ -1,0 +1,197 @@
+"""What `show` tells: the story of a call, and why a line is where it is. Pure."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from daemon.desk import Overview, Told
+from daemon.lines import LineKey, State
+from daemon.source import CallFacts, Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings that decide when a call is taken."""
+
+    clients_id: int | None
+    settle_delay: timedelta
+    stale_call_after: timedelta
+    zone: ZoneInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that both databases know of a call; source parts are None while it is away."""
+
+    call_id: int
+    lines: Sequence[Told]
+    overview: Overview
+    clock: Clock | None
+    facts: CallFacts | None
+    keys: Sequence[LineKey]
+
+
+ENDINGS = {
+    State.DELIVERED: "Salesforce has it",
+    State.CONFLICT: "Salesforce refused it for good (409); it is not sent again",
+    State.NOT_FOUND: "Salesforce has no such record (404); it is not sent again",
+    State.REJECTED: "Salesforce refused it; once that is mended, `callstatsd requeue` sends it",
+    State.EXPIRED: "it failed for too long; `callstatsd requeue` tries again",
+    State.INVALID: "a row cannot become a record; mend it, then `callstatsd requeue`",
+    State.SKIPPED: "it was not sent",
+}
+
+
+def as_json(evidence: Evidence, rules: Rules) -> dict[str, Any]:
+    """Return `show --json` (contract, section 8); times are ISO 8601 with offset."""
+    return {
+        "call_id": evidence.call_id,
+        "lines": [
+            {
+                "key": str(line.key),
+                "state": line.state.value,
+                "attempts": line.attempts,
+                "unanswered": line.unanswered,
+                "last_status": line.last_status,
+                "last_error": line.last_error,
+                "taken_at": _iso(line.taken_at),
+                "next_try_at": _iso(line.next_try_at),
+                "settled_at": _iso(line.settled_at),
+                "record": None if line.record is None else json.loads(line.record),
+            }
+            for line in evidence.lines
+        ],
+        "note": " ".join(sentences(evidence, rules)),
+    }
+
+
+def sentences(evidence: Evidence, rules: Rules) -> list[str]:
+    """Tell the call: what the source has of it, and what holds it or its lines."""
+    told = _of_the_source(evidence, rules)
+    if evidence.lines:
+        told += _of_pending(evidence, rules)
+        missing = set(evidence.keys) - {line.key for line in evidence.lines}
+        if missing and evidence.facts is not None:
+            told.append(
+                f"{len(missing)} of its {len(evidence.keys)} lines are not taken yet: "
+                f"{', '.join(map(str, sorted(missing)))}."
+            )
+    elif evidence.facts is not None and evidence.clock is not None:
+        told.append(why_not_taken(evidence.facts, evidence.clock, evidence.overview, rules))
+    return told
+
+
+def line_sentence(line: Told, zone: ZoneInfo) -> str:
+    """Tell one line: what came of it, and what happens next."""
+    if line.state is not State.PENDING:
+        when = "" if line.settled_at is None else f" at {_local(line.settled_at, zone)}"
+        reason = f": {line.last_error}" if line.last_error else ""
+        text = f"{line.state}{when}: {ENDINGS[line.state]}{reason}."
+        if line.state is State.CONFLICT and line.unanswered:
+            text += " An earlier attempt went unanswered: probably it was written that first time."
+    elif line.attempts == 0:
+        text = "pending: not sent yet."
+    else:
+        again = f", tried again at {_local(line.next_try_at, zone)}" if line.next_try_at else ""
+        said = line.last_status if line.last_status is not None else "no answer"
+        reason = f" ({line.last_error})" if line.last_error else ""
+        text = f"pending: answered {said}{reason}{again}."
+    if line.attempts:
+        times = "once" if line.attempts == 1 else f"{line.attempts} times"
+        text += f" Sent {times}"
+        if line.unanswered:
+            text += f", {line.unanswered} of them unanswered, so it may have arrived"
+        text += "."
+    return text
+
+
+def why_not_taken(facts: CallFacts, clock: Clock, overview: Overview, rules: Rules) -> str:
+    """Say why a call of the source has no line in the ledger."""
+    ended = facts.ended
+    if rules.clients_id is not None and facts.clients_id != rules.clients_id:
+        return f"It is client {facts.clients_id}'s; this ledger takes client {rules.clients_id}'s."
+    if ended is None and facts.started is None:
+        return "It has neither start nor end, so it is never taken."
+    moment = ended or facts.started or clock.now
+    if ended is None:
+        due = moment + rules.stale_call_after
+        waiting = f"It has no end yet; without one it is taken at {_local(due, rules.zone)}."
+    else:
+        due = moment + rules.settle_delay
+        waiting = f"It is taken after the settle delay, at {_local(due, rules.zone)}."
+    if clock.now < due:
+        return waiting
+    if overview.start_from is None:
+        return "Nothing was ever taken: start `callstatsd run`."
+    if moment < overview.start_from:
+        start_from = _local(overview.start_from, rules.zone)
+        return (
+            f"It was over before CALLSTATSD_START_FROM ({start_from}), "
+            "so it is left to `callstatsd backfill`."
+        )
+    if overview.watermark is not None and overview.watermark < moment:
+        return f"Calls are taken up to {_local(overview.watermark, rules.zone)} so far; it follows."
+    return (
+        "It should have been taken: its rows appeared late. The next sweep brings it in, if the "
+        "daemon runs and it lies inside CALLSTATSD_LOOKBACK; else `callstatsd backfill` does."
+    )
+
+
+def _of_the_source(evidence: Evidence, rules: Rules) -> list[str]:
+    facts = evidence.facts
+    if evidence.clock is None:
+        return ["The source database is away, so this is only what the ledger has."]
+    if facts is None:
+        gone = "no longer in" if evidence.lines else "not in"
+        return [f"Call {evidence.call_id} is {gone} the source's StatisticsPartA."]
+    started = _local(facts.started, rules.zone) if facts.started else "at an unknown time"
+    ended = f"ended {_local(facts.ended, rules.zone)}" if facts.ended else "has no end"
+    rows = (
+        f"{_count(facts.visits, 'group visit')}, {_count(facts.legs, 'attempt')} and "
+        f"{_count(facts.codes, 'transaction code')}"
+    )
+    lines = _count(len(evidence.keys), "line")
+    return [
+        f"Call {evidence.call_id} started {started} and {ended}.",
+        f"The source has {rows} of it, that makes {lines}.",
+    ]
+
+
+def _of_pending(evidence: Evidence, rules: Rules) -> list[str]:
+    overview = evidence.overview
+    pending = [line for line in evidence.lines if line.state is State.PENDING]
+    told: list[str] = []
+    if not pending:
+        return told
+    if overview.held is not None:
+        told.append("Sending is paused by an operator: `callstatsd resume` lets it go on.")
+    elif not overview.active:
+        told.append("No daemon runs: `callstatsd run` will send what is pending.")
+    elif overview.state == "paused":
+        told.append(f"The sender is paused ({overview.reason}).")
+        if overview.retry_at:
+            told.append(f"It tries again at {_local(overview.retry_at, rules.zone)}.")
+    unclean = overview.unclean_at
+    if not overview.active and overview.beat_at is not None and overview.stopped_at is None:
+        unclean = overview.beat_at
+    if unclean is not None and any(line.taken_at <= unclean for line in pending):
+        told.append(
+            f"The daemon ended without order at {_local(unclean, rules.zone)}: "
+            "what was pending then may have arrived, and is sent again under the same key."
+        )
+    return told
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _local(moment: datetime, zone: ZoneInfo) -> str:
+    return moment.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

@@ -1,0 +1,207 @@
+"""`callstatsd backfill`: a window once, beside a running daemon and without one."""
+
+import asyncio
+import json
+import signal
+import sys
+from asyncio.subprocess import PIPE
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from daemon.demo.standin import Reply
+from tests.calls import insert, plain_call, record_id
+from tests.daemon_process import PATIENCE, running
+from tests.whole import Site
+
+BERLIN = ZoneInfo("Europe/Berlin")
+DAY = datetime(2026, 11, 3, tzinfo=BERLIN)
+WINDOW = ("--from", "2026-11-03", "--to", "2026-11-04")
+
+
+async def add_calls(site: Site, count: int, *, first: int = 1) -> None:
+    """Calls of one day, each of its own record, from midnight to its last hour."""
+    for number in range(first, first + count):
+        ended = DAY + timedelta(seconds=(number - 1) * 23 * 3600 // max(1, count - 1))
+        await plain_call(site.db, number, record=record_id(number), ended=ended.astimezone(UTC))
+
+
+async def test_alone_it_takes_the_window_and_sends_it(site: Site) -> None:
+    await add_calls(site, 12)
+    await plain_call(site.db, 50, record=record_id(50), ended=DAY - timedelta(microseconds=1000))
+    await plain_call(site.db, 51, record=record_id(51), ended=DAY + timedelta(days=1))
+
+    dry = await site.told("backfill", *WINDOW, "--dry-run")
+    done = await site.told("backfill", *WINDOW)
+    again = await site.told("backfill", *WINDOW)
+
+    assert dry == {"calls": 12, "lines": 12, "new": 12}
+    assert list(done) == [
+        "calls", "lines", "new", "pending", "delivered", "conflict", "not_found", "rejected",
+        "expired", "invalid", "skipped", "seconds",
+    ]  # fmt: skip
+    assert (done["calls"], done["lines"], done["new"], done["delivered"]) == (12, 12, 12, 12)
+    assert (again["calls"], again["lines"], again["new"], again["delivered"]) == (12, 12, 0, 12)
+    assert {request.key for request in site.salesforce.requests} == {
+        f"{number}-0-0-0" for number in range(1, 13)
+    }
+    assert len(site.salesforce.requests) == 12
+    assert (await site.told("status"))["sender"]["state"] == "stopped"
+
+
+async def test_beside_a_running_daemon_it_only_takes_and_watches(site: Site) -> None:
+    await add_calls(site, 12)
+    async with running(site.settings(start_from="2026-11-20"), site.folder) as daemon:
+        await daemon.until("daemon.started")
+        done = await site.told("backfill", *WINDOW)
+        assert await daemon.stop() == 0
+
+    assert (done["new"], done["delivered"]) == (12, 12)
+    assert len(daemon.seen("line.delivered")) == 12
+
+
+async def test_it_hands_over_to_a_daemon_that_comes(site: Site) -> None:
+    await add_calls(site, 40)
+    site.salesforce.work = 0.1
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "daemon", "backfill", *WINDOW, "--json",
+        env=site.settings(concurrency="1"), cwd=site.folder, stdout=PIPE, stderr=PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(PATIENCE):
+        await site.salesforce.until(lambda salesforce: salesforce.received >= 3)
+        async with running(site.settings(concurrency="1"), site.folder) as daemon:
+            await daemon.until("line.delivered")
+            output, _ = await process.communicate()
+            assert await daemon.stop() == 0
+
+    assert process.returncode == 0
+    assert json.loads(output)["delivered"] == 40
+    assert site.salesforce.repeated == 0
+    assert 0 < len(daemon.seen("line.delivered")) < 40
+
+
+async def test_live_lines_go_before_backfill_lines(site: Site) -> None:
+    await add_calls(site, 30)
+    _, *_ = await site.run("backfill", *WINDOW, "--no-wait")
+    assert await site.states() == Counter(pending=30)
+    await plain_call(site.db, 99, record=record_id(99))
+    site.salesforce.work = 0.05
+
+    async with running(
+        site.settings(concurrency="1", start_from="2026-11-20"), site.folder
+    ) as daemon:
+        await site.until(delivered=31)
+        assert await daemon.stop() == 0
+
+    keys = [request.key for request in site.salesforce.requests]
+    # It was taken after the sender had begun, and waited for the line in flight alone.
+    assert keys.index("99-0-0-0") <= 8
+
+
+async def test_killed_in_the_middle_it_goes_on_where_it_was(site: Site) -> None:
+    await add_calls(site, 60)
+    site.salesforce.work = 0.02
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "daemon", "backfill", *WINDOW,
+        env=site.settings(), cwd=site.folder, stdout=PIPE, stderr=PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(PATIENCE):
+        await site.salesforce.until(lambda salesforce: salesforce.received >= 20)
+        process.kill()
+        await process.communicate()
+        await site.salesforce.until(lambda salesforce: salesforce.in_flight == 0)
+
+    done = await site.told("backfill", *WINDOW)
+
+    assert done["lines"] == done["delivered"] == 60
+    assert len(site.salesforce.known) == 60
+    assert site.salesforce.repeated <= 4 + 64
+
+
+async def test_ctrl_c_finishes_what_is_in_flight_and_says_how_to_go_on(site: Site) -> None:
+    await add_calls(site, 60)
+    site.salesforce.work = 0.05
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "daemon", "backfill", *WINDOW,
+        env=site.settings(), cwd=site.folder, stdout=PIPE, stderr=PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(PATIENCE):
+        await site.salesforce.until(lambda salesforce: salesforce.received >= 8)
+        process.send_signal(signal.SIGINT)
+        _, errors = await process.communicate()
+
+    assert process.returncode == 1
+    assert "the same command goes on where it was" in errors.decode()
+    states = await site.states()
+    assert states["delivered"] == len(site.salesforce.known) < 60
+    assert (await site.told("backfill", *WINDOW))["delivered"] == 60
+    assert site.salesforce.repeated == 0
+
+
+async def test_resend_sends_settled_lines_again_made_anew(site: Site) -> None:
+    await plain_call(site.db, 1, record=record_id(1), ended=DAY)
+    await insert(
+        site.db, "StatisticsPartB", ID=11, StatisticsPartAID=1, UsersID=11, CONNRES=1,
+        dtCallStart=DAY, dtCallEnd=DAY,
+    )  # fmt: skip
+    code = {"ID": 21, "StatisticsPartAID": 1, "StatisticsPartBID": 11, "TransactionCodesID": 31}
+    await site.told("backfill", *WINDOW)
+    await insert(site.db, "AcdStatisticsTransactionCodes", **code, dtCreated=DAY)
+    await site.told("backfill", *WINDOW)
+    assert [request.key for request in site.salesforce.requests] == ["1-0-11-0", "1-0-11-21"]
+    await site.db.execute("UPDATE StatisticsPartB SET CONNRES = 4")
+    await site.db.execute("DELETE FROM AcdStatisticsTransactionCodes")
+
+    done = await site.told("backfill", *WINDOW, "--resend")
+
+    assert (done["new"], done["resent"], done["delivered"]) == (0, 2, 2)
+    first, second = site.salesforce.requests[2:]
+    assert {first.key, second.key} == {"1-0-11-0", "1-0-11-21"}
+    assert first.record["CONNRES"] == second.record["CONNRES"] == 4
+    assert second.record["TransactionCodeExportKey"] is None
+    assert await site.db.fetchval("SELECT min(generation) FROM line") == 1
+
+
+async def test_a_window_that_overlaps_pruned_lines_is_refused(site: Site) -> None:
+    await add_calls(site, 3)
+    await site.db.execute("UPDATE ledger SET pruned_before = $1", DAY + timedelta(hours=1))
+    code, output, errors = await site.run("backfill", *WINDOW)
+    assert (code, output) == (1, "")
+    assert "--resend" in errors
+    assert await site.states() == Counter()
+
+
+async def test_it_ends_with_1_when_lines_need_an_operator(site: Site) -> None:
+    await add_calls(site, 3)
+    site.salesforce.rule = lambda incoming: (
+        Reply(400, "no such field") if incoming.key == "2-0-0-0" else None
+    )
+    code, output, _ = await site.run("backfill", *WINDOW, "--json")
+    assert code == 1
+    assert json.loads(output)["rejected"] == 1
+
+
+async def test_calls_that_are_not_ready_wait(site: Site) -> None:
+    await plain_call(site.db, 1, record=record_id(1), ended=datetime.now(UTC))
+    today = datetime.now(BERLIN)
+    window = ("--from", f"{today:%Y-%m-%d}", "--to", f"{today + timedelta(days=1):%Y-%m-%d}")
+    done = await site.told("backfill", *window, settle_delay="3600")
+    assert (done["calls"], done["new"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--from", "2026-11-04", "--to", "2026-11-03"),
+        ("--from", "yesterday", "--to", "2026-11-03"),
+        ("--from", "2026-11-04"),
+    ],
+)
+async def test_a_window_that_is_none_is_a_fault_of_usage(
+    site: Site, arguments: tuple[str, ...]
+) -> None:
+    code, _, errors = await site.run("backfill", *arguments)
+    assert code == 2
+    assert "--from" in errors or "--to" in errors or "no time" in errors
