@@ -49,6 +49,7 @@ from daemon.sender import Limits, Sender
 from daemon.settings import Auth, EmptyAs, Settings
 from daemon.settler import Settler
 from daemon.source import Source, open_source
+from daemon.sweeper import Sweeper
 
 _log = structlog.get_logger()
 
@@ -135,12 +136,16 @@ class Site:
         )
         intake = Intake(self.source, self.ledger, form_of(settings))
         poller = Poller(self.source, self.ledger, intake, rules, sender.wake)
+        lookback = timedelta(seconds=settings.lookback)
+        sweeper = Sweeper(self.source, self.ledger, intake, rules, lookback, sender.wake)
 
         async def prepare() -> None:
             await poller.prepare(settings.clients_id, settings.source_schemas)
 
         await patiently(prepare, stop)
-        await poller.run(settings.poll_interval, stop)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(sweeper.run(stop))
+            group.create_task(poller.run(settings.poll_interval, stop))
 
 
 class Heart:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 import aiohttp
 import structlog
@@ -24,9 +24,11 @@ _log = structlog.get_logger()
 _BODY_LIMIT = 64 * 1024
 _SHORT = 200
 # Where a token may be sent: https, or http on this machine.
+_LABEL = r"[A-Za-z0-9_-]{1,63}"
 _SAFE_URL = re.compile(
-    r"https://[^\s/?#@\\]+(/[^\s?#@\\]*)?$"
-    r"|http://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?/?$"
+    rf"https://{_LABEL}(\.{_LABEL})*(:\d{{1,5}})?(/[\w./~-]*)?"
+    r"|http://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?/?",
+    re.ASCII,
 )
 
 ASSERTION_LIFE = 180
@@ -124,9 +126,9 @@ class OAuthTokens:
         form = self._grant.form()
         try:
             async with self._session.post(self._url, data=form, allow_redirects=False) as response:
-                body = await response.content.read(_BODY_LIMIT)
+                body = await first_bytes(response.content, _BODY_LIMIT)
                 status, retry_after = response.status, response.headers.get("Retry-After")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:
             host = urlsplit(self._url).hostname
             raise TokenError(
                 f"the token endpoint at {host} cannot be reached: {type(error).__name__}",
@@ -217,12 +219,20 @@ def jwt_bearer(client_id: str, username: str, key_file: Path, token_url: str) ->
     try:
         key = key_file.read_text(encoding="ascii")
         jwt.encode({}, key, algorithm="RS256")
-    except (OSError, ValueError, TypeError, jwt.PyJWTError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, jwt.PyJWTError) as error:
         raise ConfigurationError(
             "CALLSTATSD_PRIVATE_KEY_FILE must be a PEM file with an RSA private key without a "
             f"pass phrase: {type(error).__name__}"
         ) from error
     return JwtBearer(client_id, username, key, audience)
+
+
+async def first_bytes(content: aiohttp.StreamReader, limit: int) -> bytes:
+    """Read a body's beginning; one `read` alone gives no more than has arrived so far."""
+    body = b""
+    while len(body) < limit and (more := await content.read(limit - len(body))):
+        body += more
+    return body
 
 
 def _read_token(
@@ -243,7 +253,7 @@ def _read_token(
             "check CALLSTATSD_TOKEN_URL",
             refused=True,
         )
-    if not isinstance(url, str) or not _SAFE_URL.match(url):
+    if not isinstance(url, str) or not _SAFE_URL.fullmatch(url):
         raise TokenError(
             "no token: the token endpoint's answer has no usable instance_url; "
             "check CALLSTATSD_TOKEN_URL",
@@ -284,7 +294,9 @@ def _refusal(
 
 def _plain(text: str, form: Mapping[str, str]) -> str:
     """Make one short line of an answer's text, without anything that our request said."""
-    for value in form.values():
+    said = {value for name, value in form.items() if value and name != "grant_type"}
+    # As it is or as the form wrote it; the longest first, as one may be a part of another.
+    for value in sorted(said | {quote_plus(value) for value in said}, key=len, reverse=True):
         text = text.replace(value, "…")
     text = "".join(character if character.isprintable() else " " for character in text)
     return " ".join(text.split())[:_SHORT]

@@ -21,7 +21,7 @@ class Backoff:
         min(maximum, initial · 2^(tries-1) + random(0 … initial)); a Retry-After replaces it,
         never beyond the maximum. One of 0 says nothing, or the sender would try without a pause.
         """
-        if retry_after:
+        if retry_after and retry_after > 0:
             return min(retry_after, self.maximum)
         wait = wait_exponential_jitter(
             multiplier=self.initial, max=self.maximum, exp_base=2, jitter=self.initial

@@ -90,6 +90,15 @@ class Intake:
         """Return known lines made anew from the rows that are still there."""
         return [self._form.entry(line) for line in await self._source.rebuilt(keys)]
 
+    async def look_for_ids(self, since: datetime) -> set[LineKey]:
+        """Take up skipped lines of calls since then that have a Salesforce id by now."""
+        identified: set[LineKey] = set()
+        async for keys in self._ledger.without_id(since, NO_ID):
+            entries = [entry for entry in await self.rebuilt(keys) if entry.error != NO_ID]
+            if entries:
+                identified |= await self._ledger.identify(entries, NO_ID)
+        return identified
+
     async def store(
         self, entries: Sequence[Entry], *, watermark: datetime | None = None, backfill: bool = False
     ) -> set[LineKey]:
@@ -129,5 +138,6 @@ def _tell(entry: Entry) -> None:
         salesforce_id=entry.salesforce_id,
         status=None,
         attempt=0,
+        seconds=None,
         error=entry.error,
     )

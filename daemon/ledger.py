@@ -14,6 +14,9 @@ from daemon.lines import Entry, LineKey, PendingLine, Settlement, State
 SCHEMA_VERSION = "0001"
 """The newest migration this program knows; revisions are numbers, so that they compare."""
 
+PAGE = 2000
+"""Lines to read at once."""
+
 _SQL = queries.load("ledger.sql")
 
 
@@ -132,6 +135,30 @@ class Ledger:
         """Keep START_FROM and the first watermark; only the first start does."""
         async with self.database.connection() as connection:
             await connection.execute(_SQL["start"], start_from, watermark)
+
+    async def swept(self, until: datetime) -> None:
+        """Remember that a sweep of LOOKBACK has been completed up to there."""
+        async with self.database.connection() as connection:
+            await connection.execute(_SQL["swept"], until)
+
+    async def without_id(self, since: datetime, reason: str) -> AsyncIterator[list[LineKey]]:
+        """Yield pages of the lines that were skipped for that reason, by end of call."""
+        after = LineKey(-(2**63), 0, 0, 0)
+        while True:
+            async with self.database.connection() as connection:
+                rows = await connection.fetch(_SQL["without_id"], since, reason, *after, PAGE)
+            keys = [LineKey(*row) for row in rows]
+            if keys:
+                yield keys
+                after = keys[-1]
+            if len(keys) < PAGE:
+                return
+
+    async def identify(self, entries: Sequence[Entry], reason: str) -> set[LineKey]:
+        """Put lines that were skipped for that reason into the state they call for by now."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(_SQL["identify"], *entry_columns(entries), reason)
+        return {LineKey(*row) for row in rows}
 
     async def pull_back(self, watermark: datetime) -> None:
         """Set a watermark that the source's clock has jumped behind back to that clock."""

@@ -44,6 +44,35 @@ RETURNING call_id, group_id, leg_id, code_id
 -- Move the watermark to $1, forward only.
 UPDATE ledger SET watermark = $1 WHERE watermark < $1
 
+-- name: swept
+-- A sweep of LOOKBACK has been completed up to $1.
+UPDATE ledger SET swept_at = $1
+
+-- name: without_id
+-- Skipped lines of calls that ended at $1 or later and had no Salesforce id ($2 is the reason that
+-- they carry); the next $7 after the key ($3, $4, $5, $6).
+SELECT call_id, group_id, leg_id, code_id
+FROM line
+WHERE state = 'skipped' AND last_error = $2 AND call_ended >= $1
+  AND (call_id, group_id, leg_id, code_id) > ($3::bigint, $4::bigint, $5::bigint, $6::bigint)
+ORDER BY call_id, group_id, leg_id, code_id
+LIMIT $7
+
+-- name: identify
+-- Skipped lines that have an id by now become pending (parallel arrays as in take; $12 is the
+-- reason that they carried). Returns their keys.
+UPDATE line AS l
+SET state = n.state, record = n.record, lane = n.lane, salesforce_id = n.salesforce_id,
+    last_error = n.last_error, settled_at = NULL
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[],
+            $7::text[], $8::timestamptz[], $9::text[], $10::text[], $11::text[])
+     AS n (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id, call_ended, state,
+           record, last_error)
+WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
+    = (n.call_id, n.group_id, n.leg_id, n.code_id)
+  AND l.state = 'skipped' AND l.last_error = $12
+RETURNING l.call_id, l.group_id, l.leg_id, l.code_id
+
 -- name: pull_back
 -- Set a watermark that lies ahead of the source's clock back to $1.
 UPDATE ledger SET watermark = $1 WHERE watermark > $1
@@ -122,7 +151,7 @@ UPDATE ledger SET endpoint_proven = true WHERE NOT endpoint_proven
 
 -- name: succeed
 -- Remember that the instance before this one did not stop in order.
-UPDATE instance SET unclean_at = beat_at WHERE stopped_at IS NULL
+UPDATE instance SET unclean_at = now() WHERE stopped_at IS NULL
 
 -- name: beat
 -- What the active instance is doing: host, pid, version, seconds since start, state, reason,

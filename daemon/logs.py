@@ -34,6 +34,7 @@ BACKFILL_DONE = "backfill.done"
 LIBRARY_MESSAGE = "library.message"
 OPERATOR_ACTED = "operator.acted"
 POLL_FAILED = "poll.failed"
+SWEEP_FAILED = "sweep.failed"
 POLL_PULLED_BACK = "poll.watermark_pulled_back"
 SENDER_STILL_PAUSED = "sender.still_paused"
 SENDER_UNREAD = "sender.unread"
@@ -44,6 +45,7 @@ DAEMON_UNHEARD = "daemon.unheard"
 # What only explains the daemon to its authors, at debug level.
 FOR_DEBUGGING = {
     POLL_FAILED,
+    SWEEP_FAILED,
     SENDER_STILL_PAUSED,
     SENDER_UNREAD,
     DAEMON_WAITING,

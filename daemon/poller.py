@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -12,7 +12,8 @@ from daemon import logs
 from daemon.errors import ConfigurationError, UnreachableError
 from daemon.intake import Intake
 from daemon.ledger import Binding, Ledger
-from daemon.source import Clock, Page, Readiness, Source, Window
+from daemon.lines import LineKey
+from daemon.source import FIRST, Clock, Page, Readiness, Source, Window
 
 _log = structlog.get_logger()
 _TICK = timedelta(microseconds=1)
@@ -33,10 +34,15 @@ class Rules:
 
 @dataclass(slots=True)
 class Taken:
-    """What one poll took: lines new to the ledger, and the calls they belong to."""
+    """What a poll or sweep took: lines new to the ledger, and the calls they belong to."""
 
     lines: int = 0
     call_ids: set[int] = field(default_factory=set)
+
+    def add(self, new: Collection[LineKey]) -> None:
+        """Count new lines."""
+        self.lines += len(new)
+        self.call_ids.update(key.call_id for key in new)
 
 
 class Poller:
@@ -103,25 +109,25 @@ class Poller:
             _log.warning(logs.POLL_PULLED_BACK, watermark=watermark, until=until)
             await self._ledger.pull_back(until)
             return Taken()
-        taken = await self._cover(watermark, until, clock, progress.start_from)
-        if taken.lines:
-            self._on_taken()
-            _log.info(
-                logs.POLL_TAKEN,
-                lines=taken.lines,
-                calls=len(taken.call_ids),
-                seconds=round(time.perf_counter() - started, 3),
-            )
+        taken = Taken()
+        try:
+            await self._cover(taken, watermark, until, clock, progress.start_from)
+        finally:
+            # What a failing poll took before is in the ledger for good.
+            tell_taken(taken, started, self._on_taken)
         return taken
 
     async def _cover(
-        self, watermark: datetime, until: datetime, clock: Clock, floor: datetime
-    ) -> Taken:
+        self, taken: Taken, watermark: datetime, until: datetime, clock: Clock, floor: datetime
+    ) -> None:
         since = watermark + _TICK - OVERLAP
         started_by = clock.now - self._rules.stale_call_after
         shift = started_by - until
-        limit = min(until, clock.covered - self._rules.settle_delay)
-        taken = Taken()
+        limit = until
+        if clock.standby:
+            # Rows are read up to `until`, but only what was surely replayed counts as covered.
+            replayed = max(clock.replayed or FIRST, FIRST + self._rules.settle_delay)
+            limit = min(until, replayed - self._rules.settle_delay)
         ready = Readiness(ended_by=watermark, started_by=started_by, floor=floor)
         async for page in self._source.late_codes(Window(since, until), ready):
             await self._take(page, taken, codes=True)
@@ -131,7 +137,6 @@ class Poller:
         async for page in self._source.ended(Window(max(since, floor), until)):
             await self._take(page, taken, watermark=min(page.covered, limit))
         await self._intake.take([], watermark=limit)
-        return taken
 
     async def _take(
         self,
@@ -146,8 +151,24 @@ class Poller:
             only_codes={found.row_id for found in page.found} if codes else None,
             watermark=watermark,
         )
-        taken.lines += len(new)
-        taken.call_ids.update(key.call_id for key in new)
+        taken.add(new)
+
+
+def tell_taken(
+    taken: Taken, started: float, on_taken: Callable[[], None], *, late: bool = False
+) -> None:
+    """Tell the sender and the log of new lines; `started` is by `time.perf_counter`."""
+    if not taken.lines:
+        return
+    on_taken()
+    about = {"late": True} if late else {}
+    _log.info(
+        logs.POLL_TAKEN,
+        lines=taken.lines,
+        calls=len(taken.call_ids),
+        seconds=round(time.perf_counter() - started, 3),
+        **about,
+    )
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> None:

@@ -96,10 +96,10 @@ def show_call(evidence: story.Evidence, rules: story.Rules) -> None:
     """Print the story of a call."""
     console = _console()
     for sentence in story.sentences(evidence, rules):
-        console.print(sentence, markup=False)
+        console.print(sentence, markup=False, soft_wrap=True)
     for line in evidence.lines:
         console.print(f"\n{line.key}", markup=False, style="bold")
-        console.print(f"  {story.line_sentence(line, rules.zone)}", markup=False)
+        console.print(f"  {story.line_sentence(line, rules.zone)}", markup=False, soft_wrap=True)
         if line.salesforce_id:
             console.print(f"  Salesforce record {line.salesforce_id}", markup=False)
         if line.record:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import aiohttp
 
-from daemon.auth import Token, TokenError, Tokens
+from daemon.auth import Token, TokenError, Tokens, first_bytes
 from daemon.backoff import retry_after_seconds
 from daemon.outcome import Answer, NoAnswer, NoToken
 
@@ -71,18 +71,17 @@ class Salesforce:
                 headers=headers,
                 allow_redirects=False,
             ) as response:
-                body = await response.content.read(BODY_LIMIT)
-                while len(body) < BODY_LIMIT and (more := await response.content.read(BODY_LIMIT)):
-                    body += more
+                body = await first_bytes(response.content, BODY_LIMIT)
                 return Answer(
                     response.status,
-                    body[:BODY_LIMIT].decode("utf-8", "replace"),
+                    body.decode("utf-8", "replace"),
                     retry_after_seconds(response.headers.get("Retry-After"), datetime.now(UTC)),
                 )
         except (
             aiohttp.ClientConnectorError,
             aiohttp.ConnectionTimeoutError,
             aiohttp.InvalidURL,
+            UnicodeError,  # a host that cannot be a name
         ) as error:
             return NoAnswer(sent=False, error=_said(error))
         except (aiohttp.ClientError, TimeoutError, OSError, asyncio.IncompleteReadError) as error:

@@ -250,6 +250,12 @@ class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_error
             except (OSError, ValueError):
                 shown = assignment("private_key_file", str(self.private_key_file))
                 faults.append(f"{shown} cannot be read; write the path of a readable PEM file.")
+        token = self.bearer_token.get_secret_value()
+        if self.auth is Auth.BEARER and token and not re.fullmatch("[!-~]+", token):
+            shown = assignment("bearer_token", token)
+            faults.append(
+                f"{shown} fits into no header; write ASCII without blanks or line breaks."
+            )
         if self.auth in {Auth.BEARER, Auth.NONE} and self.endpoint_url.startswith("/"):
             shown = assignment("endpoint_url", self.endpoint_url)
             faults.append(f"{shown} is a path, but {chosen} has no host; write https://HOST/PATH.")

@@ -77,7 +77,7 @@ FIRST = datetime.min.replace(tzinfo=UTC)
 LAST = datetime.max.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 REPEATED_HOUR = timedelta(hours=1)
-_SMALLEST, _LARGEST = -(2**63), 2**63 - 1
+_LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +88,6 @@ class Clock:
     database: str
     standby: bool
     replayed: datetime | None
-
-    @property
-    def covered(self) -> datetime:
-        """The time up to which a standby has surely shown all commits; now on a primary.
-
-        A standby that has replayed nothing yet has shown nothing for sure.
-        """
-        if not self.standby:
-            return self.now
-        return min(self.now, self.replayed or FIRST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,13 +255,13 @@ class Source:
     async def _pages(
         self, statement: str, window: Window, *arguments: datetime
     ) -> AsyncIterator[Page]:
-        since, cursor, row_id = window.since, FIRST, _SMALLEST
+        since, cursor, row_id = window.since, FIRST, 0
         while True:
             rows = await self._fetch(
                 statement, since, window.until, cursor, row_id, self._clients_id, PAGE, *arguments
             )
             if rows:
-                cursor, row_id = rows[-1]["cursor"], _bound(rows[-1]["row_id"])
+                cursor, row_id = rows[-1]["cursor"], rows[-1]["row_id"]
                 # Local times that the clock skips or repeats are not in their instants' order.
                 slack = timedelta(0) if cursor.tzinfo else REPEATED_HOUR
                 reached = rows[-1]["moment"] - slack
@@ -352,13 +342,6 @@ def whole(value: Any) -> int:
     if value == value and abs(value) <= _LARGEST and value == int(value):  # noqa: PLR0124 - NaN
         return int(value)
     return -1 - zlib.crc32(str(value).encode())
-
-
-def _bound(value: Any) -> int:
-    """Return a bigint that an id can be compared with, whatever number it is."""
-    if value != value or value > _LARGEST:  # noqa: PLR0124 - NaN, which Postgres sorts last
-        return _LARGEST
-    return max(int(value), _SMALLEST)
 
 
 def _lines(rows: Sequence[Any]) -> list[DataLine]:

@@ -40,12 +40,12 @@ SELECT now() AS now,
 
 -- name: ended
 -- Calls that ended in [$1, $2], after the cursor ($3, $4), of client $5 (or all), at most $6.
--- $3 has the column's own type, so that local times page right on both nights of the year. It is
+-- $3 and $4 have the columns' own types, so that local times page right on both nights of the year. It is
 -- written with OR so that the index is entered at $1: entered at $3 it would be read from its start.
 SELECT a.ID AS call_id, a.ID AS row_id, a.dtCallEnd AS cursor, a.dtCallEnd::timestamptz AS moment
 FROM {StatisticsPartA} AS a
 WHERE a.dtCallEnd >= $1::timestamptz AND a.dtCallEnd <= $2::timestamptz
-  AND (a.dtCallEnd > $3 OR a.dtCallEnd = $3 AND a.ID > $4::bigint)
+  AND (a.dtCallEnd > $3 OR a.dtCallEnd = $3 AND a.ID > $4)
   AND ($5::bigint IS NULL OR a.ClientsID = $5::bigint)
 ORDER BY a.dtCallEnd, a.ID
 LIMIT $6
@@ -63,7 +63,7 @@ SELECT a.ID AS call_id, a.ID AS row_id, a.dtCallStart AS cursor,
 FROM {StatisticsPartA} AS a
 WHERE a.dtCallEnd IS NULL
   AND a.dtCallStart >= $1::timestamptz AND a.dtCallStart <= $2::timestamptz
-  AND (a.dtCallStart > $3 OR a.dtCallStart = $3 AND a.ID > $4::bigint)
+  AND (a.dtCallStart > $3 OR a.dtCallStart = $3 AND a.ID > $4)
   AND ($5::bigint IS NULL OR a.ClientsID = $5::bigint)
 ORDER BY a.dtCallStart, a.ID
 LIMIT $6
@@ -75,7 +75,7 @@ SELECT a.ID AS call_id, t.ID AS row_id, t.dtCreated AS cursor, t.dtCreated::time
 FROM {AcdStatisticsTransactionCodes} AS t
 JOIN {StatisticsPartA} AS a ON a.ID = t.StatisticsPartAID
 WHERE t.dtCreated >= $1::timestamptz AND t.dtCreated <= $2::timestamptz
-  AND (t.dtCreated > $3 OR t.dtCreated = $3 AND t.ID > $4::bigint)
+  AND (t.dtCreated > $3 OR t.dtCreated = $3 AND t.ID > $4)
   AND ($5::bigint IS NULL OR a.ClientsID = $5::bigint)
   AND (a.dtCallEnd <= $7::timestamptz
        OR a.dtCallEnd IS NULL AND a.dtCallStart <= $8::timestamptz)
@@ -190,7 +190,7 @@ LEFT JOIN {TransactionCodes} AS transaction_code
 {expansion}
 {records}
 ORDER BY call_ended, line.call_id, line.part, line.visit_start, line.visit_id,
-         line.leg_start, line.leg_id, code.dtCreated, line.code_id
+         line.leg_start, CASE WHEN line.has_leg THEN line.leg_id END, code.dtCreated, line.code_id
 
 -- name: keys
 -- The keys of the data lines of the calls $1, no more: for comparing with the ledger.

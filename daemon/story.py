@@ -174,13 +174,12 @@ def _of_pending(evidence: Evidence, rules: Rules) -> list[str]:
         told.append(f"The sender is paused ({overview.reason}).")
         if overview.retry_at:
             told.append(f"It tries again at {_local(overview.retry_at, rules.zone)}.")
+    killed = not overview.active and overview.beat_at is not None and overview.stopped_at is None
     unclean = overview.unclean_at
-    if not overview.active and overview.beat_at is not None and overview.stopped_at is None:
-        unclean = overview.beat_at
-    if unclean is not None and any(line.taken_at <= unclean for line in pending):
+    if killed or (unclean is not None and any(line.taken_at <= unclean for line in pending)):
         told.append(
-            f"The daemon ended without order at {_local(unclean, rules.zone)}: "
-            "what was pending then may have arrived, and is sent again under the same key."
+            "The daemon was killed while this was pending: it may have arrived, and is sent again "
+            "under the same key."
         )
     return told
 

@@ -16,6 +16,7 @@ from daemon.outcome import (
     Locked,
     NoAnswer,
     NotFound,
+    NoToken,
     Outcome,
     Reason,
     Rejected,
@@ -41,6 +42,8 @@ def told(outcome: Outcome) -> tuple[Any, ...]:
             return Delivered, status, expected
         case Rejected(status):
             return Rejected, status
+        case Failed(status):
+            return Failed, status
         case Unanswered(status):
             return Unanswered, status
         case Halted(reason, status):
@@ -87,10 +90,13 @@ STATUSES: list[tuple[int, tuple[Any, ...]]] = [
     (423, (Locked,)),
     (429, halted(Reason.UNAVAILABLE, 429)),
     (499, (Rejected, 499)),
-    (500, (Failed,)),
+    (500, (Failed, 500)),
+    (501, (Failed, 501)),
     (502, (Unanswered, 502)),
     (503, halted(Reason.UNAVAILABLE, 503)),
     (504, (Unanswered, 504)),
+    (505, (Failed, 505)),
+    (599, (Failed, 599)),
 ]
 
 BODIES: list[tuple[int, str, tuple[Any, ...]]] = [
@@ -106,7 +112,7 @@ BODIES: list[tuple[int, str, tuple[Any, ...]]] = [
     (403, platform("API_DISABLED_FOR_ORG", "..."), halted(Reason.CONFIGURATION, 403)),
     (403, "forbidden", halted(Reason.CONFIGURATION, 403)),
     (400, platform("JSON_PARSER_ERROR", "No such column"), (Rejected, 400)),
-    (500, platform("APEX_ERROR", "System.NullPointerException"), (Failed,)),
+    (500, platform("APEX_ERROR", "System.NullPointerException"), (Failed, 500)),
     (401, platform("INVALID_SESSION_ID"), halted(Reason.UNAUTHORIZED, 401)),
 ]
 
@@ -123,10 +129,11 @@ BODY_BEFORE_STATUS: list[tuple[int, str, tuple[Any, ...]]] = [
     (500, impossible(207), (Delivered, 207, False)),
     (500, impossible(999), halted(Reason.CONFIGURATION, 999)),
     (200, impossible(423), (Locked,)),
-    (500, impossible("none"), (Failed,)),
-    (500, impossible(""), (Failed,)),
-    (500, impossible(42), (Failed,)),
-    (500, impossible(4230), (Failed,)),
+    (500, impossible(520), (Failed, 520)),
+    (500, impossible("none"), (Failed, 500)),
+    (500, impossible(""), (Failed, 500)),
+    (500, impossible(42), (Failed, 500)),
+    (500, impossible(4230), (Failed, 500)),
     (500, platform("UNABLE_TO_LOCK_ROW", "unable to obtain exclusive access"), (Locked,)),
     (500, platform("APEX_ERROR", f"System.DmlException: Insert failed. {LOCK}"), (Locked,)),
     (400, LOCK, (Locked,)),
@@ -154,11 +161,6 @@ def test_the_body_is_read_before_the_status(
     assert told(classify(Answer(status, body))) == outcome
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="classify looks for UNABLE_TO_LOCK_ROW from status 300 on only: a 200 that says in its "
-    "body that the row was locked is settled as delivered, and the line is lost",
-)
 def test_a_200_whose_body_says_that_the_row_was_locked_is_not_delivered() -> None:
     body = json.dumps({"success": False, "errors": [{"statusCode": "UNABLE_TO_LOCK_ROW"}]})
     assert told(classify(Answer(200, body))) == (Locked,)
@@ -206,6 +208,31 @@ def test_no_connection_pauses_the_sender_and_sends_nothing() -> None:
     assert not outcome.sent
 
 
+NO_TOKENS: list[tuple[NoToken, Halted]] = [
+    (NoToken(refused=True, error="no"), Halted(Reason.UNAUTHORIZED, None, None, "no")),
+    (NoToken(refused=False, error="away"), Halted(Reason.UNAVAILABLE, None, None, "away")),
+    (NoToken(False, "busy", 7.0), Halted(Reason.UNAVAILABLE, None, 7.0, "busy")),
+    (NoToken(True, "no", None, 401), Halted(Reason.UNAUTHORIZED, 401, None, "no")),
+    (NoToken(True, "no", None, 302), Halted(Reason.UNAUTHORIZED, 302, None, "no")),
+    (NoToken(False, "busy", 7.0, 401), Halted(Reason.UNAVAILABLE, 401, 7.0, "busy")),
+]
+
+
+@pytest.mark.parametrize(("no_token", "halted"), NO_TOKENS)
+def test_without_a_token_the_sender_pauses_and_says_why(no_token: NoToken, halted: Halted) -> None:
+    assert classify(no_token) == halted
+
+
+@pytest.mark.parametrize("status", [None, 302, 401])
+@pytest.mark.parametrize("refused", [False, True])
+def test_without_a_token_an_attempt_counts_only_if_the_endpoint_answered(
+    status: int | None, *, refused: bool
+) -> None:
+    outcome = classify(NoToken(refused, "no", None, status))
+    assert isinstance(outcome, Halted)
+    assert outcome.sent is (status is not None)
+
+
 def test_a_pause_that_the_endpoint_asked_for_counts_as_an_attempt() -> None:
     outcome = classify(Answer(503))
     assert isinstance(outcome, Halted)
@@ -223,14 +250,16 @@ def test_retry_after_is_kept_for_a_lock_that_the_platform_disguised() -> None:
     assert classify(Answer(500, impossible(423), 7.0)) == Locked(7.0, impossible(423))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="contract 5 names 423, 429 and 503; every other pause takes Retry-After as well, "
-    "so that `Retry-After: 0` on a 302 or 403 would be tried again at once, for ever",
-)
+def test_retry_after_is_kept_for_a_lock_and_a_pause_that_the_body_tells() -> None:
+    assert classify(Answer(200, LOCK, 7.0)) == Locked(7.0, LOCK)
+    assert classify(Answer(500, impossible(429), 7.0)) == Halted(
+        Reason.UNAVAILABLE, 429, 7.0, impossible(429)
+    )
+
+
 @pytest.mark.parametrize("status", [302, 401, 403, 405, 406, 415])
 def test_retry_after_counts_for_nothing_elsewhere(status: int) -> None:
-    outcome = classify(Answer(status, "", 0.0))
+    outcome = classify(Answer(status, "", 7.0))
     assert isinstance(outcome, Halted)
     assert outcome.retry_after is None
 
@@ -263,11 +292,6 @@ def test_the_error_is_short_and_on_one_line(body: str, error: str | None) -> Non
     assert error_of(classify(Answer(409, body))) == error
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="_short trusts any array of objects to be the platform's, and drops what the endpoint "
-    "said in keys of its own",
-)
 def test_an_array_with_keys_of_the_endpoints_own_is_still_shown_to_people() -> None:
     outcome = classify(Answer(422, '[{"error": "CallerID is too long"}]'))
     assert "CallerID is too long" in (error_of(outcome) or "")

@@ -24,7 +24,7 @@ from daemon.pace import FAILING_AFTER, UNANSWERED_AFTER, Pace, Pause
 BACKOFF = Backoff(initial=1.0, maximum=60.0)
 DELIVERED = Delivered(200, expected=True)
 DOWN = Halted(Reason.UNAVAILABLE, 503, None, "down")
-FAULTS: list[Outcome] = [Failed("boom"), Rejected(400, "bad")]
+FAULTS: list[Outcome] = [Failed(500, "boom"), Failed(501, "bang"), Rejected(400, "bad")]
 
 
 def make(concurrency: int = 8, *, proven: bool = True) -> Pace:
@@ -83,13 +83,13 @@ def test_the_twentieth_record_in_a_row_with_400_or_500_pauses(outcome: Outcome) 
     assert before == [None] * 19
     assert last is not None
     assert last.reason is Reason.ENDPOINT_FAILING
-    assert last.status == (500 if isinstance(outcome, Failed) else 400)
+    assert last.status == outcome.status  # type: ignore[union-attr]
     assert last.error == outcome.error  # type: ignore[union-attr]
 
 
 def test_400_and_500_count_together() -> None:
     pace = make()
-    assert not any(judge_all(pace, Failed(None), range(10)))
+    assert not any(judge_all(pace, Failed(500, None), range(10)))
     *before, last = judge_all(pace, Rejected(400, None), range(10, 20))
     assert not any(before)
     assert last is not None
@@ -112,6 +112,7 @@ def test_one_record_that_fails_again_and_again_pauses_nobody(outcome: Outcome) -
         NotFound(None),
         Rejected(422, None),
         Locked(None, None),
+        Unanswered(504, None),
     ],
     ids=str,
 )
@@ -119,6 +120,14 @@ def test_any_other_answer_of_the_endpoint_ends_the_row(outcome: Outcome, between
     pace = make()
     assert not any(judge_all(pace, outcome, range(19)))
     assert pace.judge(between, "other") is None
+    assert not any(judge_all(pace, outcome, range(19, 38)))
+
+
+@pytest.mark.parametrize("outcome", FAULTS, ids=str)
+def test_a_pause_of_another_kind_ends_the_row(outcome: Outcome) -> None:
+    pace = make()
+    assert not any(judge_all(pace, outcome, range(19)))
+    assert pace.judge(DOWN, "other") is DOWN
     assert not any(judge_all(pace, outcome, range(19, 38)))
 
 
@@ -155,7 +164,7 @@ def test_the_first_2xx_or_409_ever_proves_the_endpoint(proof: Outcome) -> None:
         NotFound(None),
         Rejected(400, None),
         Rejected(422, None),
-        Failed(None),
+        Failed(500, None),
         Locked(None, None),
         Unanswered(None, None),
         DOWN,
@@ -189,6 +198,13 @@ def test_any_answer_ends_the_row_of_missing_ones(between: Outcome) -> None:
     assert pace.judge(Unanswered(None, None), "C") is None
 
 
+def test_a_pause_of_another_kind_ends_the_row_of_missing_answers() -> None:
+    pace = make()
+    assert pace.judge(Unanswered(None, None), "A") is None
+    assert pace.judge(DOWN, "B") is DOWN
+    assert pace.judge(Unanswered(None, None), "C") is None
+
+
 def test_a_probe_that_is_unanswered_too_lengthens_that_pause() -> None:
     pace = make()
     pace.judge(Unanswered(None, None), "A")
@@ -202,10 +218,10 @@ def test_a_probe_that_is_unanswered_too_lengthens_that_pause() -> None:
 
 def test_a_probe_that_fails_too_lengthens_the_pause_of_a_failing_endpoint() -> None:
     pace = make()
-    halted = judge_all(pace, Failed(None), range(20))[-1]
+    halted = judge_all(pace, Failed(500, None), range(20))[-1]
     assert halted is not None
     paused(pace, halted)
-    again = pace.judge(Failed(None), "lane 0")
+    again = pace.judge(Failed(500, None), "lane 0")
     assert again is not None
     assert again.reason is Reason.ENDPOINT_FAILING
     assert paused(pace, again).tries == 2
@@ -245,12 +261,19 @@ def test_the_first_pause_after_a_good_time_is_short_again() -> None:
     assert pause.until <= 2
 
 
-@pytest.mark.parametrize(("retry_after", "wait"), [(7.0, 7.0), (0.0, 0.0), (3600.0, 60.0)])
+@pytest.mark.parametrize(("retry_after", "wait"), [(7.0, 7.0), (0.5, 0.5), (3600.0, 60.0)])
 def test_retry_after_replaces_the_pause_up_to_the_maximum(retry_after: float, wait: float) -> None:
     pace = make()
     for _ in range(3):
         pause = paused(pace, Halted(Reason.UNAVAILABLE, 429, retry_after, None), now=1000)
         assert pause.until == 1000 + wait
+
+
+def test_a_retry_after_of_0_does_not_take_the_pause_away() -> None:
+    pace = make()
+    for least in (1, 2, 4):
+        pause = paused(pace, Halted(Reason.UNAVAILABLE, 503, 0.0, None), now=1000)
+        assert pause.until >= 1000 + least
 
 
 def test_the_lane_that_caused_the_pause_is_avoided_until_the_pause_ends() -> None:

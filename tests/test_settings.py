@@ -566,6 +566,34 @@ def test_a_missing_setting_tells_which_auth_needs_it(monkeypatch: pytest.MonkeyP
     )
 
 
+@pytest.mark.parametrize(
+    "token",
+    ["hunter2 ", " hunter2", "hunt er2", "hunter2\n", "hunt\ter2", "hunter2\x7f", "hünter2", " "],
+)
+def test_a_bearer_token_that_fits_into_no_header_is_named_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    url = "https://example.com/x"
+    monkeypatch.setenv("CALLSTATSD_BEARER_TOKEN", token)
+    settings = load_with(monkeypatch, auth="bearer", endpoint_url=url)
+
+    assert settings.sending_faults() == (
+        ("CALLSTATSD_BEARER_TOKEN fits into no header; write ASCII without blanks or line breaks."),
+    )
+    # Nobody minds one that is not sent.
+    other = load_with(monkeypatch, auth="none", endpoint_url=url)
+    assert other.sending_faults() == ()
+
+
+def test_a_bearer_token_may_hold_any_other_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    token = "".join(map(chr, range(0x21, 0x7F)))
+    settings = load_with(
+        monkeypatch, auth="bearer", bearer_token=token, endpoint_url="https://example.com/x"
+    )
+
+    assert settings.sending_faults() == ()
+
+
 def test_settings_cannot_be_changed() -> None:
     settings = load_settings()
 

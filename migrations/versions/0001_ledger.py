@@ -102,7 +102,7 @@ STATEMENTS = (
     "COMMENT ON TABLE instance IS 'What the instance that holds the ledger is doing'",
     """
     COMMENT ON COLUMN instance.unclean_at IS
-        'Last word of an instance that ended without saying so: what was pending may have arrived'
+        'When an instance took over from one that was killed: what was pending may have arrived'
     """,
 )
 

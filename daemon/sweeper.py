@@ -1,0 +1,116 @@
+"""Looks again at windows that polls have covered, for rows that became visible late."""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+
+import structlog
+
+from daemon import logs
+from daemon.errors import ConfigurationError, UnreachableError
+from daemon.intake import Intake
+from daemon.ledger import Ledger
+from daemon.lines import LineKey
+from daemon.poller import Rules, Taken, pause, tell_taken
+from daemon.source import Page, Readiness, Source, Window
+
+_log = structlog.get_logger()
+
+NEAR = timedelta(minutes=30)
+"""How far the frequent sweep reaches back behind the watermark."""
+NEAR_EVERY = 60.0
+"""Seconds between two frequent sweeps."""
+WIDE_EVERY = 900.0
+"""Seconds between two sweeps of LOOKBACK before the last one that was completed."""
+
+
+class Sweeper:
+    """Takes what polls could not see: late commits, ends and codes and ids that came late.
+
+    A sweep reads keys only and compares them with the ledger; full rows are read for what is
+    missing. It moves no watermark. The wide one begins LOOKBACK before the last one that was
+    completed, so that downtime is covered too.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        ledger: Ledger,
+        intake: Intake,
+        rules: Rules,
+        lookback: timedelta,
+        on_taken: Callable[[], None],
+    ) -> None:
+        """Take the rooms to join; `on_taken` is called when new lines are in the ledger."""
+        self._source = source
+        self._ledger = ledger
+        self._intake = intake
+        self._rules = rules
+        self._lookback = lookback
+        self._on_taken = on_taken
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sweep both windows at the start, then each at its time; databases may come and go."""
+        wide_at = time.monotonic()
+        while not stop.is_set():
+            try:
+                wide = time.monotonic() >= wide_at
+                await self.sweep(wide=wide)
+                if wide:
+                    wide_at = time.monotonic() + WIDE_EVERY
+            except (UnreachableError, ConfigurationError) as error:
+                _log.debug(logs.SWEEP_FAILED, error=str(error))
+            await pause(stop, NEAR_EVERY)
+
+    async def sweep(self, *, wide: bool) -> Taken:
+        """Look again once, at the last half hour or at all of LOOKBACK."""
+        started = time.perf_counter()
+        progress = await self._ledger.progress()
+        taken = Taken()
+        if progress.watermark is None or progress.start_from is None:
+            return taken
+        watermark = progress.watermark
+        since = watermark - NEAR
+        if wide:
+            since = min(progress.swept_at or watermark, watermark) - self._lookback
+        try:
+            await self._look(taken, since, watermark, progress.start_from, wide=wide)
+            if wide:
+                await self._ledger.swept(watermark)
+        finally:
+            tell_taken(taken, started, self._on_taken, late=True)
+        return taken
+
+    async def _look(
+        self, taken: Taken, since: datetime, watermark: datetime, floor: datetime, *, wide: bool
+    ) -> None:
+        clock = await self._source.clock()
+        started_by = clock.now - self._rules.stale_call_after
+        async for page in self._source.ended(Window(max(since, floor), watermark)):
+            taken.add(await self._take_missing(page))
+        # Calls without an end became ready so long after their start; a wide sweep leaves no gap
+        # where these durations were changed.
+        stale_since = since if wide else started_by - NEAR
+        stale = Window(max(min(stale_since, started_by), floor), started_by)
+        async for page in self._source.never_ended(stale):
+            taken.add(await self._take_missing(page))
+        ready = Readiness(ended_by=watermark, started_by=started_by, floor=floor)
+        async for page in self._source.late_codes(Window(since, watermark), ready):
+            taken.add(await self._take_missing_codes(page))
+        taken.add(await self._intake.look_for_ids(max(since, floor)))
+
+    async def _take_missing(self, page: Page) -> Collection[LineKey]:
+        """Take the calls of a page that have a line which the ledger lacks."""
+        call_ids = [found.call_id for found in page.found]
+        known = await self._ledger.known(call_ids)
+        missing = {key.call_id for key in await self._source.keys(call_ids) if key not in known}
+        late = [found for found in page.found if found.call_id in missing]
+        return await self._intake.take(late) if late else ()
+
+    async def _take_missing_codes(self, page: Page) -> Collection[LineKey]:
+        """Take the codes of a page that have no line."""
+        known = {key.code_id for key in await self._ledger.known([f.call_id for f in page.found])}
+        late = [found for found in page.found if found.row_id not in known]
+        codes = {found.row_id for found in late}
+        return await self._intake.take(late, only_codes=codes) if late else ()
