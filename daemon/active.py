@@ -117,7 +117,12 @@ class Site:
             self.ledger,
             self.salesforce,
             self.settler,
-            Pace(settings.concurrency, backoff, endpoint_proven=progress.endpoint_proven),
+            Pace(
+                settings.concurrency,
+                backoff,
+                endpoint_proven=progress.endpoint_proven,
+                api_budget=settings.api_budget,
+            ),
             backoff,
             Limits(
                 concurrency=settings.concurrency,
@@ -261,7 +266,12 @@ async def open_salesforce(settings: Settings) -> AsyncIterator[Salesforce]:
 @asynccontextmanager
 async def open_tokens(settings: Settings) -> AsyncIterator[tuple[Session, Tokens]]:
     """Open what fetches tokens, with the connections that it shares with the endpoint."""
-    async with open_session(__version__, settings.request_timeout) as session:
+    async with open_session(
+        __version__,
+        settings.request_timeout,
+        ca_file=settings.ca_file,
+        environment_proxy=settings.environment_proxy,
+    ) as session:
         grant = _grant(settings)
         tokens: Tokens
         if grant is None:

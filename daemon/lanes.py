@@ -86,15 +86,17 @@ class Lanes(Generic[Line]):
                 heappush(self._ready, (line.order, line.lane))
         return added
 
-    def next(self, avoid: str | None = None) -> Line | None:
+    def next(self, avoid: str | None = None, before: Any = None) -> Line | None:
         """Hand out the first line that may be sent, or None.
 
         `avoid` is a lane to pass over while another one is ready: after a pause the line that
-        caused it shall not be the first again.
+        caused it shall not be the first again. `before` leaves out lines of that order or later.
         """
         passed: tuple[Any, str] | None = None
         found: Line | None = None
         while self._ready and found is None:
+            if before is not None and self._ready[0][0] >= before:
+                break
             entry = heappop(self._ready)
             order, name = entry
             lane = self._lanes.get(name)

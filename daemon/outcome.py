@@ -2,17 +2,21 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer: status, the body's first 64 KiB as text, Retry-After in seconds."""
+    """An HTTP answer: status, the body's first 64 KiB as text, Retry-After in seconds.
+
+    `api_usage` is the share of the org's daily calls that is used, where the answer tells.
+    """
 
     status: int
     body: str = ""
     retry_after: float | None = None
+    api_usage: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,7 @@ class Halted:
 
 Outcome = Delivered | Conflict | NotFound | Rejected | Locked | Failed | Unanswered | Halted
 
+_API_USAGE = re.compile(r"(?:^|[;,\s])api-usage=(\d+)/(\d+)")
 _IMPOSSIBLE_STATUS = re.compile(r"Invalid status code for HTTP response: (\d{3})\b")
 _SHORT = 200
 
@@ -150,6 +155,12 @@ def classify(answer: Answer | NoAnswer | NoToken) -> Outcome:
     if 200 <= status < 300:
         return Delivered(status, expected=status == 200)
     return _refusal(status, codes, answer, text)
+
+
+def api_usage(header: str | None) -> float | None:
+    """Read `Sforce-Limit-Info: api-usage=18/5000` as a share; None where it says nothing."""
+    match = _API_USAGE.search(header or "")
+    return int(match[1]) / int(match[2]) if match and int(match[2]) else None
 
 
 def _refusal(status: int, codes: set[str], answer: Answer, text: str | None) -> Outcome:

@@ -43,8 +43,16 @@ class Pace:
     pass the `epoch` they saw when the request started.
     """
 
-    def __init__(self, concurrency: int, backoff: Backoff, *, endpoint_proven: bool) -> None:
-        """Start at full concurrency; `endpoint_proven` once a 2xx or 409 was ever seen."""
+    def __init__(
+        self, concurrency: int, backoff: Backoff, *, endpoint_proven: bool, api_budget: float = 1.0
+    ) -> None:
+        """Start at full concurrency; `endpoint_proven` once a 2xx or 409 was ever seen.
+
+        `api_budget` is the share of the org's daily calls that may be used; 1 sets no bound.
+        """
+        self._api_budget = api_budget
+        self._api_usage = 0.0
+        self._api_seen = float("-inf")
         self._concurrency = concurrency
         self._backoff = backoff
         self._window = concurrency
@@ -93,6 +101,20 @@ class Pace:
         self._unanswered.clear()
         self._failing.clear()
         return None
+
+    def used(self, api_usage: float | None, now: float) -> Halted | None:
+        """Note how much of the org's calls is used; past the budget the sender must pause."""
+        if api_usage is None or self._api_budget >= 1:
+            return None
+        self._api_usage, self._api_seen = api_usage, now
+        if api_usage <= self._api_budget:
+            return None
+        return Halted(Reason.API_LIMIT, None, None, f"{api_usage:.0%} of the daily calls are used")
+
+    def live_only(self, now: float) -> bool:
+        """Whether backfill lines wait: from half of the budget on, as long as that is news."""
+        known = now - self._api_seen < self._backoff.maximum
+        return known and self._api_usage > self._api_budget / 2
 
     def answered(self, epoch: int) -> bool:
         """Take an answer that calls for no pause; True if it ends one."""

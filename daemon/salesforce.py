@@ -1,16 +1,19 @@
 """POSTs one record and returns what came back (contract 5); decides nothing about it."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import aiohttp
 
 from daemon.auth import Token, TokenError, Tokens, first_bytes
 from daemon.backoff import retry_after_seconds
-from daemon.outcome import Answer, NoAnswer, NoToken
+from daemon.errors import ConfigurationError
+from daemon.outcome import Answer, NoAnswer, NoToken, api_usage
 
 Session = aiohttp.ClientSession
 
@@ -76,6 +79,7 @@ class Salesforce:
                     response.status,
                     body.decode("utf-8", "replace"),
                     retry_after_seconds(response.headers.get("Retry-After"), datetime.now(UTC)),
+                    api_usage(response.headers.get("Sforce-Limit-Info")),
                 )
         except (
             aiohttp.ClientConnectorError,
@@ -90,21 +94,37 @@ class Salesforce:
 
 @asynccontextmanager
 async def open_session(
-    version: str, request_timeout: float
-) -> AsyncIterator[aiohttp.ClientSession]:
-    """Open the connections: kept alive, no cookies, no proxies of the environment.
+    version: str,
+    request_timeout: float,
+    *,
+    ca_file: Path | None = None,
+    environment_proxy: bool = False,
+) -> AsyncIterator[Session]:
+    """Open the connections: kept alive, TLS 1.2 or newer, no cookies, no redirects.
 
-    `request_timeout` is in seconds, for a whole request. How many are open at once is
-    for the sender to say.
+    `request_timeout` is for a whole request, in seconds. Certificates are checked against the
+    system's authorities and those of `ca_file`; raises `ConfigurationError` if that is no PEM
+    file. Proxies of the environment are used only if asked for. How many connections are open at
+    once is for the sender to say.
     """
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigurationError(
+                f"CALLSTATSD_CA_FILE cannot be used: {type(error).__name__}; "
+                "write the path of a PEM file with certificates of authorities"
+            ) from error
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15, ssl=context),
         timeout=aiohttp.ClientTimeout(
             total=request_timeout, connect=min(CONNECT_TIMEOUT, 0.9 * request_timeout)
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"Accept": "application/json", "User-Agent": f"callstatsd/{version}"},
-        trust_env=False,
+        trust_env=environment_proxy,
     ) as session:
         yield session
 

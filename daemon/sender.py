@@ -38,6 +38,8 @@ LOW_WATER = 500
 """Fewer lines than this in memory, and more are read."""
 LANE_DEPTH = 16
 """Lines of one record in memory: it is sent one at a time, so more would only crowd it."""
+BACKFILL = (True,)
+"""The order of the first of all backfill lines."""
 DRAIN_EXTRA = 5.0
 """Seconds beyond REQUEST_TIMEOUT to wait for requests in flight when stopping."""
 
@@ -188,7 +190,8 @@ class Sender:
             and self.pace.may_start(len(self._in_flight), now)
             and self._may_send()
         ):
-            line = self._lanes.next(self.pace.avoid)
+            before = BACKFILL if self.pace.live_only(now) else None
+            line = self._lanes.next(self.pace.avoid, before)
             if line is None:
                 break
             request = Request(line, self.pace.epoch, now)
@@ -217,10 +220,15 @@ class Sender:
         """Judge an answer: what becomes of the line, its lane and the sender."""
         line = request.line
         outcome = classify(answer)
-        halted = None if self._stopping else self.pace.judge(outcome, line.lane)
-        if halted is not None:
+        halted = error = None
+        if not self._stopping:
+            halted = self.pace.judge(outcome, line.lane)
             # What the endpoint says may name a caller; only our own words go to the log.
-            error = None if isinstance(answer, Answer) else answer.error
+            if not isinstance(answer, Answer):
+                error = answer.error
+            elif halted is None and (halted := self.pace.used(answer.api_usage, _now())):
+                error = halted.error
+        if halted is not None:
             self._halt(halted, request, error)
         elif not isinstance(outcome, Unanswered | Halted) and self.pace.answered(request.epoch):
             _log.info(logs.SENDER_RESUMED)

@@ -208,6 +208,10 @@ class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_error
     security_token: SecretStr = Field(UNSET, description="security token that follows the password")
     private_key_file: Path | None = Field(None, description="path of the PEM key of jwt_bearer")
     bearer_token: SecretStr = Field(UNSET, description="access token that is sent as it is")
+    ca_file: Path | None = Field(None, description="path of a PEM file of further authorities")
+    environment_proxy: bool = Field(
+        False, description="whether HTTPS_PROXY and NO_PROXY of the environment are used"
+    )
     poll_interval: Seconds = Field(1.0, ge=0.05, description="seconds between two polls")
     settle_delay: Seconds = Field(120.0, ge=0, description="seconds from a call's end to taking it")
     stale_call_after: Seconds = Field(12 * HOUR, description="seconds a call waits for its end")

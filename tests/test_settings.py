@@ -68,6 +68,8 @@ def test_only_the_source_is_required_and_the_rest_has_the_contracts_defaults() -
         "security_token": SecretStr(""),
         "private_key_file": None,
         "bearer_token": SecretStr(""),
+        "ca_file": None,
+        "environment_proxy": False,
         "poll_interval": 1,
         "settle_delay": 120,
         "stale_call_after": 12 * 3600,
