@@ -44,6 +44,7 @@ from daemon.ledger import Beat, Ledger, open_ledger
 from daemon.lifecycle import Notifier
 from daemon.pace import Pace
 from daemon.poller import Poller, Rules, pause
+from daemon.pruner import Pruner
 from daemon.salesforce import Endpoint, Salesforce, Session, open_session
 from daemon.sender import Limits, Sender
 from daemon.settings import Auth, EmptyAs, Settings
@@ -143,6 +144,7 @@ class Site:
         poller = Poller(self.source, self.ledger, intake, rules, sender.wake)
         lookback = timedelta(seconds=settings.lookback)
         sweeper = Sweeper(self.source, self.ledger, intake, rules, lookback, sender.wake)
+        pruner = Pruner(self.ledger, settings.retention, settings.record_retention)
 
         async def prepare() -> None:
             await poller.prepare(settings.clients_id, settings.source_schemas)
@@ -150,6 +152,7 @@ class Site:
         await patiently(prepare, stop)
         async with asyncio.TaskGroup() as group:
             group.create_task(sweeper.run(stop))
+            group.create_task(pruner.run(stop, sweeper.swept))
             group.create_task(poller.run(settings.poll_interval, stop))
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -212,12 +213,13 @@ async def backfill(
     `UnreachableError` when a database is away or a pause lasts long.
     """
     began = time.monotonic()
-    async with open_databases(settings) as (source, ledger):
+    async with open_databases(settings) as (source, ledger), AsyncExitStack() as keeping:
         await ledger.check_version()
         clock = await source.clock()
         await ledger.check_binding(
             Binding(settings.clients_id, clock.database, settings.source_schemas)
         )
+        await keeping.enter_async_context(ledger.keeping_all())
         intake = Intake(source, ledger, form_of(settings))
         work = Backfill(source, ledger, intake, period, tell)
         window = await work.prepare(settings.settle_delay, resend=resend)

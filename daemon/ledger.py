@@ -136,6 +136,31 @@ class Ledger:
         async with self.database.connection() as connection:
             await connection.execute(_SQL["start"], start_from, watermark)
 
+    async def prune(self, age: float, limit: int) -> int:
+        """Remove lines that were settled so many seconds ago; 0 when none is left."""
+        return await self._remove("prune", age, limit)
+
+    async def drop_records(self, age: float, limit: int) -> int:
+        """Drop the records of lines that were settled so many seconds ago; 0 when none is left."""
+        return await self._remove("drop_records", age, limit)
+
+    async def _remove(self, statement: str, age: float, limit: int) -> int:
+        async with self.database.connection() as connection, connection.transaction():
+            if not await connection.fetchval(_SQL["may_prune"], KEEP_CLASS):
+                return 0
+            return int(await connection.fetchval(_SQL[statement], age, limit))
+
+    @asynccontextmanager
+    async def keeping_all(self) -> AsyncIterator[None]:
+        """Let nothing be pruned meanwhile: a backfill compares with what is there."""
+        connection = await self.database.connect()
+        try:
+            with self.database.watched():
+                await connection.fetchval(_SQL["keep_all"], KEEP_CLASS)
+            yield
+        finally:
+            connection.terminate()
+
     async def swept(self, until: datetime) -> None:
         """Remember that a sweep of LOOKBACK has been completed up to there."""
         async with self.database.connection() as connection:
@@ -273,6 +298,8 @@ class Ledger:
 
 LOCK_CLASS = 0x63616C6C
 """First half of the advisory lock's key; the second is the oid of the ledger's own table."""
+KEEP_CLASS = LOCK_CLASS + 2
+"""The same, of the lock that backfills share against retention."""
 WANT_CLASS = LOCK_CLASS + 1
 """The same, of the lock that every `run` shares for as long as it lives, active or not."""
 

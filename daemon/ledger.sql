@@ -176,6 +176,47 @@ SELECT pg_try_advisory_lock($1::integer, 'ledger'::regclass::oid::bigint::bit(32
 -- Show the server that the holder of the lock lives, and the holder that its session does.
 SELECT 1
 
+-- name: keep_all
+-- Let nothing be pruned for as long as the session lives ($1 is the lock's class).
+SELECT pg_advisory_lock_shared($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)
+
+-- name: may_prune
+-- Whether nobody keeps all; holds for this transaction.
+SELECT pg_try_advisory_xact_lock($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)
+
+-- name: prune
+-- Remove $2 lines that were settled $1 seconds ago and need no operator, and remember up to where.
+WITH gone AS (
+    DELETE FROM line
+    WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM line
+        WHERE settled_at < now() - make_interval(secs => $1)
+          AND state IN ('delivered', 'conflict', 'not_found', 'skipped')
+        LIMIT $2
+    ))
+    RETURNING call_ended
+),
+marked AS (
+    UPDATE ledger
+    SET pruned_before = greatest(pruned_before, (SELECT max(call_ended) FROM gone))
+    WHERE EXISTS (SELECT FROM gone)
+)
+SELECT count(*) FROM gone
+
+-- name: drop_records
+-- Drop the records of $2 lines that were settled $1 seconds ago and need no operator.
+WITH dropped AS (
+    UPDATE line SET record = NULL
+    WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM line
+        WHERE settled_at < now() - make_interval(secs => $1) AND record IS NOT NULL
+          AND state IN ('delivered', 'conflict', 'not_found', 'skipped')
+        LIMIT $2
+    ))
+    RETURNING 1
+)
+SELECT count(*) FROM dropped
+
 -- name: notify
 -- Tell the instance that holds this ledger to look again.
 SELECT pg_notify('callstatsd_' || 'ledger'::regclass::oid, '')

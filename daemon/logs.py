@@ -31,6 +31,8 @@ DATABASE_LOST = "database.lost"
 DATABASE_BACK = "database.back"
 BACKFILL_PROGRESS = "backfill.progress"
 BACKFILL_DONE = "backfill.done"
+RETENTION_PRUNED = "retention.pruned"
+RETENTION_FAILED = "retention.failed"
 LIBRARY_MESSAGE = "library.message"
 OPERATOR_ACTED = "operator.acted"
 POLL_FAILED = "poll.failed"
@@ -46,6 +48,7 @@ DAEMON_UNHEARD = "daemon.unheard"
 FOR_DEBUGGING = {
     POLL_FAILED,
     SWEEP_FAILED,
+    RETENTION_FAILED,
     SENDER_STILL_PAUSED,
     SENDER_UNREAD,
     DAEMON_WAITING,

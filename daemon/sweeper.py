@@ -49,6 +49,7 @@ class Sweeper:
         self._rules = rules
         self._lookback = lookback
         self._on_taken = on_taken
+        self.swept = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep both windows at the start, then each at its time; databases may come and go."""
@@ -58,6 +59,7 @@ class Sweeper:
                 wide = time.monotonic() >= wide_at
                 await self.sweep(wide=wide)
                 if wide:
+                    self.swept.set()
                     wide_at = time.monotonic() + WIDE_EVERY
             except (UnreachableError, ConfigurationError) as error:
                 _log.debug(logs.SWEEP_FAILED, error=str(error))

@@ -1,0 +1,241 @@
+"""A bad day at Salesforce: nothing is lost, nothing is sent once more that was answered."""
+
+import asyncio
+import random
+import time
+from collections import Counter, defaultdict
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from daemon.demo.badday import bad_day, door
+from daemon.demo.calls import ids, long_form
+from daemon.demo.standin import TOKEN_PATH, Received
+from tests import rows
+from tests.calls import record_id
+from tests.daemon_process import PATIENCE, Daemon, running
+from tests.whole import Site
+
+
+async def add_lines(site: Site, records: list[str], *, first: int = 1) -> None:
+    """Insert calls of one line each that end now, in this order."""
+    ended = datetime.now(UTC) - timedelta(milliseconds=len(records))
+    await rows.add(
+        site.db,
+        *(
+            rows.call(
+                first + place,
+                userdata=record,
+                dtcallstart=ended - timedelta(seconds=9),
+                dtcallend=ended + timedelta(milliseconds=place),
+            )
+            for place, record in enumerate(records)
+        ),
+    )
+
+
+async def feed(site: Site, records: list[str], seconds: float) -> None:
+    """Let calls end one after another, so many seconds long."""
+    began = time.monotonic()
+    done = 0
+    while done < len(records):
+        share = min(1.0, (time.monotonic() - began) / seconds)
+        due = max(done + 1, int(share * len(records)))
+        await add_lines(site, records[done:due], first=1 + done)
+        done = due
+        await asyncio.sleep(0.1)
+
+
+async def settled(site: Site, count: int, within: float) -> None:
+    async with asyncio.timeout(within):
+        while True:  # a table tells nobody
+            states = await site.states()
+            if states.total() == count and not states["pending"]:
+                return
+            await asyncio.sleep(0.1)
+
+
+def mixed_records(count: int, seed: int, *, hot: int, others: int) -> list[str]:
+    """Records of lines: six in ten on few hot ones, one in twenty each missing or in conflict."""
+    chance = random.Random(seed)
+    drawn = []
+    for _ in range(count):
+        kind = chance.random()
+        if kind < 0.6:
+            drawn.append(record_id(chance.randrange(hot)))
+        elif kind < 0.7:
+            ending = chance.choice(("404", "409"))
+            drawn.append(ids(chance.randrange(9), ending)[0])
+        else:
+            drawn.append(record_id(hot + chance.randrange(others)))
+    return drawn
+
+
+def fates(records: list[str]) -> Counter[str]:
+    endings = {"404": "not_found", "409": "conflict"}
+    return Counter(endings.get(record[12:15], "delivered") for record in records)
+
+
+async def assert_accounted_for(site: Site, records: list[str]) -> None:
+    """Compare ledger and Salesforce line by line, and print the counts of the run."""
+    ledger = {
+        f"{row['call_id']}-{row['group_id']}-{row['leg_id']}-{row['code_id']}": row
+        for row in await site.db.fetch("SELECT * FROM line")
+    }
+    assert set(ledger) == {f"{number}-0-0-0" for number in range(1, len(records) + 1)}
+    assert await site.states() == fates(records)
+
+    salesforce = site.salesforce
+    delivered = {key for key, row in ledger.items() if row["state"] == "delivered"}
+    assert set(salesforce.written) == delivered
+    assert len(salesforce.known) == len(delivered)
+
+    by_key: defaultdict[str, list[Received]] = defaultdict(list)
+    for request in sorted(salesforce.requests, key=lambda request: request.started):
+        by_key[request.key].append(request)
+    assert set(by_key) == set(ledger)
+    again = {
+        key
+        for key, requests in by_key.items()
+        if any(request.status in {200, 409} for request in requests[:-1])
+    }
+    unanswered = {key for key, row in ledger.items() if row["unanswered"]}
+    assert again <= unanswered
+    assert salesforce.repeated <= sum(row["unanswered"] for row in ledger.values())
+
+    assert salesforce.self_caused_locks == 0
+    assert salesforce.violations == []
+    counts = salesforce.counts() | {
+        "lines": len(ledger),
+        "unanswered": sum(row["unanswered"] for row in ledger.values()),
+        "most attempts of a line": max(row["attempts"] for row in ledger.values()),
+    }
+    print(counts)  # noqa: T201 - shown by pytest -s, and with a failure
+
+
+def refreshes(daemon: Daemon) -> int:
+    return len(daemon.seen("token.refreshed"))
+
+
+async def test_after_a_bad_day_every_line_is_settled_and_none_was_sent_twice_without_need(
+    site: Site,
+) -> None:
+    records = mixed_records(300, seed=1, hot=6, others=60)
+    site.salesforce.work = 0.01
+    environment = site.settings(concurrency="8", retry_max="1", request_timeout="0.5")
+
+    async with running(environment, site.folder) as daemon:
+        await daemon.until("daemon.started")
+        day = bad_day(1, time.monotonic(), seconds=14.0)
+        site.salesforce.rule = day
+        await feed(site, records, seconds=13.0)
+        await settled(site, len(records), within=PATIENCE)
+        assert await daemon.stop() == 0
+
+    print(sorted(day.struck.items()))  # noqa: T201
+    await assert_accounted_for(site, records)
+    everything = {chance.name for chance in day.chances} | {spell.name for spell in day.spells}
+    assert set(day.struck) == everything | {"token expired"}
+    assert {event["reason"] for event in daemon.seen("sender.paused")} >= {
+        "unavailable", "api_limit", "endpoint_missing",
+    }  # fmt: skip
+    assert refreshes(daemon) == site.salesforce.tokens_issued == 2
+    assert not daemon.seen("line.expired")
+
+    sent = Counter(each.key for each in site.salesforce.requests if each.status != 401)
+    attempts = await site.db.fetch("SELECT call_id || '-0-0-0' AS key, attempts FROM line")
+    assert sent == Counter({row["key"]: row["attempts"] for row in attempts})
+
+
+@pytest.mark.slow
+async def test_three_bad_minutes_with_nobody_there_for_twenty_seconds_lose_nothing(
+    site: Site,
+) -> None:
+    records = mixed_records(4000, seed=2, hot=20, others=600)
+    site.salesforce.work = 0.02
+    async with door(site.salesforce) as entrance:
+        environment = site.settings(
+            token_url=f"{entrance.url}{TOKEN_PATH}",
+            concurrency="16", retry_max="2", request_timeout="0.5",
+        )  # fmt: skip
+        async with running(environment, site.folder) as daemon:
+            await daemon.until("daemon.started")
+            day = bad_day(2, time.monotonic(), seconds=180.0)
+            site.salesforce.rule = day
+            async with asyncio.TaskGroup() as together:
+                together.create_task(entrance.break_off(after=30.0, seconds=20.0))
+                together.create_task(feed(site, records, seconds=175.0))
+            await settled(site, len(records), within=120.0)
+            assert await daemon.stop() == 0
+
+    print(sorted(day.struck.items()))  # noqa: T201
+    await assert_accounted_for(site, records)
+    assert "token expired" in day.struck
+    assert refreshes(daemon) == site.salesforce.tokens_issued == 2
+    assert not daemon.seen("line.expired")
+    refused = [
+        event for event in daemon.seen("sender.paused")
+        if event["reason"] == "unavailable" and event["status"] is None
+    ]  # fmt: skip
+    assert len(refused) == 1
+
+
+async def test_a_token_that_expires_among_a_thousand_lines_is_renewed_once(site: Site) -> None:
+    records = [record_id(number) for number in range(1000)]
+    await add_lines(site, records)
+    site.salesforce.work = 0.002
+
+    async with running(site.settings(concurrency="16"), site.folder) as daemon:
+        async with asyncio.timeout(PATIENCE):
+            await site.salesforce.until(lambda salesforce: len(salesforce.known) >= 500)
+        site.salesforce.expire_tokens()
+        await settled(site, len(records), within=PATIENCE)
+        assert await daemon.stop() == 0
+
+    assert await site.states() == Counter(delivered=1000)
+    assert site.salesforce.tokens_issued == refreshes(daemon) == 2
+    assert 1 <= site.salesforce.by_status[401] <= 16
+    assert site.salesforce.repeated == 0
+    assert await site.db.fetchval("SELECT max(attempts) FROM line") == 1
+
+
+async def test_many_requests_at_once_never_lock_each_others_records(site: Site) -> None:
+    chance = random.Random(4)
+    records = [record_id(chance.randrange(40)) for _ in range(1000)]
+    # A record in its long form is the same record.
+    records = [chance.choice((record, long_form(record))) for record in records]
+    await add_lines(site, records)
+    site.salesforce.work = 0.02
+
+    async with running(site.settings(concurrency="32"), site.folder) as daemon:
+        await settled(site, len(records), within=PATIENCE)
+        assert await daemon.stop() == 0
+
+    assert await site.states() == Counter(delivered=1000)
+    assert dict(site.salesforce.by_status) == {200: 1000}
+    assert site.salesforce.self_caused_locks == 0
+    assert 20 < site.salesforce.most_in_flight <= 32
+    last: dict[str, int] = {}
+    for request in site.salesforce.requests:
+        call = request.record["jtelStatisticsPartAID"]
+        assert last.get(request.lane, 0) < call
+        last[request.lane] = call
+
+
+async def test_a_record_with_thousands_of_waiting_lines_starves_nobody(site: Site) -> None:
+    # Older than all others, and more than the sender reads at once.
+    hot, others = [record_id(0)] * 3000, [record_id(1 + n % 50) for n in range(300)]
+    await add_lines(site, hot + others)
+    keys_of_others = {f"{len(hot) + number}-0-0-0" for number in range(1, 1 + len(others))}
+    site.salesforce.work = 0.005
+
+    async with running(site.settings(), site.folder) as daemon:
+        async with asyncio.timeout(PATIENCE):
+            await site.salesforce.until(
+                lambda salesforce: len(salesforce.written.keys() & keys_of_others) == len(others)
+            )
+        waiting = len(hot) + len(others) - len(site.salesforce.written)
+        assert await daemon.stop() == 0
+
+    assert waiting > 1000
+    assert site.salesforce.self_caused_locks == 0

@@ -1,0 +1,132 @@
+"""Retention: what goes, what stays, and what it must not disturb."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from daemon.errors import UnreachableError
+from daemon.ledger import Ledger, open_ledger
+from daemon.lines import Entry, LineKey, State
+from daemon.pruner import BATCH, Pruned, Pruner
+from tests.whole import Site
+
+DAY = 86_400.0
+ENDED = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+async def ledger(dsn: str) -> AsyncIterator[Ledger]:
+    async with open_ledger(dsn, "callstatsd") as ledger:
+        yield ledger
+
+
+async def add(ledger: Ledger, db: asyncpg.Connection, call: int, state: State, days: float) -> None:
+    """A line in that state, settled so many days ago."""
+    key = LineKey(call, 0, 0, 0)
+    ended = ENDED + timedelta(seconds=call)
+    await ledger.take([Entry(key, 1, str(key), None, ended, state, '{"CallerID":"49"}')])
+    if state is not State.PENDING:
+        await db.execute(
+            "UPDATE line SET settled_at = now() - $1 * interval '1 day' WHERE call_id = $2",
+            days, call,
+        )  # fmt: skip
+
+
+async def prune(ledger: Ledger) -> Pruned:
+    return await Pruner(ledger, 90 * DAY, 30 * DAY).prune(asyncio.Event())
+
+
+async def test_lines_go_after_retention_and_records_before_them(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    for call, days in ((1, 100.0), (2, 91.0), (3, 89.0), (4, 31.0), (5, 29.0)):
+        await add(ledger, db, call, State.DELIVERED, days)
+
+    assert await prune(ledger) == Pruned(records=2, lines=2)
+    assert await prune(ledger) == Pruned(records=0, lines=0)
+
+    rows = await db.fetch("SELECT call_id, record IS NULL FROM line ORDER BY call_id")
+    assert [tuple(row) for row in rows] == [(3, True), (4, True), (5, False)]
+    assert await db.fetchval("SELECT pruned_before FROM ledger") == ENDED + timedelta(seconds=2)
+
+
+async def test_what_an_operator_needs_stays_with_its_record(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    for call, state in enumerate(State):
+        await add(ledger, db, call, state, 1000.0)
+    await prune(ledger)
+    rows = await db.fetch("SELECT state FROM line WHERE record IS NOT NULL")
+    assert {row["state"] for row in rows} == {"pending", "rejected", "expired", "invalid"}
+    assert await db.fetchval("SELECT count(*) FROM line") == 4
+
+
+async def test_it_works_in_small_batches_and_stops_between_them(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    await db.execute(
+        """
+        INSERT INTO line (call_id, group_id, leg_id, code_id, ordinal, lane, call_ended, backfill,
+                          state, settled_at)
+        SELECT n, 0, 0, 0, 1, n::text, now(), false, 'delivered', now() - interval '91 days'
+        FROM generate_series(1, $1) AS n
+        """,
+        2 * BATCH + 1,
+    )
+    stop = asyncio.Event()
+    stop.set()
+    assert (await Pruner(ledger, 90 * DAY, 30 * DAY).prune(stop)).lines == 0
+    assert (await prune(ledger)).lines == 2 * BATCH + 1
+
+
+async def test_nothing_goes_while_a_backfill_compares(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    await add(ledger, db, 1, State.DELIVERED, 100.0)
+    async with ledger.keeping_all(), ledger.keeping_all():
+        assert await prune(ledger) == Pruned(0, 0)
+    async with asyncio.timeout(10):
+        while not (await prune(ledger)).lines:  # noqa: ASYNC110 - a session's end tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def test_first_a_sweep_must_have_covered_the_downtime(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    await add(ledger, db, 1, State.DELIVERED, 100.0)
+    stop, swept = asyncio.Event(), asyncio.Event()
+    running = asyncio.create_task(Pruner(ledger, 90 * DAY, 30 * DAY).run(stop, swept))
+    await asyncio.sleep(0.05)
+    assert await db.fetchval("SELECT count(*) FROM line") == 1
+    swept.set()
+    async with asyncio.timeout(10):
+        while await db.fetchval("SELECT count(*) FROM line"):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+    stop.set()
+    await running
+
+
+async def test_a_ledger_that_is_away_ends_nothing() -> None:
+    async with open_ledger("postgresql://postgres@127.0.0.1:1/x", "callstatsd") as away:
+        with pytest.raises(UnreachableError):
+            await prune(away)
+        stop, swept = asyncio.Event(), asyncio.Event()
+        swept.set()
+        running = asyncio.create_task(Pruner(away, 90 * DAY, 30 * DAY).run(stop, swept))
+        await asyncio.sleep(0.05)
+        assert not running.done()
+        stop.set()
+        await running
+
+
+async def test_a_backfill_over_pruned_lines_is_refused(site: Site) -> None:
+    async with open_ledger(site.dsn, "callstatsd") as ledger:
+        await add(ledger, site.db, 1, State.DELIVERED, 100.0)
+        await prune(ledger)
+    window = ("--from", "2026-01-01", "--to", "2026-01-02")
+    code, _, errors = await site.run("backfill", *window)
+    assert code == 1
+    assert "--resend" in errors
