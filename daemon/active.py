@@ -42,6 +42,7 @@ from daemon.intake import Form, Intake
 from daemon.lease import Lease
 from daemon.ledger import Beat, Ledger, open_ledger
 from daemon.lifecycle import Notifier
+from daemon.monitor import Condition
 from daemon.pace import Pace
 from daemon.poller import Poller, Rules, pause
 from daemon.pruner import Pruner
@@ -73,10 +74,12 @@ class Site:
     settler: Settler
     lease: Lease
     notifier: Notifier
+    condition: Condition
 
     async def be_active(self, stop: asyncio.Event, *, poll: bool) -> None:
         """Send, and poll if told to, while the lock is held; return when it is lost or on stop."""
         try:
+            self.condition.active = True
             await self._work(stop, poll=poll)
         except* LeaseLostError as lost:
             _log.warning(logs.DAEMON_STANDBY, error=str(lost.exceptions[0]))
@@ -87,12 +90,14 @@ class Site:
             await pause(stop, STANDBY_EVERY)
         except* CallstatsdError as group:
             raise first(group) from group
+        finally:
+            self.condition.active = False
 
     async def _work(self, stop: asyncio.Event, *, poll: bool) -> None:
         # While we stood by, somebody may have upgraded the ledger.
         await self.ledger.check_version()
         sender = await self._sender()
-        heart = Heart(self.ledger, sender)
+        heart = Heart(self.ledger, sender, self.condition)
         self.lease.on_notice = heart.look
         await heart.begin()
         _log.info(logs.DAEMON_STARTED, version=__version__, concurrency=self.settings.concurrency)
@@ -159,8 +164,9 @@ class Site:
 class Heart:
     """Writes every few seconds what this instance does, and hears what operators want."""
 
-    def __init__(self, ledger: Ledger, sender: Sender) -> None:
+    def __init__(self, ledger: Ledger, sender: Sender, condition: Condition) -> None:
         """Take whose state to tell, and where."""
+        self._condition = condition
         self._ledger = ledger
         self._sender = sender
         self._started = time.monotonic()
@@ -211,6 +217,7 @@ class Heart:
             )
         )
         self._sender.hold(held=held is not None)
+        self._condition.paused = self._sender.paused[0] if self._sender.paused else None
 
 
 async def patiently(call: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:

@@ -18,6 +18,7 @@ from daemon.intake import Intake
 from daemon.lease import Lease
 from daemon.ledger import Binding, Ledger
 from daemon.lifecycle import Notifier
+from daemon.monitor import Condition
 from daemon.poller import pause
 from daemon.sender import DRAIN_EXTRA
 from daemon.settings import Settings
@@ -233,7 +234,9 @@ async def backfill(
             Lease(ledger.database, wanting=False) as lease,
         ):
             settler = Settler(ledger, settings.retry_for)
-            site = Site(settings, source, ledger, salesforce, settler, lease, Notifier())
+            site = Site(
+                settings, source, ledger, salesforce, settler, lease, Notifier(), Condition()
+            )
             done = asyncio.Event()
             try:
                 async with asyncio.TaskGroup() as group:

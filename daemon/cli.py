@@ -330,6 +330,9 @@ def check_command(
 def demo(
     calls: Annotated[int, typer.Option(help="How many calls to make.", min=1)] = 200,
     seed: Annotated[int, typer.Option(help="The same seed makes the same calls.")] = 1,
+    faults: Annotated[
+        bool, typer.Option("--faults", help="Salesforce has a bad day: watch the daemon cope.")
+    ] = False,
     serve_only: Annotated[
         bool, typer.Option("--serve-only", help="Serve only the Salesforce stand-in.")
     ] = False,
@@ -340,14 +343,14 @@ def demo(
     Starts an embedded Postgres with sample calls and a stand-in for Salesforce, and runs the
     daemon until every line is settled.
 
-    Example: callstatsd demo --calls 500
+    Examples: callstatsd demo --calls 500; callstatsd demo --faults
     """
     from daemon.demo import play  # noqa: PLC0415 - the demo's parts are an extra
 
     if serve_only:
         _run(play.serve_only(port, seed))
     else:
-        raise typer.Exit(_run(play.play(calls, seed)))
+        raise typer.Exit(_run(play.play(calls, seed, faults=faults)))
 
 
 async def _migrate(settings: Settings, *, reference_schema: bool, rebind: bool) -> None:

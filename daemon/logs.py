@@ -33,6 +33,8 @@ BACKFILL_PROGRESS = "backfill.progress"
 BACKFILL_DONE = "backfill.done"
 RETENTION_PRUNED = "retention.pruned"
 RETENTION_FAILED = "retention.failed"
+MONITOR_UNAVAILABLE = "monitor.unavailable"
+MONITOR_UNREAD = "monitor.unread"
 LIBRARY_MESSAGE = "library.message"
 OPERATOR_ACTED = "operator.acted"
 POLL_FAILED = "poll.failed"
@@ -48,6 +50,7 @@ DAEMON_UNHEARD = "daemon.unheard"
 FOR_DEBUGGING = {
     POLL_FAILED,
     SWEEP_FAILED,
+    MONITOR_UNREAD,
     RETENTION_FAILED,
     SENDER_STILL_PAUSED,
     SENDER_UNREAD,

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from daemon import logs
+from daemon import logs, metrics
 from daemon.errors import ConfigurationError, UnreachableError
 from daemon.intake import Intake
 from daemon.ledger import Binding, Ledger
@@ -113,6 +113,7 @@ class Poller:
         try:
             await self._cover(taken, watermark, until, clock, progress.start_from)
         finally:
+            metrics.POLL_SECONDS.observe(time.perf_counter() - started)
             # What a failing poll took before is in the ledger for good.
             tell_taken(taken, started, self._on_taken)
         return taken
@@ -161,6 +162,7 @@ def tell_taken(
     if not taken.lines:
         return
     on_taken()
+    (metrics.LATE if late else metrics.TAKEN).inc(taken.lines)
     about = {"late": True} if late else {}
     _log.info(
         logs.POLL_TAKEN,

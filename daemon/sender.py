@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from daemon import logs
+from daemon import logs, metrics
 from daemon.backoff import Backoff
 from daemon.errors import UnreachableError
 from daemon.lanes import Lanes
@@ -236,6 +236,7 @@ class Sender:
         if self.pace.endpoint_proven:
             self._settler.mark_proven()
         seconds = _now() - request.began
+        _measure(answer, seconds)
         settlement = settle(
             line, outcome, self._backoff, seconds, self._lane_tries.get(line.lane, 0)
         )
@@ -261,6 +262,8 @@ class Sender:
             status=halted.status,
             error=error,
         )
+        if first:
+            metrics.PAUSES.labels(pause.reason).inc()
         self._mark_paused()
         if self._timer is not None:
             self._timer.cancel()
@@ -339,6 +342,13 @@ class Sender:
         if not self._due or due < self._due[0]:
             self._wake.set()
         heappush(self._due, due)
+
+
+def _measure(answer: Answer | NoAnswer | NoToken, seconds: float) -> None:
+    metrics.REQUESTS.labels(answer.status if isinstance(answer, Answer) else "none").inc()
+    metrics.REQUEST_SECONDS.observe(seconds)
+    if isinstance(answer, Answer) and answer.api_usage is not None:
+        metrics.API_USAGE.set(answer.api_usage)
 
 
 def _now() -> float:

@@ -9,6 +9,7 @@ from daemon.active import STANDBY_EVERY, Site, open_databases, open_salesforce, 
 from daemon.errors import CallstatsdError, UnreachableError, first
 from daemon.lease import Lease
 from daemon.lifecycle import Notifier
+from daemon.monitor import Condition, Monitor, listening
 from daemon.poller import pause
 from daemon.sender import DRAIN_EXTRA
 from daemon.settings import Settings
@@ -26,18 +27,21 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     Databases that are away are waited for. Raises `ConfigurationError` for a ledger or source
     that is not ours to use, `UnwritableError` when outcomes cannot be written for too long.
     """
-    notifier = Notifier()
+    notifier, condition = Notifier(), Condition()
     async with (
         open_databases(settings) as (source, ledger),
         open_salesforce(settings) as salesforce,
         Lease(ledger.database, wanting=True) as lease,
+        listening(Monitor(source, ledger, condition), settings.http_listen),
     ):
         await patiently(ledger.check_version, stop)
         settler = Settler(ledger, settings.retry_for)
         try:
             async with asyncio.TaskGroup() as group:
                 settling = group.create_task(settler.run())
-                site = Site(settings, source, ledger, salesforce, settler, lease, notifier)
+                site = Site(
+                    settings, source, ledger, salesforce, settler, lease, notifier, condition
+                )
                 while not stop.is_set():
                     if await _acquire(lease, notifier, stop):
                         await site.be_active(stop, poll=True)

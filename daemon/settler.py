@@ -4,10 +4,11 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import structlog
 
-from daemon import logs
+from daemon import logs, metrics
 from daemon.errors import UnreachableError, UnwritableError
 from daemon.ledger import Ledger
 from daemon.lines import PendingLine, Settlement, State
@@ -151,9 +152,19 @@ class Settler:
         if not self._unsettled:
             self._clean.set()
         self.on_settled(batch)
+        now = datetime.now(UTC)
         for attempt in batch:
             if attempt.line.key in settled:
+                _count(attempt, settled[attempt.line.key][0], now)
                 _tell(attempt, *settled[attempt.line.key])
+
+
+def _count(attempt: Attempt, state: State, now: datetime) -> None:
+    if state is not State.PENDING:
+        metrics.LINES.labels(state).inc()
+    if state is State.DELIVERED and not attempt.line.backfill:
+        age = (now - attempt.line.call_ended).total_seconds()
+        metrics.DELIVERY_SECONDS.observe(max(0.0, age))
 
 
 def _tell(attempt: Attempt, state: State, attempts: int) -> None:

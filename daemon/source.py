@@ -150,6 +150,11 @@ class Source:
         self._clients_id = clients_id
         self._sql: dict[str, str] = {}
 
+    @property
+    def away(self) -> bool:
+        """Whether the source was away when last asked."""
+        return self._database.lost
+
     async def clock(self) -> Clock:
         """Return the source's time; raises `UnreachableError` while it is away."""
         async with self._database.connection() as connection:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from daemon import logs
+from daemon import logs, metrics
 from daemon.errors import ConfigurationError, UnreachableError
 from daemon.intake import Intake
 from daemon.ledger import Ledger
@@ -81,6 +81,8 @@ class Sweeper:
             if wide:
                 await self._ledger.swept(watermark)
         finally:
+            reach = metrics.SWEEP_SECONDS.labels("lookback" if wide else "near")
+            reach.observe(time.perf_counter() - started)
             tell_taken(taken, started, self._on_taken, late=True)
         return taken
 

@@ -7,6 +7,8 @@ import tempfile
 import time
 from asyncio.subprocess import PIPE, Process
 from collections import Counter
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from rich.table import Table
 
 from daemon.demo import calls as sample_calls
 from daemon.demo import standin
+from daemon.demo.badday import BadDay, Door, bad_day, door
 from daemon.demo.postgres import embedded
 from daemon.desk import Desk, Overview
 from daemon.errors import CallstatsdError
@@ -28,6 +31,18 @@ SCHEMA = "jtelstats"
 LOOK_EVERY = 0.2
 GIVE_UP_AFTER = 900.0
 COUNTED = {"line.delivered", "line.conflict", "line.not_found"}
+COUNTED_ON_A_BAD_DAY = COUNTED | {"line.locked", "line.retried"}
+
+BAD_DAY = 22.0
+NOBODY_THERE = (4.0, 2.5)
+"""Seconds of the bad day after which connections are refused, and for how long."""
+CONCURRENCY = 4
+# A bad day of seconds needs pauses of seconds.
+IMPATIENT = {
+    "CALLSTATSD_REQUEST_TIMEOUT": "3",
+    "CALLSTATSD_RETRY_INITIAL": "0.2",
+    "CALLSTATSD_RETRY_MAX": "2",
+}
 
 MEANINGS = {
     "delivered": "written in Salesforce (200)",
@@ -41,8 +56,11 @@ MEANINGS = {
 }
 
 
-async def play(calls: int, seed: int) -> int:
-    """Run the demo; returns the exit code: 0 when every line is settled and none was malformed."""
+async def play(calls: int, seed: int, *, faults: bool = False) -> int:
+    """Run the demo; returns the exit code: 0 when every line is settled and none was malformed.
+
+    With `faults` Salesforce has a bad day of `BAD_DAY` seconds.
+    """
     console = Console(highlight=False)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="callstatsd-demo-") as folder:
@@ -51,16 +69,27 @@ async def play(calls: int, seed: int) -> int:
             salesforce = standin.StandIn(
                 seed=seed, work=0.01, lock_rate=0.03, keep_requests=calls <= 5000
             )
-            async with standin.serve(salesforce) as url:
-                environment = _environment(dsn, url)
+            async with door(salesforce) as entrance:
+                environment = _environment(dsn, entrance.url) | (IMPATIENT if faults else {})
                 await _migrate(environment, folder)
                 lines = await _load(dsn, calls, seed)
                 console.print(
                     f"{calls:,} calls of the last hours are in its tables, from seed {seed}; a "
-                    f"stand-in for Salesforce listens at {url}.\n"
+                    f"stand-in for Salesforce listens at {entrance.url}.\n"
                     "Starting callstatsd run …"
                 )
-                overview, seconds = await _watch(console, environment, folder, dsn, lines)
+                going = _going_wrong(entrance, seed, lines) if faults else nullcontext()
+                async with going as day:
+                    overview, seconds = await _watch(
+                        console,
+                        environment,
+                        folder,
+                        dsn,
+                        lines,
+                        COUNTED_ON_A_BAD_DAY if faults else COUNTED,
+                    )
+    if day is not None:
+        _show_troubles(console, day)
     _summarise(console, overview, salesforce, seconds)
     settled = overview.lines["pending"] == 0 and not salesforce.violations
     console.print(
@@ -82,6 +111,20 @@ async def serve_only(port: int, seed: int) -> None:
             flush=True,
         )
         await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def _going_wrong(entrance: Door, seed: int, lines: int) -> AsyncIterator[BadDay]:
+    """Let the bad day begin, with a Salesforce so slow that the lines last for half of it."""
+    salesforce = entrance.salesforce
+    salesforce.work = min(0.5, CONCURRENCY * BAD_DAY / 2 / lines)
+    salesforce.rule = day = bad_day(seed, time.monotonic(), BAD_DAY)
+    breaking = asyncio.create_task(entrance.break_off(*NOBODY_THERE))
+    try:
+        yield day
+    finally:
+        breaking.cancel()
+        await asyncio.gather(breaking, return_exceptions=True)
 
 
 def _environment(dsn: str, url: str) -> dict[str, str]:
@@ -128,7 +171,12 @@ async def _load(dsn: str, calls: int, seed: int) -> int:
 
 
 async def _watch(
-    console: Console, environment: dict[str, str], folder: str, dsn: str, lines: int
+    console: Console,
+    environment: dict[str, str],
+    folder: str,
+    dsn: str,
+    lines: int,
+    counted: Collection[str],
 ) -> tuple[Overview, float]:
     """Show what the daemon tells until all is settled, then stop it in order."""
     loaded = datetime.now(UTC)
@@ -144,7 +192,7 @@ async def _watch(
     try:
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("sending", total=lines, pending=0)
-            telling = asyncio.create_task(_tell_events(progress.console, daemon))
+            telling = asyncio.create_task(_tell_events(progress.console, daemon, counted))
             async with open_ledger(dsn, "callstatsd") as ledger:
                 overview = await _until_settled(
                     Desk(ledger.database), daemon, progress, task, loaded
@@ -177,8 +225,8 @@ async def _until_settled(
         await asyncio.sleep(LOOK_EVERY)
 
 
-async def _tell_events(console: Console, daemon: Process) -> None:
-    """Print the daemon's log as it comes: each kind of delivered line once, the others all."""
+async def _tell_events(console: Console, daemon: Process, counted: Collection[str]) -> None:
+    """Print the daemon's log as it comes: the first few of what is `counted`, the others all."""
     seen: Counter[str] = Counter()
     if daemon.stderr is None:
         return
@@ -190,7 +238,7 @@ async def _tell_events(console: Console, daemon: Process) -> None:
             continue
         name = event.pop("event")
         seen[name] += 1
-        if name in COUNTED and seen[name] > 3:
+        if name in counted and seen[name] > 3:
             if seen[name] == 4:
                 console.print(f"            {name:16} … further ones are only counted")
             continue
@@ -211,6 +259,19 @@ def _show_example(console: Console, salesforce: standin.StandIn) -> None:
             table.add_row(key, *(str(record[name]) for name in keys), code)
     if table.row_count:
         console.print(table)
+
+
+def _show_troubles(console: Console, day: BadDay) -> None:
+    """Show what the daemon had to cope with."""
+    table = Table("trouble", "requests", title="What went wrong in Salesforce")
+    table.columns[1].justify = "right"
+    for name, times in sorted(day.struck.items()):
+        table.add_row(name, f"{times:,}")
+    console.print(table)
+    after, seconds = NOBODY_THERE
+    console.print(
+        f"After {after:g} s nobody was there: connections were refused for {seconds:g} s."
+    )
 
 
 def _summarise(
@@ -236,6 +297,7 @@ def _summarise(
     console.print(
         "\nTry next:\n"
         "  callstatsd demo --calls 5000 --seed 7     more calls, other ones\n"
+        "  callstatsd demo --faults                  Salesforce has a bad day\n"
         "  callstatsd demo --serve-only --port 8080  the stand-in alone, for a daemon of your own\n"
         "  cp .env.example .env                      the settings, to connect your own ACD"
     )

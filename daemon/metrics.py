@@ -1,0 +1,85 @@
+"""What is counted, for `/metrics`: a registry of our own, named `callstatsd_*`, with units."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+
+LINES = Counter(
+    "callstatsd_lines",
+    "Lines that reached a state in the ledger, written by this process",
+    ["state"],
+    registry=REGISTRY,
+)
+TAKEN = Counter(
+    "callstatsd_lines_taken",
+    "Lines that polls took into the ledger",
+    registry=REGISTRY,
+)
+LATE = Counter(
+    "callstatsd_late_lines",
+    "Lines that a sweep found after a poll had passed their time",
+    registry=REGISTRY,
+)
+REQUESTS = Counter(
+    "callstatsd_requests",
+    "Requests by HTTP status; none for those that got no answer",
+    ["status"],
+    registry=REGISTRY,
+)
+REQUEST_SECONDS = Histogram(
+    "callstatsd_request_seconds",
+    "Seconds from a request's start to its answer",
+    buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60),
+    registry=REGISTRY,
+)
+DELIVERY_SECONDS = Histogram(
+    "callstatsd_end_to_delivered_seconds",
+    "Seconds from the end of a call to the delivery of a line; backfills left out",
+    buckets=(30, 60, 120, 180, 300, 600, 1800, 3600, 21600, 86400),
+    registry=REGISTRY,
+)
+PAUSES = Counter("callstatsd_pauses", "Pauses of the whole sender", ["reason"], registry=REGISTRY)
+PAUSED = Gauge(
+    "callstatsd_paused", "1 while the sender pauses for this reason", ["reason"], registry=REGISTRY
+)
+API_USAGE = Gauge(
+    "callstatsd_api_usage_ratio",
+    "Share of the org's daily calls that is used, as its last answer told",
+    registry=REGISTRY,
+)
+POLL_SECONDS = Histogram(
+    "callstatsd_poll_seconds",
+    "Seconds that a poll took",
+    buckets=(0.005, 0.02, 0.05, 0.2, 1, 5, 30),
+    registry=REGISTRY,
+)
+SWEEP_SECONDS = Histogram(
+    "callstatsd_sweep_seconds",
+    "Seconds that a sweep took",
+    ["reach"],
+    buckets=(0.02, 0.1, 0.5, 2, 10, 60),
+    registry=REGISTRY,
+)
+ACTIVE = Gauge(
+    "callstatsd_active", "1 if this instance holds the ledger, 0 on standby", registry=REGISTRY
+)
+DATABASE_UP = Gauge(
+    "callstatsd_database_up", "1 while the database answers", ["database"], registry=REGISTRY
+)
+PENDING = Gauge("callstatsd_lines_pending", "Lines to send or to try again", registry=REGISTRY)
+OLDEST_PENDING = Gauge(
+    "callstatsd_oldest_pending_seconds",
+    "Seconds since the oldest pending line was taken; 0 without one",
+    registry=REGISTRY,
+)
+NEED_OPERATOR = Gauge(
+    "callstatsd_lines_kept",
+    "Lines that wait for an operator",
+    ["state"],
+    registry=REGISTRY,
+)
+WATERMARK = Gauge(
+    "callstatsd_watermark_timestamp_seconds",
+    "Up to when calls are taken, Unix time by the source's clock",
+    registry=REGISTRY,
+)
