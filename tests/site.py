@@ -15,6 +15,7 @@ from daemon.intake import Form, Intake
 from daemon.ledger import Binding, Ledger, open_ledger
 from daemon.poller import Poller, Rules
 from daemon.source import Source, open_source
+from daemon.sweeper import Sweeper
 from tests import rows
 from tests.expected import BERLIN
 
@@ -22,6 +23,7 @@ SCHEMAS = ("jtelstats", "pg_catalog")
 """With pg_catalog named last, a function now() of the test's own comes before Postgres'."""
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+LOOKBACK = timedelta(hours=26)
 
 ONE, TWO = "one database", "two databases"
 EITHER_WAY = pytest.mark.parametrize("site", [ONE, TWO], indirect=True)
@@ -82,13 +84,43 @@ class Site:
         await rows.add(self.db, *made)
 
     @asynccontextmanager
-    async def rooms(self, form: Form) -> AsyncIterator[tuple[Source, Ledger, Intake]]:
+    async def rooms(
+        self, form: Form, clients_id: int | None = None
+    ) -> AsyncIterator[tuple[Source, Ledger, Intake]]:
         """Open both databases as the daemon does."""
         async with (
-            open_source(self.source_dsn, SCHEMAS, BERLIN, None) as source,
+            open_source(self.source_dsn, SCHEMAS, BERLIN, clients_id) as source,
             open_ledger(self.ledger_dsn, "callstatsd") as ledger,
         ):
             yield source, ledger, Intake(source, ledger, form)
+
+    @asynccontextmanager
+    async def sweeping(
+        self,
+        *,
+        settle_delay: float = 120,
+        stale_call_after: float = 12 * 3600,
+        lookback: timedelta = LOOKBACK,
+        start_from: datetime | None = None,
+        clients_id: int | None = None,
+        prepared: bool = True,
+    ) -> AsyncIterator[tuple[Poller, Sweeper]]:
+        """Start a poller and its sweeper; durations in seconds. START_FROM is now unless given."""
+
+        def announce() -> None:
+            self.announced += 1
+
+        rules = Rules(
+            settle_delay=timedelta(seconds=settle_delay),
+            stale_call_after=timedelta(seconds=stale_call_after),
+            start_from=start_from,
+        )
+        form = Form(BERLIN, False, False)
+        async with self.rooms(form, clients_id) as (source, ledger, intake):
+            poller = Poller(source, ledger, intake, rules, announce)
+            if prepared:
+                await poller.prepare(clients_id, SCHEMAS)
+            yield poller, Sweeper(source, ledger, intake, rules, lookback, announce)
 
     @asynccontextmanager
     async def poller(
@@ -99,20 +131,13 @@ class Site:
         start_from: datetime | None = None,
         prepared: bool = True,
     ) -> AsyncIterator[Poller]:
-        """Start a poller; durations in seconds. START_FROM is of years ago unless given."""
-
-        def announce() -> None:
-            self.announced += 1
-
-        rules = Rules(
-            settle_delay=timedelta(seconds=settle_delay),
-            stale_call_after=timedelta(seconds=stale_call_after),
+        """Start a poller alone."""
+        async with self.sweeping(
+            settle_delay=settle_delay,
+            stale_call_after=stale_call_after,
             start_from=start_from,
-        )
-        async with self.rooms(Form(BERLIN, False, False)) as (source, ledger, intake):
-            poller = Poller(source, ledger, intake, rules, announce)
-            if prepared:
-                await poller.prepare(None, SCHEMAS)
+            prepared=prepared,
+        ) as (poller, _):
             yield poller
 
     async def lines(self) -> list[asyncpg.Record]:

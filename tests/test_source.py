@@ -90,13 +90,6 @@ async def ids_of(pages: AsyncIterator[Page]) -> list[int]:
     return [found.row_id for page in await pages_of(pages) for found in page]
 
 
-LEGLESS_CODES_OUT_OF_ORDER = pytest.mark.xfail(
-    strict=True, reason="source.sql orders codes without a leg by the id of the lost leg first"
-)
-PAGED_FOR_EVER = pytest.mark.xfail(
-    strict=True, reason="source._bound gives a cursor before the row: its page is read for ever"
-)
-
 SEED_003 = sample(
     call(1201),
     visit(2201, 1201, dtgroupstart=at(1)),
@@ -319,7 +312,6 @@ async def test_at_this_edge_lines_and_records_are_those_of_the_contract(
     assert records(lines) == bodies(data_lines(rows))
 
 
-@LEGLESS_CODES_OUT_OF_ORDER
 async def test_codes_without_a_leg_are_ordered_by_time_whatever_leg_they_name(
     db: asyncpg.Connection, source: Source
 ) -> None:
@@ -366,18 +358,13 @@ def tangle(seed: int) -> Sample:
     return rows
 
 
-@pytest.mark.parametrize("ordered", [False, pytest.param(True, marks=LEGLESS_CODES_OUT_OF_ORDER)])
 async def test_rows_that_point_anywhere_give_the_lines_of_the_contract(
-    db: asyncpg.Connection, source: Source, ordered: bool
+    db: asyncpg.Connection, source: Source
 ) -> None:
     for seed in range(40):
         rows = tangle(seed)
         await load(db, rows)
-        found, expected = records(await read(source, rows)), bodies(data_lines(rows))
-        if not ordered:
-            found.sort()
-            expected.sort()
-        assert found == expected, f"seed {seed}"
+        assert records(await read(source, rows)) == bodies(data_lines(rows)), f"seed {seed}"
         await db.execute(f"TRUNCATE {', '.join(TABLES)}")
 
 
@@ -536,7 +523,7 @@ async def test_a_call_whose_id_is_no_number_is_found_and_named(
     ]
 
 
-@pytest.mark.parametrize("full_page", [False, pytest.param(True, marks=PAGED_FOR_EVER)])
+@pytest.mark.parametrize("full_page", [False, True])
 @pytest.mark.parametrize("number", ["99999999999999999999", "12.5", "NaN"])
 async def test_a_call_whose_id_is_no_whole_number_is_found_and_hides_no_other(
     db: asyncpg.Connection,
@@ -710,7 +697,7 @@ async def test_select_is_enough(db: asyncpg.Connection, reader: str) -> None:
     async with opened(reader) as source:
         clock = await source.clock()
         assert not clock.standby
-        assert clock.covered == clock.now
+        assert clock.replayed is None
         await source.prepare()
         window = Window(START, at(200))
         assert await ids_of(source.ended(window)) == [1201]
@@ -982,7 +969,7 @@ async def test_a_clock_is_the_servers_own(db: asyncpg.Connection, source: Source
     after = await db.fetchval("SELECT clock_timestamp()")
     assert before <= clock.now <= after
     assert clock.database == await db.fetchval("SELECT current_database()")
-    assert clock.covered == clock.now
+    assert (clock.standby, clock.replayed) == (False, None)
 
 
 async def test_columns_are_shown_with_their_types_in_lower_case(source: Source) -> None:
