@@ -157,8 +157,8 @@ async def test_requeue_makes_records_anew_where_there_is_none_to_send(site: Site
 async def test_discard_withdraws_what_was_not_sent_yet(site: Site) -> None:
     for number in range(1, 31):
         await plain_call(site.db, number, record=record_id(number), ended=ENDED)
-    site.salesforce.rule = lambda _: Reply(hold=release)
     release = asyncio.Event()
+    site.salesforce.rule = lambda _: Reply(hold=release)
     async with running(site.settings(concurrency="2"), site.folder) as daemon:
         async with asyncio.timeout(PATIENCE):
             await site.salesforce.until(lambda salesforce: salesforce.in_flight == 2)
