@@ -343,7 +343,7 @@ def demo(
     Starts an embedded Postgres with sample calls and a stand-in for Salesforce, and runs the
     daemon until every line is settled.
 
-    Examples: callstatsd demo --calls 500; callstatsd demo --faults
+    Example: callstatsd demo --calls 500; with --faults Salesforce has a bad day.
     """
     from daemon.demo import play  # noqa: PLC0415 - the demo's parts are an extra
 

@@ -96,7 +96,9 @@ class Intake:
         async for keys in self._ledger.without_id(since, NO_ID):
             entries = [entry for entry in await self.rebuilt(keys) if entry.error != NO_ID]
             if entries:
-                identified |= await self._ledger.identify(entries, NO_ID)
+                found = await self._ledger.identify(entries, NO_ID)
+                _tell_of(entries, found)
+                identified |= found
         return identified
 
     async def store(
@@ -104,9 +106,7 @@ class Intake:
     ) -> set[LineKey]:
         """Store lines that are new, and move the watermark with them; returns the new keys."""
         new = await self._ledger.take(entries, watermark=watermark, backfill=backfill)
-        for entry in entries:
-            if entry.state is not State.PENDING and entry.key in new:
-                _tell(entry)
+        _tell_of(entries, new)
         return new
 
 
@@ -127,6 +127,12 @@ def _nameless(calls: Mapping[int, Found], lines: Sequence[DataLine]) -> list[Ent
         for call_id, row in calls.items()
         if call_id < 0 and call_id not in known
     ]
+
+
+def _tell_of(entries: Sequence[Entry], new: Collection[LineKey]) -> None:
+    for entry in entries:
+        if entry.state is not State.PENDING and entry.key in new:
+            _tell(entry)
 
 
 def _tell(entry: Entry) -> None:

@@ -124,11 +124,8 @@ class Poller:
         since = watermark + _TICK - OVERLAP
         started_by = clock.now - self._rules.stale_call_after
         shift = started_by - until
-        limit = until
-        if clock.standby:
-            # Rows are read up to `until`, but only what was surely replayed counts as covered.
-            replayed = max(clock.replayed or FIRST, FIRST + self._rules.settle_delay)
-            limit = min(until, replayed - self._rules.settle_delay)
+        # Rows are read up to `until`, but only what was surely replayed counts as covered.
+        limit = visible(clock, self._rules.settle_delay)
         ready = Readiness(ended_by=watermark, started_by=started_by, floor=floor)
         async for page in self._source.late_codes(Window(since, until), ready):
             await self._take(page, taken, codes=True)
@@ -153,6 +150,14 @@ class Poller:
             watermark=watermark,
         )
         taken.add(new)
+
+
+def visible(clock: Clock, settle_delay: timedelta) -> datetime:
+    """Return up to when all calls that are ready can be seen; FIRST if a standby cannot tell."""
+    moment = clock.now
+    if clock.standby:
+        moment = min(moment, max(clock.replayed or FIRST, FIRST + settle_delay))
+    return moment - settle_delay
 
 
 def tell_taken(

@@ -12,8 +12,8 @@ from daemon.errors import ConfigurationError, UnreachableError
 from daemon.intake import Intake
 from daemon.ledger import Ledger
 from daemon.lines import LineKey
-from daemon.poller import Rules, Taken, pause, tell_taken
-from daemon.source import Page, Readiness, Source, Window
+from daemon.poller import Rules, Taken, pause, tell_taken, visible
+from daemon.source import FIRST, Clock, Page, Readiness, Source, Window
 
 _log = structlog.get_logger()
 
@@ -68,18 +68,26 @@ class Sweeper:
     async def sweep(self, *, wide: bool) -> Taken:
         """Look again once, at the last half hour or at all of LOOKBACK."""
         started = time.perf_counter()
+        clock = await self._source.clock()
         progress = await self._ledger.progress()
         taken = Taken()
         if progress.watermark is None or progress.start_from is None:
             return taken
-        watermark = progress.watermark
-        since = watermark - NEAR
+        # A watermark ahead of the source's clock makes no call ready.
+        ended_by = clock.now - self._rules.settle_delay
+        until = min(progress.watermark, ended_by)
+        since = until - NEAR
         if wide:
-            since = min(progress.swept_at or watermark, watermark) - self._lookback
+            swept_at = min(progress.swept_at or progress.start_from, ended_by)
+            since = max(swept_at, FIRST + self._lookback) - self._lookback
+        seen = visible(clock, self._rules.settle_delay)
         try:
-            await self._look(taken, since, watermark, progress.start_from, wide=wide)
-            if wide:
-                await self._ledger.swept(watermark)
+            await self._look(taken, Window(since, until), clock, progress.start_from, wide=wide)
+            if wide and seen > FIRST:
+                # Not the watermark: what lies between is still to be polled, so that whatever
+                # neither sees becomes visible later than now. Where nobody looks back so far
+                # any more, lines may be pruned.
+                await self._ledger.swept(seen)
         finally:
             reach = metrics.SWEEP_SECONDS.labels("lookback" if wide else "near")
             reach.observe(time.perf_counter() - started)
@@ -87,11 +95,11 @@ class Sweeper:
         return taken
 
     async def _look(
-        self, taken: Taken, since: datetime, watermark: datetime, floor: datetime, *, wide: bool
+        self, taken: Taken, window: Window, clock: Clock, floor: datetime, *, wide: bool
     ) -> None:
-        clock = await self._source.clock()
+        since, until = window.since, window.until
         started_by = clock.now - self._rules.stale_call_after
-        async for page in self._source.ended(Window(max(since, floor), watermark)):
+        async for page in self._source.ended(Window(max(since, floor), until)):
             taken.add(await self._take_missing(page))
         # Calls without an end became ready so long after their start; a wide sweep leaves no gap
         # where these durations were changed.
@@ -99,8 +107,8 @@ class Sweeper:
         stale = Window(max(min(stale_since, started_by), floor), started_by)
         async for page in self._source.never_ended(stale):
             taken.add(await self._take_missing(page))
-        ready = Readiness(ended_by=watermark, started_by=started_by, floor=floor)
-        async for page in self._source.late_codes(Window(since, watermark), ready):
+        ready = Readiness(ended_by=until, started_by=started_by, floor=floor)
+        async for page in self._source.late_codes(window, ready):
             taken.add(await self._take_missing_codes(page))
         taken.add(await self._intake.look_for_ids(max(since, floor)))
 
@@ -109,6 +117,8 @@ class Sweeper:
         call_ids = [found.call_id for found in page.found]
         known = await self._ledger.known(call_ids)
         missing = {key.call_id for key in await self._source.keys(call_ids) if key not in known}
+        # Of a call whose own id is no whole number there may be no keys to ask for.
+        missing |= {n for n in call_ids if n < 0} - {key.call_id for key in known}
         late = [found for found in page.found if found.call_id in missing]
         return await self._intake.take(late) if late else ()
 

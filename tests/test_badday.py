@@ -5,15 +5,16 @@ import random
 import time
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
-from daemon.demo.badday import bad_day, door
+from daemon.demo.badday import MOST_PER_LINE, BadDay, Expiry, bad_day, door
 from daemon.demo.calls import ids, long_form
-from daemon.demo.standin import TOKEN_PATH, Received
+from daemon.demo.standin import TOKEN_PATH, Incoming, Received, Reply
 from tests import rows
 from tests.calls import record_id
-from tests.daemon_process import PATIENCE, Daemon, running
+from tests.daemon_process import PATIENCE, Daemon, command, running, settings
 from tests.whole import Site
 
 
@@ -115,6 +116,48 @@ async def assert_accounted_for(site: Site, records: list[str]) -> None:
 
 def refreshes(daemon: Daemon) -> int:
     return len(daemon.seen("token.refreshed"))
+
+
+def request(line: int, started: float, token: str = "Bearer first") -> Incoming:
+    headers = {"Authorization": token}
+    return Incoming(0, f"{line}-0-0-0", str(line), {}, b"", headers, started)
+
+
+def a_day(start: float, seed: int) -> list[Reply | None]:
+    """Send 200 lines in turn, ten times each, over 30 seconds."""
+    day = bad_day(seed, start, seconds=20.0)
+    return [day(request(n % 200, start + n / 64)) for n in range(2000)]
+
+
+def test_the_same_seed_makes_the_same_day() -> None:
+    def told(replies: list[Reply | None]) -> list[tuple[int | None, str | None, float]]:
+        shown = (reply or Reply() for reply in replies)
+        return [(reply.status, reply.cut, reply.delay) for reply in shown]
+
+    assert told(a_day(0.0, seed=1)) == told(a_day(4096.0, seed=1))
+    assert told(a_day(0.0, seed=1)) != told(a_day(0.0, seed=2))
+
+
+def test_a_line_is_struck_by_chance_so_often_and_no_more() -> None:
+    day = BadDay(1, 0.0)
+    struck = Counter(n % 200 for n in range(4000) if day(request(n % 200, 0.0)) is not None)
+    assert max(struck.values()) == MOST_PER_LINE
+    assert day.struck.total() == struck.total()
+
+
+def test_a_token_used_before_it_expired_is_refused_and_a_new_one_is_not() -> None:
+    day = BadDay(1, 0.0, chances=(), expiries=(Expiry(10.0),))
+    assert day(request(1, 9.9)) is None
+    expired = day(request(1, 10.0))
+    assert expired is not None
+    assert expired.status == 401
+    assert day(request(1, 10.1, token="Bearer second")) is None
+
+
+def test_every_spell_ends_with_the_day() -> None:
+    day = bad_day(1, 0.0, seconds=20.0)
+    assert all(spell.until <= 20.0 for spell in day.spells)
+    assert all(expiry.at <= 20.0 for expiry in day.expiries)
 
 
 async def test_after_a_bad_day_every_line_is_settled_and_none_was_sent_twice_without_need(
@@ -239,3 +282,22 @@ async def test_a_record_with_thousands_of_waiting_lines_starves_nobody(site: Sit
 
     assert waiting > 1000
     assert site.salesforce.self_caused_locks == 0
+
+
+@pytest.mark.slow
+async def test_the_demo_shows_how_the_daemon_copes(tmp_path: Path) -> None:
+    environment = settings("postgresql://nobody@127.0.0.1:1/not-used", "http://127.0.0.1:1")
+    environment["NO_COLOR"] = "1"
+    environment["COLUMNS"] = "160"
+
+    code, output, errors = await command(
+        "demo", "--faults", "--calls", "150", environment=environment, folder=tmp_path
+    )
+
+    assert (code, errors) == (0, "")
+    for reason in ("unavailable", "api_limit", "endpoint_missing"):
+        assert f"reason={reason}" in output
+    assert output.count("token.refreshed") == 2
+    assert "What went wrong in Salesforce" in output
+    assert "│ pending" not in output
+    assert ", 0 malformed" in " ".join(output.split())
