@@ -92,6 +92,10 @@ class Site:
             raise first(group) from group
         finally:
             self.condition.active = False
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # A task group with errors of its own forgets that it was cancelled from outside.
+            raise asyncio.CancelledError
 
     async def _work(self, stop: asyncio.Event, *, poll: bool) -> None:
         # While we stood by, somebody may have upgraded the ledger.
@@ -102,18 +106,21 @@ class Site:
         await heart.begin()
         _log.info(logs.DAEMON_STARTED, version=__version__, concurrency=self.settings.concurrency)
         self.notifier.ready("active")
-        async with asyncio.TaskGroup() as group:
-            background = [
-                group.create_task(self.lease.keep()),
-                group.create_task(heart.run()),
-            ]
-            if poll:
-                background.append(group.create_task(self._poll(sender, stop)))
-            await sender.run(stop)
-            # A poll under way is cut: the watermark moves only with the lines it covers.
-            for task in background:
-                task.cancel()
-        await heart.end()
+        try:
+            async with asyncio.TaskGroup() as group:
+                background = [
+                    group.create_task(self.lease.keep()),
+                    group.create_task(heart.run()),
+                ]
+                if poll:
+                    background.append(group.create_task(self._poll(sender, stop)))
+                await sender.run(stop)
+                # A poll under way is cut: the watermark moves only with the lines it covers.
+                for task in background:
+                    task.cancel()
+        finally:
+            if self.lease.held:
+                await heart.end()
 
     async def _sender(self) -> Sender:
         settings = self.settings

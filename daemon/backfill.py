@@ -18,6 +18,7 @@ from daemon.intake import Intake
 from daemon.lease import Lease
 from daemon.ledger import Binding, Ledger
 from daemon.lifecycle import Notifier
+from daemon.lines import State
 from daemon.monitor import Condition
 from daemon.poller import pause
 from daemon.sender import DRAIN_EXTRA
@@ -27,6 +28,8 @@ from daemon.source import Page, Source, Window
 
 _log = structlog.get_logger()
 
+LAST_CHANCE = 1.0
+"""Seconds to write what is left when the command must end at once."""
 LOOK_EVERY = 0.5
 """Seconds between two looks at what the sender has done."""
 PAUSED_FOR = 300.0
@@ -98,14 +101,13 @@ class Backfill:
         self.progress.total = await self._source.count_ended(window)
         return window
 
-    async def count(self, window: Window) -> Progress:
+    async def count(self, window: Window) -> None:
         """Count calls, lines and new lines; changes nothing."""
         async for page in self._source.ended(window):
             call_ids = [found.call_id for found in page.found]
             keys = await self._source.keys(call_ids)
             have = await self._ledger.known(call_ids)
             self._count(page, len(keys), len(set(keys) - have))
-        return self.progress
 
     async def take(self, window: Window, *, resend: bool) -> None:
         """Take the window page by page; with `resend` settled lines are made anew and sent."""
@@ -118,7 +120,8 @@ class Backfill:
                 # Lines whose leg or code has gone, or got a code since, are lines all the same.
                 gone = have - {entry.key for entry in entries}
                 old += await self._intake.rebuilt(sorted(gone))
-                self.progress.resent += len(await self._desk.renew(old, backfill=True))
+                renewed = await self._desk.renew(old, backfill=True)
+                self.progress.resent += sum(s is State.PENDING for s in renewed.values())
             self._count(page, len(entries), len(new))
         self.progress.taken = True
 
@@ -152,10 +155,10 @@ class Backfill:
         return self.progress
 
     async def _pause(self) -> str | None:
-        overview = await self._desk.overview()
-        if overview.held is not None:
+        standing = await self._desk.standing()
+        if standing.held is not None:
             return "operator"
-        return overview.reason if overview.active and overview.state == "paused" else None
+        return standing.reason if standing.active and standing.state == "paused" else None
 
     def _count(self, page: Page, lines: int, new: int) -> None:
         self.progress.calls += len(page.found)
@@ -178,12 +181,22 @@ async def send_while_nobody_does(site: Site, stop: asyncio.Event) -> None:
                     watching = group.create_task(_until_wanted(site.lease, stop, handing_over))
                     await site.be_active(handing_over, poll=False)
                     watching.cancel()
+                    # Whoever comes next must not send again what is only not written yet.
+                    await _within(DRAIN_EXTRA, site.settler.idle())
                     site.lease.release()
             except UnreachableError as error:
                 _log.debug(logs.DAEMON_WAITING, error=str(error))
             await pause(stop, LOOK_EVERY)
         await site.settler.finish(DRAIN_EXTRA)
         settling.cancel()
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await work
+    except TimeoutError:
+        return
 
 
 async def _until_wanted(lease: Lease, stop: asyncio.Event, handing_over: asyncio.Event) -> None:
@@ -225,7 +238,8 @@ async def backfill(
         work = Backfill(source, ledger, intake, period, tell)
         window = await work.prepare(settings.settle_delay, resend=resend)
         if dry_run:
-            return await work.count(window)
+            await _unless(stop, work.count(window))
+            return work.progress
         if not wait:
             await _unless(stop, work.take(window, resend=resend))
             return await work.finish(began)
@@ -242,11 +256,16 @@ async def backfill(
                 async with asyncio.TaskGroup() as group:
                     group.create_task(send_while_nobody_does(site, done))
                     taking = group.create_task(work.take(window, resend=resend))
-                    await work.watch(stop)
-                    taking.cancel()
-                    done.set()
+                    try:
+                        await work.watch(stop)
+                    finally:
+                        taking.cancel()
+                        done.set()
             except* CallstatsdError as errors:
                 raise first(errors) from errors
+            finally:
+                if settler.waiting:
+                    await settler.finish(LAST_CHANCE)
         return await work.finish(began)
 
 

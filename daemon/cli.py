@@ -72,7 +72,7 @@ def options(
 
 @app.command()
 def run() -> None:
-    """Run the daemon: take finished calls and send them until told to stop.
+    """Run the daemon until told to stop.
 
     SIGTERM or Ctrl-C finishes what is in flight and exits 0; a second one stops at once.
 
@@ -109,7 +109,7 @@ def migrate_command(
         typer.Option("--sql", help="Print the script for a DBA instead; changes nothing."),
     ] = False,
 ) -> None:
-    """Create or upgrade the ledger, bind it to its source; safe to repeat.
+    """Create or upgrade the ledger; safe to repeat.
 
     Example: callstatsd migrate
     """
@@ -127,7 +127,7 @@ def migrate_command(
 def status_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Show how many lines are in which state, and what the sender does.
+    """Show lines per state and what the sender does.
 
     Example: callstatsd status --json
     """
@@ -141,7 +141,7 @@ def status_command(
     if as_json:
         typer.echo(orjson.dumps(report.status_json(overview)))
     else:
-        report.show_status(overview)
+        report.show_status(overview, settings.source_timezone)
 
 
 @app.command("show")
@@ -155,7 +155,7 @@ def show_command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Tell what happened to a call: its lines, what was sent, what came back, what is next.
+    """Tell what happened to a call, and what is next.
 
     Examples: callstatsd show 1201; callstatsd show --salesforce-id 0035g00000LnZXkAAN
     """
@@ -194,7 +194,7 @@ def backfill_command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Take the calls of a window that the ledger lacks, and see them delivered.
+    """Take and deliver the calls of a time window.
 
     Works beside a running daemon, which then does the sending, and without one. Interrupted, it
     may be started again and goes on. T is YYYY-MM-DD or YYYY-MM-DDThh:mm[:ss], in the ACD's zone.
@@ -206,22 +206,33 @@ def backfill_command(
     if period.since >= period.until:
         raise typer.BadParameter("--from must be before --to")
     with report.telling(settings) as tell:
-        progress, complete = _run(
-            _backfill(settings, period, tell, dry_run=dry_run, resend=resend, wait=not no_wait)
-        )
+        try:
+            progress, complete = _run(
+                _backfill(settings, period, tell, dry_run=dry_run, resend=resend, wait=not no_wait)
+            )
+        except asyncio.CancelledError:
+            raise typer.Exit(1) from None
     if as_json:
         typer.echo(orjson.dumps(report.backfill_json(progress, dry_run=dry_run, resend=resend)))
     else:
         report.show_backfill(progress, dry_run=dry_run)
     if not complete:
-        typer.echo("Interrupted; the same command goes on where it was.", err=True)
+        goes_on = "`callstatsd run`, or the same command without --resend, sends what is pending."
+        if not resend:
+            goes_on = "the same command goes on where it was."
+        typer.echo(f"Interrupted; {goes_on}", err=True)
         raise typer.Exit(1)
     if any(progress.states.get(state) for state in (State.REJECTED, State.EXPIRED, State.INVALID)):
         raise typer.Exit(1)
 
 
 States = Annotated[
-    list[State], typer.Option("--state", help="Lines in this state; may be given repeatedly.")
+    list[State],
+    typer.Option(
+        "--state",
+        metavar="STATE",
+        help=f"Lines in this state, may be repeated: {', '.join(State)}.",
+    ),
 ]
 From = Annotated[
     str | None, typer.Option("--from", metavar="T", help="Only of calls that ended at T or later.")
@@ -241,7 +252,7 @@ def requeue_command(
     call_id: CallId = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Send settled lines again, with the record as it was sent.
+    """Send settled lines again, as they were.
 
     Example: callstatsd requeue --state rejected --from 2026-11-20 --dry-run
     """
@@ -266,7 +277,7 @@ def discard_command(
     ] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Withdraw lines: they become skipped, "discarded by operator".
+    """Withdraw lines: they end as skipped.
 
     Example: callstatsd discard --state pending --backfill --dry-run
     """
@@ -282,7 +293,7 @@ def discard_command(
 def pause_command(
     reason: Annotated[str | None, typer.Option(help="Why, for those who look later.")] = None,
 ) -> None:
-    """Stop sending until `resume`, across restarts; calls are taken all the same.
+    """Stop sending until `resume`, also across restarts.
 
     Example: callstatsd pause --reason "Salesforce release tonight"
     """
@@ -304,7 +315,7 @@ def resume_command() -> None:
 def check_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Check settings, databases, columns, indexes, clocks, ledger and token; sends no line.
+    """Check all that is needed, without sending a line.
 
     Example: callstatsd check
     """
@@ -338,7 +349,7 @@ def demo(
     ] = False,
     port: Annotated[int, typer.Option(help="Port of --serve-only; 0 for any free one.")] = 8080,
 ) -> None:
-    """Show the whole way of a call on this machine; needs no settings.
+    """Show the whole way of a call; needs no settings.
 
     Starts an embedded Postgres with sample calls and a stand-in for Salesforce, and runs the
     daemon until every line is settled.
@@ -433,13 +444,11 @@ def _choice(
     *,
     backfill: bool = False,
 ) -> Choice:
-    return Choice(
-        tuple(states),
-        _time(since, settings) if since else None,
-        _time(until, settings) if until else None,
-        call_id,
-        backfill,
-    )
+    first = _time(since, settings) if since else None
+    last = _time(until, settings) if until else None
+    if first is not None and last is not None and first >= last:
+        raise typer.BadParameter("--from must be before --to")
+    return Choice(tuple(states), first, last, call_id, backfill)
 
 
 def _time(text: str, settings: Settings) -> datetime:

@@ -27,6 +27,11 @@ _AWAY = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
 )
+_CUT = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+)
 _REFUSING = (
     asyncpg.InsufficientPrivilegeError,
     asyncpg.InvalidParameterValueError,  # a time zone that the server does not know
@@ -51,10 +56,13 @@ def faults(name: str) -> Iterator[None]:
             "such as sslmode and certificate files"
         ) from None
     except _REFUSING as error:
-        raise RefusedError(f"the {name} database refuses: {error}") from error
+        message = f"the {name} database refuses: {error}"
+        raise RefusedError(message, answered=True) from error
     except _AWAY as error:
         reason = str(error).split("\n", maxsplit=1)[0] or type(error).__name__
-        raise UnreachableError(f"the {name} database cannot be used now: {reason}") from error
+        message = f"the {name} database cannot be used now: {reason}"
+        answered = isinstance(error, asyncpg.PostgresError) and not isinstance(error, _CUT)
+        raise UnreachableError(message, answered=answered) from error
 
 
 class Database:
@@ -74,7 +82,7 @@ class Database:
     ) -> None:
         """Take the session's settings (server parameters) and the most connections to open."""
         self.name = name
-        self.lost = False
+        self._failing: set[str] = set()
         self._dsn = dsn
         self._session = {"application_name": "callstatsd", **session}
         self._initialise = initialise
@@ -105,25 +113,35 @@ class Database:
         """Close the pool; connections still in use by a cancelled task are cut."""
         self._pool.terminate()
 
+    @property
+    def lost(self) -> bool:
+        """Whether the server is away, or refuses a statement of ours."""
+        return bool(self._failing)
+
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Tell faults in our words, and the log when the server goes away and comes back."""
+    def watched(self, use: str = "") -> Iterator[None]:
+        """Tell faults in our words, and the log when the server goes away and comes back.
+
+        What the server itself answers to one `use` is over only when that use works again; what
+        cut the connection is over with the next statement.
+        """
         try:
             with faults(self.name):
                 yield
         except UnreachableError as error:
-            if not self.lost:
-                self.lost = True
+            if not self._failing:
                 _log.error(logs.DATABASE_LOST, database=self.name, error=str(error))
+            self._failing.add(use if error.answered else "")
             raise
-        if self.lost:
-            self.lost = False
-            _log.info(logs.DATABASE_BACK, database=self.name)
+        if self._failing:
+            self._failing -= {use, ""}
+            if not self._failing:
+                _log.info(logs.DATABASE_BACK, database=self.name)
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
-        """Lend a connection; raise `UnreachableError` when the server is away."""
-        with self.watched():
+    async def connection(self, use: str = "") -> AsyncIterator[Any]:
+        """Lend a connection for some use; raise `UnreachableError` when the server is away."""
+        with self.watched(use):
             async with self._pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
                 yield connection
 

@@ -19,11 +19,9 @@ _BEFORE_ALL = (-(2**63),) * 4
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
-    """What `status` shows: counts per state, and the last word of the active instance."""
+class Standing:
+    """How far calls are taken, whether an operator holds the sender, what the instance says."""
 
-    lines: dict[str, int]
-    oldest_pending_seconds: float | None
     watermark: datetime | None
     start_from: datetime | None
     last_delivered_at: datetime | None
@@ -39,6 +37,23 @@ class Overview:
     state: str | None
     reason: str | None
     retry_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What `status` shows: counts per state, and the standing."""
+
+    lines: dict[str, int]
+    oldest_pending_seconds: float | None
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Lines that somebody waits for, per state."""
+
+    lines: dict[str, int]
+    oldest_pending_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +78,7 @@ class Chosen:
 
     key: LineKey
     state: State
-    salesforce_id: str | None
+    without_id: bool
     has_record: bool
 
 
@@ -83,6 +98,7 @@ class Told:
     last_status: int | None
     last_error: str | None
     taken_at: datetime
+    pending_since: datetime
     next_try_at: datetime | None
     settled_at: datetime | None
     record: str | None
@@ -96,20 +112,27 @@ class Desk:
         self._database = database
 
     async def overview(self) -> Overview:
-        """Return what `status` shows."""
+        """Return what `status` shows; counts all lines, so it takes a while on a large ledger."""
         async with self._database.connection() as connection:
             counted = await connection.fetch(_SQL["counts"])
-            row = dict(await connection.fetchrow(_SQL["overview"]))
+            oldest = await connection.fetchval(_SQL["oldest"])
+        return Overview(_by_state(counted), _seconds(oldest), await self.standing())
+
+    async def standing(self) -> Standing:
+        """Return what the ledger and its instance say of themselves; costs next to nothing."""
+        async with self._database.connection() as connection:
+            row = dict(await connection.fetchrow(_SQL["standing"]))
             active = await connection.fetchval(_SQL["holder"], LOCK_CLASS)
-        oldest = row.pop("oldest_pending_seconds")
         since, reason = row.pop("held_since"), row.pop("held_reason")
-        return Overview(
-            lines=_by_state(counted),
-            oldest_pending_seconds=None if oldest is None else float(oldest),
-            held=None if since is None else Hold(since, reason),
-            active=active,
-            **row,
-        )
+        held = None if since is None else Hold(since, reason)
+        return Standing(held=held, active=active, **row)
+
+    async def waiting(self) -> Waiting:
+        """Return how many lines wait for Salesforce, and for an operator."""
+        async with self._database.connection() as connection:
+            row = dict(await connection.fetchrow(_SQL["waiting"]))
+        oldest = _seconds(row.pop("oldest_pending_seconds"))
+        return Waiting(row, oldest)
 
     async def window(self, since: datetime, until: datetime) -> dict[str, int]:
         """Return lines per state of the calls that ended in [since, until)."""
@@ -202,6 +225,10 @@ class Desk:
             )
             await connection.execute(_NOTIFY)
         return int(done.split()[-1])
+
+
+def _seconds(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _by_state(rows: Sequence[Any]) -> dict[str, int]:

@@ -4,12 +4,22 @@
 -- Lines per state.
 SELECT state, count(*) AS lines FROM line GROUP BY state
 
--- name: overview
--- Everything `status` shows beside the counts, in one row.
-SELECT (SELECT extract(epoch FROM now() - min(taken_at)) FROM line WHERE state = 'pending')
-           AS oldest_pending_seconds,
-       g.watermark, g.start_from, g.held_since, g.held_reason,
-       (SELECT max(settled_at) FROM line WHERE state = 'delivered') AS last_delivered_at,
+-- name: waiting
+-- Lines per state that somebody waits for, and the age of the oldest to send; by partial indexes.
+SELECT (SELECT count(*) FROM line WHERE state = 'pending') AS pending,
+       (SELECT count(*) FROM line WHERE state = 'rejected') AS rejected,
+       (SELECT count(*) FROM line WHERE state = 'expired') AS expired,
+       (SELECT count(*) FROM line WHERE state = 'invalid') AS invalid,
+       (SELECT extract(epoch FROM now() - min(pending_since)) FROM line WHERE state = 'pending')
+           AS oldest_pending_seconds
+
+-- name: oldest
+-- Seconds since the oldest pending line became so.
+SELECT extract(epoch FROM now() - min(pending_since)) FROM line WHERE state = 'pending'
+
+-- name: standing
+-- What the ledger and its instance say of themselves, in one row.
+SELECT g.watermark, g.start_from, g.held_since, g.held_reason, g.delivered_at AS last_delivered_at,
        i.host, i.pid, i.version, i.started_at, i.beat_at, i.stopped_at, i.unclean_at,
        i.state, i.reason, i.retry_at
 FROM ledger AS g LEFT JOIN instance AS i ON true
@@ -34,7 +44,8 @@ UPDATE ledger SET held_since = NULL, held_reason = NULL
 -- name: select_lines
 -- Lines in the states $1 of calls that ended in [$2, $3), of the call $4, from backfills only ($5);
 -- NULL asks for all. Next $7 after the key $6.
-SELECT call_id, group_id, leg_id, code_id, state, salesforce_id, record IS NOT NULL AS has_record
+SELECT call_id, group_id, leg_id, code_id, state,
+       state = 'skipped' AND salesforce_id IS NULL AS without_id, record IS NOT NULL AS has_record
 FROM line
 WHERE state = ANY ($1::text[])
   AND ($2::timestamptz IS NULL OR call_ended >= $2::timestamptz)
@@ -60,7 +71,7 @@ GROUP BY state
 -- Back to pending: the lines of the keys $1… that are still in the state $5, as they are.
 UPDATE line AS l
 SET state = 'pending', generation = l.generation + 1, tries = 0, first_try = NULL,
-    next_try_at = NULL, settled_at = NULL, last_error = NULL
+    next_try_at = NULL, settled_at = NULL, last_error = NULL, pending_since = now()
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
      AS o (call_id, group_id, leg_id, code_id, state)
 WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
@@ -83,6 +94,7 @@ UPDATE line AS l
 SET state = n.state, generation = l.generation + 1, record = n.record, lane = n.lane,
     salesforce_id = n.salesforce_id, last_error = n.last_error,
     backfill = coalesce($12::boolean, l.backfill), tries = 0, first_try = NULL, next_try_at = NULL,
+    pending_since = now(),
     settled_at = CASE WHEN n.state <> 'pending' THEN now() END
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[],
             $7::text[], $8::timestamptz[], $9::text[], $10::text[], $11::text[])
@@ -110,6 +122,7 @@ SELECT pruned_before FROM ledger
 -- All lines of the call $1, in sending order, with the back-off of their record.
 SELECT l.call_id, l.group_id, l.leg_id, l.code_id, l.ordinal, l.lane, l.salesforce_id, l.backfill,
        l.state, l.generation, l.attempts, l.unanswered, l.last_status, l.last_error, l.taken_at,
+       l.pending_since,
        greatest(l.next_try_at, k.until) AS next_try_at, l.settled_at, l.record
 FROM line AS l LEFT JOIN lane AS k ON k.lane = l.lane AND l.state = 'pending'
 WHERE l.call_id = $1

@@ -19,9 +19,17 @@ class ConfigurationError(CallstatsdError):
 
 
 class UnreachableError(CallstatsdError):
-    """A database or Salesforce cannot be reached now; the same call may work later."""
+    """A database or Salesforce cannot be reached now; the same call may work later.
+
+    `answered` if the server itself said no to one statement, and may say yes to another.
+    """
 
     exit_code = 69
+
+    def __init__(self, message: str, *, answered: bool = False) -> None:
+        """Tell a server that answers from one that is away."""
+        super().__init__(message)
+        self.answered = answered
 
 
 class RefusedError(UnreachableError):

@@ -2,7 +2,7 @@
 
 from daemon.active import open_databases
 from daemon.desk import Desk
-from daemon.errors import UnreachableError
+from daemon.errors import ConfigurationError, UnreachableError
 from daemon.lines import LineKey
 from daemon.record import lane, salesforce_id
 from daemon.settings import Settings
@@ -16,7 +16,7 @@ LATEST = 20
 async def inquire(settings: Settings, call_id: int | None, record: str | None) -> list[Evidence]:
     """Return what is known of a call, or of the latest calls of a Salesforce record.
 
-    The source may be away; raises `UnreachableError` when the ledger is.
+    The source may be away or lack a column; raises `UnreachableError` when the ledger is.
     """
     async with open_databases(settings) as (source, ledger):
         await ledger.check_version()
@@ -30,11 +30,11 @@ async def inquire(settings: Settings, call_id: int | None, record: str | None) -
 
 async def _evidence(source: Source, desk: Desk, call_id: int) -> Evidence:
     lines = await desk.call(call_id)
-    overview = await desk.overview()
+    standing = await desk.standing()
     try:
         clock = await source.clock()
         facts = await source.about(call_id)
         keys = await source.keys([call_id])
-    except UnreachableError:
-        return Evidence(call_id, lines, overview, None, None, ())
-    return Evidence(call_id, lines, overview, clock, facts, keys)
+    except (UnreachableError, ConfigurationError):
+        return Evidence(call_id, lines, standing, None, None, ())
+    return Evidence(call_id, lines, standing, clock, facts, keys)

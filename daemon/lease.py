@@ -36,7 +36,8 @@ class Lease:
     Invariant: whoever sends has had a ping answered that was sent less than `TRUSTED_FOR` ago,
     and Postgres gives the lock to nobody else before `SERVER_GIVES_UP_AFTER` without pings; so
     two instances never send at once, whatever froze one of them. Where the server itself ends
-    the session, the socket says so at once, and who comes next waits `GRACE` before sending.
+    the session, the socket says so at once, and who comes next waits `GRACE` before sending; a
+    holder that is frozen or cut off in that very moment may trust its last ping a little longer.
     """
 
     def __init__(self, database: Database, *, wanting: bool) -> None:

@@ -93,6 +93,12 @@ class Ledger:
                 "install the callstatsd that upgraded it, or a later one"
             )
 
+    async def lacking_rights(self) -> str | None:
+        """Name what this user lacks to write the ledger; None if nothing."""
+        async with self.database.connection() as connection:
+            lacking: str | None = await connection.fetchval(_SQL["lacking_rights"])
+        return lacking
+
     async def binding(self) -> Binding | None:
         """Return whose calls this ledger holds; None before the first `migrate`."""
         async with self.database.connection() as connection:
@@ -203,7 +209,7 @@ class Ledger:
         """
         # One order for all who insert, so that two of them wait for each other, never deadlock.
         entries = sorted(entries, key=lambda entry: entry.key)
-        async with self.database.connection() as connection, connection.transaction():
+        async with self.database.connection("take") as connection, connection.transaction():
             rows: list[Any] = []
             if entries:
                 rows = await connection.fetch(_SQL["take"], *entry_columns(entries), backfill)
@@ -226,7 +232,7 @@ class Ledger:
         """
         held = {s.lane: s for s in settlements if s.hold}
         freed = {s.lane for s in settlements if s.free} - held.keys()
-        async with self.database.connection() as connection, connection.transaction():
+        async with self.database.connection("settle") as connection, connection.transaction():
             rows = await connection.fetch(
                 _SQL["settle"],
                 *key_columns([s.key for s in settlements]),
@@ -241,6 +247,11 @@ class Ledger:
                 [s.wait for s in settlements],
                 retry_for,
             )
+            done = {LineKey(*row[:4]): (State(row["state"]), row["attempts"]) for row in rows}
+            if len(done) < len(settlements):
+                await self._settle_void(connection, [s for s in settlements if s.key not in done])
+            if any(s.state is State.DELIVERED for s in settlements):
+                await connection.execute(_SQL["delivered"])
             if held:
                 await connection.execute(
                     _SQL["hold_lanes"],
@@ -250,7 +261,18 @@ class Ledger:
                 )
             if freed:
                 await connection.execute(_SQL["free_lanes"], list(freed))
-        return {LineKey(*row[:4]): (State(row["state"]), row["attempts"]) for row in rows}
+        return done
+
+    async def _settle_void(self, connection: Any, settlements: Sequence[Settlement]) -> None:
+        """Count what was sent before a person's act: `show` must not call it unsent."""
+        sent = [s for s in settlements if s.sent]
+        await connection.execute(
+            _SQL["settle_void"],
+            *key_columns([s.key for s in sent]),
+            [s.generation for s in sent],
+            [s.unanswered for s in sent],
+            [s.status for s in sent],
+        )
 
     async def pause_began(self) -> None:
         """Stop the clock by which lines expire."""
@@ -307,7 +329,12 @@ WANT_CLASS = LOCK_CLASS + 1
 @asynccontextmanager
 async def open_ledger(dsn: str, schema: str) -> AsyncIterator[Ledger]:
     """Open the ledger's database; it need not be there yet."""
-    async with Database("ledger", dsn, session={"search_path": quoted(schema)}, size=4) as database:
+    session = {
+        "search_path": quoted(schema),
+        # A plan for all parameters alike would walk the whole table where most ask for little.
+        "plan_cache_mode": "force_custom_plan",
+    }
+    async with Database("ledger", dsn, session=session, size=4) as database:
         yield Ledger(database)
 
 

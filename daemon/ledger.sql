@@ -8,6 +8,23 @@ SELECT version_num FROM alembic_version
 -- Whether the ledger's tables can be seen at all.
 SELECT to_regclass('alembic_version') IS NOT NULL AND to_regclass('ledger') IS NOT NULL
 
+-- name: lacking_rights
+-- Tables of the ledger that this session may not change, NULL if none; a server that is read only
+-- lets nobody change any.
+SELECT CASE
+    WHEN pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'
+    THEN 'a primary that is not read only, and SELECT, INSERT, UPDATE, DELETE'
+    ELSE (
+        SELECT 'SELECT, INSERT, UPDATE, DELETE'
+        FROM unnest(ARRAY['ledger', 'line', 'lane', 'instance']) AS t (name)
+        WHERE NOT has_table_privilege(t.name, 'SELECT')
+           OR NOT has_table_privilege(t.name, 'INSERT')
+           OR NOT has_table_privilege(t.name, 'UPDATE')
+           OR NOT has_table_privilege(t.name, 'DELETE')
+        LIMIT 1
+    )
+END
+
 -- name: binding
 -- Whose calls this ledger holds; bound_at is NULL before the first `migrate`.
 SELECT clients_id, source_database, source_schemas, bound_at FROM ledger
@@ -63,7 +80,7 @@ LIMIT $7
 -- reason that they carried). Returns their keys.
 UPDATE line AS l
 SET state = n.state, record = n.record, lane = n.lane, salesforce_id = n.salesforce_id,
-    last_error = n.last_error, settled_at = NULL
+    last_error = n.last_error, settled_at = NULL, pending_since = now()
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[],
             $7::text[], $8::timestamptz[], $9::text[], $10::text[], $11::text[])
      AS n (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id, call_ended, state,
@@ -122,6 +139,22 @@ WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
     = (o.call_id, o.group_id, o.leg_id, o.code_id)
   AND l.generation = o.generation AND l.state = 'pending'
 RETURNING l.call_id, l.group_id, l.leg_id, l.code_id, l.state, l.attempts
+
+-- name: settle_void
+-- Note attempts at lines that a person changed meanwhile (parallel arrays): their state stays.
+UPDATE line AS l
+SET attempts = l.attempts + 1, unanswered = l.unanswered + o.unanswered::integer,
+    last_status = o.status
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[],
+            $6::boolean[], $7::integer[])
+     AS o (call_id, group_id, leg_id, code_id, generation, unanswered, status)
+WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
+    = (o.call_id, o.group_id, o.leg_id, o.code_id)
+  AND l.generation > o.generation
+
+-- name: delivered
+-- A line has just been delivered.
+UPDATE ledger SET delivered_at = now()
 
 -- name: hold_lanes
 -- Hold back the lanes $1 for $2 seconds each, after $3 tries.

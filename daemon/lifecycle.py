@@ -1,6 +1,7 @@
 """Signals, and what systemd is told."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,14 +44,18 @@ class Notifier:
 
     def __init__(self) -> None:
         """Find systemd's socket."""
-        self._socket = sdnotify.SystemdNotifier()
+        self._socket = sdnotify.SystemdNotifier() if "NOTIFY_SOCKET" in os.environ else None
         self._ready = False
 
     def ready(self, status: str) -> None:
         """Say that the service is up: settings and ledger are right, or it stands by."""
-        self._socket.notify(f"STATUS={status}" if self._ready else f"READY=1\nSTATUS={status}")
+        self._notify(f"STATUS={status}" if self._ready else f"READY=1\nSTATUS={status}")
         self._ready = True
 
     def stopping(self) -> None:
         """Say that the service drains."""
-        self._socket.notify("STOPPING=1\nSTATUS=draining")
+        self._notify("STOPPING=1\nSTATUS=draining")
+
+    def _notify(self, message: str) -> None:
+        if self._socket is not None:
+            self._socket.notify(message)

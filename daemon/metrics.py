@@ -69,7 +69,7 @@ DATABASE_UP = Gauge(
 PENDING = Gauge("callstatsd_lines_pending", "Lines to send or to try again", registry=REGISTRY)
 OLDEST_PENDING = Gauge(
     "callstatsd_oldest_pending_seconds",
-    "Seconds since the oldest pending line was taken; 0 without one",
+    "Seconds since the oldest pending line became so; 0 without one",
     registry=REGISTRY,
 )
 NEED_OPERATOR = Gauge(

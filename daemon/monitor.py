@@ -89,17 +89,18 @@ class Monitor:
         if time.monotonic() - self._read_at < FRESH_FOR:
             return
         try:
-            overview = await self._desk.overview()
+            waiting = await self._desk.waiting()
+            standing = await self._desk.standing()
         except UnreachableError as error:
             _log.debug(logs.MONITOR_UNREAD, error=str(error))
             return
         self._read_at = time.monotonic()
-        metrics.PENDING.set(overview.lines[State.PENDING])
-        metrics.OLDEST_PENDING.set(overview.oldest_pending_seconds or 0)
+        metrics.PENDING.set(waiting.lines[State.PENDING])
+        metrics.OLDEST_PENDING.set(waiting.oldest_pending_seconds or 0)
         for state in (State.REJECTED, State.EXPIRED, State.INVALID):
-            metrics.NEED_OPERATOR.labels(state).set(overview.lines[state])
-        if overview.watermark is not None:
-            metrics.WATERMARK.set(overview.watermark.timestamp())
+            metrics.NEED_OPERATOR.labels(state).set(waiting.lines[state])
+        if standing.watermark is not None:
+            metrics.WATERMARK.set(standing.watermark.timestamp())
 
 
 @asynccontextmanager

@@ -18,8 +18,8 @@ async def requeue(desk: Desk, intake: Intake, choice: Choice) -> dict[str, int]:
     """
     became: dict[str, int] = {}
     async for lines in desk.choose(choice):
-        as_sent = [line for line in lines if line.has_record and line.salesforce_id is not None]
-        anew = [line.key for line in lines if line not in as_sent]
+        as_sent = [line for line in lines if line.has_record and not line.without_id]
+        anew = [line.key for line in lines if not line.has_record or line.without_id]
         became[State.PENDING] = became.get(State.PENDING, 0) + await desk.requeue(as_sent)
         renewed = await desk.renew(await intake.rebuilt(anew))
         for state in renewed.values():
@@ -44,12 +44,12 @@ def _tell(act: str, choice: Choice, became: dict[str, int]) -> None:
     _log.info(
         logs.OPERATOR_ACTED,
         act=act,
-        states=list(choice.states),
+        states=[state.value for state in choice.states],
         since=choice.since,
         until=choice.until,
         call_id=choice.call_id,
         backfill=choice.backfill,
-        lines=became,
+        lines={str(state): count for state, count in became.items()},
     )
 
 

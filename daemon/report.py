@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
+from zoneinfo import ZoneInfo
 
 import structlog
 from rich.console import Console
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from daemon import backfill, check, logs, story
-from daemon.desk import Overview
+from daemon.desk import Overview, Standing
 from daemon.settings import Settings
 
 _log = structlog.get_logger()
@@ -45,42 +46,46 @@ def status_json(overview: Overview) -> Status:
     return {
         "lines": overview.lines,
         "oldest_pending_seconds": overview.oldest_pending_seconds,
-        "watermark": _iso(overview.watermark),
-        "last_delivered_at": _iso(overview.last_delivered_at),
-        "sender": _sender(overview),
+        "watermark": _iso(overview.standing.watermark),
+        "last_delivered_at": _iso(overview.standing.last_delivered_at),
+        "sender": _sender(overview.standing),
     }
 
 
-def _sender(overview: Overview) -> SenderStatus:
+def _sender(standing: Standing) -> SenderStatus:
     """Tell what the sender does; what a dead instance said of itself is not believed."""
-    if not overview.active:
-        reason = "operator" if overview.held else None
+    if not standing.active:
+        reason = "operator" if standing.held else None
         return {"state": "stopped", "reason": reason, "retry_at": None}
-    if overview.held is not None:
+    if standing.held is not None:
         return {"state": "paused", "reason": "operator", "retry_at": None}
-    if overview.state == "paused":
-        return {"state": "paused", "reason": overview.reason, "retry_at": _iso(overview.retry_at)}
+    if standing.state == "paused":
+        return {"state": "paused", "reason": standing.reason, "retry_at": _iso(standing.retry_at)}
     return {"state": "sending", "reason": None, "retry_at": None}
 
 
-def show_status(overview: Overview) -> None:
-    """Print it for people."""
+def show_status(overview: Overview, zone: ZoneInfo) -> None:
+    """Print it for people, in the ACD's local time."""
     console = _console()
     show_counts(overview.lines, "lines")
-    status = status_json(overview)
-    sender = status["sender"]
-    reason = f" ({sender['reason']})" if sender["reason"] else ""
-    retry = f", next try {sender['retry_at']}" if sender["retry_at"] else ""
-    if overview.held is not None and overview.held.reason:
-        retry = f": {overview.held.reason}"
-    oldest = status["oldest_pending_seconds"]
+    standing = overview.standing
+    sender = _sender(standing)
+    text = sender["state"]
+    if sender["reason"]:
+        text += f" ({sender['reason']})"
+    if standing.held is not None and standing.held.reason:
+        text += f": {standing.held.reason}"
+    elif sender["retry_at"]:
+        text += f", next try {_local(standing.retry_at, zone)}"
+    if standing.active:
+        text += f", {standing.host} pid {standing.pid}"
+    oldest = overview.oldest_pending_seconds
     waiting = "nothing is pending" if oldest is None else str(timedelta(seconds=round(oldest)))
-    where = f", {overview.host} pid {overview.pid}" if overview.active else ""
     console.print()
-    console.print(f"sender          {sender['state']}{reason}{retry}{where}", markup=False)
+    console.print(f"sender          {text}", markup=False)
     console.print(f"oldest pending  {waiting}")
-    console.print(f"taken up to     {status['watermark'] or 'not started yet'}")
-    console.print(f"last delivered  {status['last_delivered_at'] or 'never'}")
+    console.print(f"taken up to     {_local(standing.watermark, zone) or 'not started yet'}")
+    console.print(f"last delivered  {_local(standing.last_delivered_at, zone) or 'never'}")
 
 
 def show_counts(counts: dict[str, int], heading: str) -> None:
@@ -152,27 +157,24 @@ def telling(settings: Settings) -> Iterator[Callable[[backfill.Progress], None]]
     level = settings.log_level if settings.log_level == "error" else "warning"
     logs.configure(settings.log_format, level, settings.log_personal_data)
     columns = (
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} calls"),
+        TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.fields[lines]:,} lines, {task.fields[pending]:,} to send"),
-        TextColumn("{task.fields[rate]:,.0f}/s"),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} lines, {task.fields[rate]:,.0f}/s"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("backfill", total=0, lines=0, pending=0, rate=0)
+        task = bar.add_task("counting", total=None, rate=0)
         began = time.monotonic()
 
         def tell(progress: backfill.Progress) -> None:
-            sent = progress.lines - progress.pending
-            bar.update(
-                task,
-                total=progress.total,
-                completed=progress.calls,
-                lines=progress.lines,
-                pending=progress.pending,
-                rate=max(0, sent) / max(0.001, time.monotonic() - began),
-            )
+            # The lines of calls not read yet are taken to be like those that were.
+            share = progress.calls / progress.total if progress.total else 1.0
+            total = progress.lines / share if share else 0.0
+            sent = max(0, progress.lines - progress.pending)
+            what = "sending" if progress.taken else f"taking, {progress.calls:,} calls"
+            rate = sent / max(0.001, time.monotonic() - began)
+            bar.update(task, description=what, total=total, completed=sent, rate=rate)
 
         yield tell
 
@@ -214,6 +216,10 @@ class Teller:
 
 def _console() -> Console:
     return Console(highlight=False)
+
+
+def _local(moment: datetime | None, zone: ZoneInfo) -> str:
+    return "" if moment is None else moment.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _iso(moment: datetime | None) -> str | None:

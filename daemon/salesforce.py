@@ -83,6 +83,7 @@ class Salesforce:
                 )
         except (
             aiohttp.ClientConnectorError,
+            aiohttp.ClientHttpProxyError,
             aiohttp.ConnectionTimeoutError,
             aiohttp.InvalidURL,
             UnicodeError,  # a host that cannot be a name

@@ -99,12 +99,14 @@ class Sender:
         self._in_flight: dict[asyncio.Task[None], Request] = {}
         self._look = True
         self._more = False
+        self._forgotten = 0
         self._due: list[float] = []
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._stopping = False
         self._timer: asyncio.TimerHandle | None = None
         self._crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sparing = False
         self.pace = pace
         self.held = False
         settler.on_settled = self._settled
@@ -117,6 +119,7 @@ class Sender:
     def forget(self) -> None:
         """Read the lines in memory anew: a person has changed what shall be sent."""
         self._lanes.clear()
+        self._forgotten += 1
         self.wake()
 
     def hold(self, *, held: bool) -> None:
@@ -167,6 +170,7 @@ class Sender:
             await asyncio.gather(refilling, stopped, return_exceptions=True)
             if self._timer is not None:
                 self._timer.cancel()
+            self._settler.leave_clock()
 
     async def _abort(self) -> None:
         """Cut the requests in flight: nobody knows whether they arrived."""
@@ -190,8 +194,7 @@ class Sender:
             and self.pace.may_start(len(self._in_flight), now)
             and self._may_send()
         ):
-            before = BACKFILL if self.pace.live_only(now) else None
-            line = self._lanes.next(self.pace.avoid, before)
+            line = self._lanes.next(self.pace.avoid, BACKFILL if self._spares(now) else None)
             if line is None:
                 break
             request = Request(line, self.pace.epoch, now)
@@ -200,6 +203,14 @@ class Sender:
             self._in_flight[task] = request
         if self._lanes.waiting < LOW_WATER and (self._more or self._lanes.starved):
             self._wake.set()
+
+    def _spares(self, now: float) -> bool:
+        """Whether backfill waits for the org's other users; told when that changes."""
+        spares = self.pace.live_only(now)
+        if spares != self._sparing:
+            self._sparing = spares
+            _log.info(logs.SENDER_SPARES, backfill_waits=spares)
+        return spares
 
     def _request_ended(self, task: asyncio.Task[None]) -> None:
         """Let a defect end the daemon instead of leaving a line in flight for ever."""
@@ -249,20 +260,21 @@ class Sender:
         self._settler.add(Attempt(line, seconds, outcome, settlement))
 
     def _halt(self, halted: Halted, request: Request, error: str | None) -> None:
-        first = self.pace.pause is None
+        before = self.pace.pause.reason if self.pace.pause else None
         pause = self.pace.halt(halted, request.line.lane, request.epoch, _now())
         if pause is None:
             return
         retry_in = pause.until - _now()
-        tell = _log.warning if first else _log.debug
+        news = pause.reason != before
+        tell = _log.warning if news else _log.debug
         tell(
-            logs.SENDER_PAUSED if first else logs.SENDER_STILL_PAUSED,
+            logs.SENDER_PAUSED if news else logs.SENDER_STILL_PAUSED,
             reason=pause.reason,
             retry_in=round(retry_in, 3),
             status=halted.status,
             error=error,
         )
-        if first:
+        if news:
             metrics.PAUSES.labels(pause.reason).inc()
         self._mark_paused()
         if self._timer is not None:
@@ -298,7 +310,10 @@ class Sender:
             while self._due and self._due[0] <= _now():
                 heappop(self._due)
             async with self._settler.turn:
+                forgotten = self._forgotten
                 lines = await self._ledger.pending(limit, self._lanes.full)
+                if forgotten != self._forgotten:
+                    continue  # read before a person's act, so it may hold what that withdrew
                 for line in lines:
                     if line.lane_tries:
                         self._lane_tries.setdefault(line.lane, line.lane_tries)

@@ -76,6 +76,10 @@ class Settler:
         self._paused = paused
         self._work.set()
 
+    def leave_clock(self) -> None:
+        """Leave the clock to the next holder of the ledger, who sets it right at its start."""
+        self._paused = self._paused_written = None
+
     def mark_proven(self) -> None:
         """Remember that the endpoint works."""
         self._proven = True
@@ -98,6 +102,8 @@ class Settler:
 
     async def finish(self, seconds: float) -> None:
         """Write what is left, for at most so many seconds; raises `UnwritableError` if it fails."""
+        if not self._unsettled:
+            return
         try:
             async with asyncio.timeout(seconds):
                 while not await self._try():  # noqa: ASYNC110 - the ledger tells nobody
@@ -119,6 +125,8 @@ class Settler:
                     await asyncio.shield(writing)
                 except asyncio.CancelledError:
                     await asyncio.wait({writing}, timeout=1.0)
+                    if writing.done() and not writing.cancelled():
+                        writing.exception()  # told by whoever tries next
                     raise
         except UnreachableError as error:
             now = time.monotonic()

@@ -2,11 +2,13 @@
 
 import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
+
+import asyncpg
 
 from daemon import queries
 from daemon.database import Database, quoted
@@ -15,6 +17,10 @@ from daemon.lines import DataLine, LineKey
 
 PAGE = 2000
 """Calls to read at once: large enough that a statement's fixed cost is small beside its rows."""
+
+REPEATS = 3
+"""How often a statement is repeated at once that a standby cancelled to go on with its replay."""
+_CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 
 _ID, _NUMBER, _FLAG, _TIME, _TEXT = "id", "number", "flag", "time", "text"
 
@@ -253,9 +259,15 @@ class Source:
     async def _fetch(self, statement: str, *arguments: Any) -> list[Any]:
         if not self._sql:
             await self.prepare()
-        async with self._database.connection() as connection:
-            rows: list[Any] = await connection.fetch(self._sql[statement], *arguments)
-        return rows
+        text = self._sql[statement]
+        rows: list[Any]
+        async with self._database.connection(statement) as connection:
+            for _ in range(REPEATS):
+                with suppress(*_CONFLICTS):
+                    rows = await connection.fetch(text, *arguments)
+                    return rows
+            rows = await connection.fetch(text, *arguments)
+            return rows
 
     async def _pages(
         self, statement: str, window: Window, *arguments: datetime

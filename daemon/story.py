@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from daemon.desk import Overview, Told
+from daemon.desk import Standing, Told
 from daemon.lines import LineKey, State
 from daemon.source import CallFacts, Clock
 
@@ -28,11 +28,13 @@ class Evidence:
 
     call_id: int
     lines: Sequence[Told]
-    overview: Overview
+    standing: Standing
     clock: Clock | None
     facts: CallFacts | None
     keys: Sequence[LineKey]
 
+
+DISCARDED = "discarded by operator"
 
 ENDINGS = {
     State.DELIVERED: "Salesforce has it",
@@ -80,7 +82,7 @@ def sentences(evidence: Evidence, rules: Rules) -> list[str]:
                 f"{', '.join(map(str, sorted(missing)))}."
             )
     elif evidence.facts is not None and evidence.clock is not None:
-        told.append(why_not_taken(evidence.facts, evidence.clock, evidence.overview, rules))
+        told.append(why_not_taken(evidence.facts, evidence.clock, evidence.standing, rules))
     return told
 
 
@@ -89,26 +91,39 @@ def line_sentence(line: Told, zone: ZoneInfo) -> str:
     if line.state is not State.PENDING:
         when = "" if line.settled_at is None else f" at {_local(line.settled_at, zone)}"
         reason = f": {line.last_error}" if line.last_error else ""
-        text = f"{line.state}{when}: {ENDINGS[line.state]}{reason}."
-        if line.state is State.CONFLICT and line.unanswered:
-            text += " An earlier attempt went unanswered: probably it was written that first time."
+        ending = ENDINGS[line.state]
+        if line.last_error == DISCARDED:
+            ending, reason = "withdrawn by an operator", ""
+        text = f"{line.state}{when}: {ending}{reason}."
+    elif line.generation and line.next_try_at is None and line.last_error is None:
+        text = "pending: put back by an operator, to be sent next."
     elif line.attempts == 0:
-        text = "pending: not sent yet."
+        reason = f" ({line.last_error})" if line.last_error else ""
+        text = f"pending: not sent yet{reason}."
     else:
         again = f", tried again at {_local(line.next_try_at, zone)}" if line.next_try_at else ""
         said = line.last_status if line.last_status is not None else "no answer"
         reason = f" ({line.last_error})" if line.last_error else ""
         text = f"pending: answered {said}{reason}{again}."
-    if line.attempts:
-        times = "once" if line.attempts == 1 else f"{line.attempts} times"
-        text += f" Sent {times}"
-        if line.unanswered:
-            text += f", {line.unanswered} of them unanswered, so it may have arrived"
-        text += "."
-    return text
+    return f"{text} {_attempts(line)}".rstrip()
 
 
-def why_not_taken(facts: CallFacts, clock: Clock, overview: Overview, rules: Rules) -> str:
+def _attempts(line: Told) -> str:
+    """Tell how often a line was sent, and what the unanswered times may mean."""
+    if not line.attempts:
+        return ""
+    text = "Sent once" if line.attempts == 1 else f"Sent {line.attempts} times"
+    if not line.unanswered:
+        return f"{text}."
+    some = "unanswered" if line.attempts == 1 else f"{line.unanswered} of them unanswered"
+    meaning = {
+        State.DELIVERED: "one of which may have been written too",
+        State.CONFLICT: "so probably it was written that first time",
+    }.get(line.state, "so it may have arrived")
+    return f"{text}, {some}, {meaning}."
+
+
+def why_not_taken(facts: CallFacts, clock: Clock, standing: Standing, rules: Rules) -> str:
     """Say why a call of the source has no line in the ledger."""
     ended = facts.ended
     if rules.clients_id is not None and facts.clients_id != rules.clients_id:
@@ -124,19 +139,23 @@ def why_not_taken(facts: CallFacts, clock: Clock, overview: Overview, rules: Rul
         waiting = f"It is taken after the settle delay, at {_local(due, rules.zone)}."
     if clock.now < due:
         return waiting
-    if overview.start_from is None:
+    if standing.start_from is None:
         return "Nothing was ever taken: start `callstatsd run`."
-    if moment < overview.start_from:
-        start_from = _local(overview.start_from, rules.zone)
+    if moment < standing.start_from:
+        start_from = _local(standing.start_from, rules.zone)
         return (
             f"It was over before CALLSTATSD_START_FROM ({start_from}), "
             "so it is left to `callstatsd backfill`."
         )
-    if overview.watermark is not None and overview.watermark < moment:
-        return f"Calls are taken up to {_local(overview.watermark, rules.zone)} so far; it follows."
+    if not standing.active:
+        return "It is ready to be taken, but no daemon runs: `callstatsd run`."
+    # A call without an end is ready by its start, so much later than that.
+    passed = None if standing.watermark is None else standing.watermark + rules.settle_delay
+    if passed is None or passed < due:
+        return "It is ready, and taken with the next poll."
     return (
-        "It should have been taken: its rows appeared late. The next sweep brings it in, if the "
-        "daemon runs and it lies inside CALLSTATSD_LOOKBACK; else `callstatsd backfill` does."
+        "It should have been taken: its rows appeared late. The next sweep brings it in, if it "
+        "lies inside CALLSTATSD_LOOKBACK; else `callstatsd backfill` does."
     )
 
 
@@ -161,22 +180,22 @@ def _of_the_source(evidence: Evidence, rules: Rules) -> list[str]:
 
 
 def _of_pending(evidence: Evidence, rules: Rules) -> list[str]:
-    overview = evidence.overview
+    standing = evidence.standing
     pending = [line for line in evidence.lines if line.state is State.PENDING]
     told: list[str] = []
     if not pending:
         return told
-    if overview.held is not None:
+    if standing.held is not None:
         told.append("Sending is paused by an operator: `callstatsd resume` lets it go on.")
-    elif not overview.active:
+    elif not standing.active:
         told.append("No daemon runs: `callstatsd run` will send what is pending.")
-    elif overview.state == "paused":
-        told.append(f"The sender is paused ({overview.reason}).")
-        if overview.retry_at:
-            told.append(f"It tries again at {_local(overview.retry_at, rules.zone)}.")
-    killed = not overview.active and overview.beat_at is not None and overview.stopped_at is None
-    unclean = overview.unclean_at
-    if killed or (unclean is not None and any(line.taken_at <= unclean for line in pending)):
+    elif standing.state == "paused":
+        told.append(f"The sender is paused ({standing.reason}).")
+        if standing.retry_at:
+            told.append(f"It tries again at {_local(standing.retry_at, rules.zone)}.")
+    killed = not standing.active and standing.started_at is not None and standing.stopped_at is None
+    unclean = standing.unclean_at
+    if killed or (unclean is not None and any(line.pending_since <= unclean for line in pending)):
         told.append(
             "The daemon was killed while this was pending: it may have arrived, and is sent again "
             "under the same key."

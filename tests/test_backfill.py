@@ -11,7 +11,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from daemon import backfill
 from daemon.demo.standin import Reply
+from daemon.errors import UnreachableError
+from daemon.settings import load_settings
 from tests.calls import insert, plain_call, record_id
 from tests.daemon_process import PATIENCE, running
 from tests.whole import Site
@@ -205,3 +208,24 @@ async def test_a_window_that_is_none_is_a_fault_of_usage(
     code, _, errors = await site.run("backfill", *arguments)
     assert code == 2
     assert "--from" in errors or "--to" in errors or "no time" in errors
+
+
+async def test_a_pause_that_lasts_ends_it_with_69_and_the_lines_stay_pending(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backfill, "PAUSED_FOR", 1.0)
+    await add_calls(site, 3)
+    site.salesforce.rule = lambda _: Reply(503)
+    for name, value in site.settings().items():
+        if name.startswith("CALLSTATSD_"):
+            monkeypatch.setenv(name, value)
+    period = backfill.Period(DAY, DAY + timedelta(days=1))
+
+    with pytest.raises(UnreachableError, match=r"paused for .* \(unavailable\); 3 lines") as raised:
+        await backfill.backfill(
+            load_settings(to_send=True), period, asyncio.Event(), lambda _: None,
+            dry_run=False, resend=False, wait=True,
+        )  # fmt: skip
+
+    assert raised.value.exit_code == 69
+    assert await site.states() == Counter(pending=3)

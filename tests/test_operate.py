@@ -67,14 +67,9 @@ async def test_show_tells_every_line_of_a_call_as_it_was_sent(site: Site) -> Non
             "left to `callstatsd backfill`",
         ),
         (
-            "UPDATE ledger SET start_from = '2020-01-01', watermark = '2026-01-01'",
-            {},
-            "so far; it follows",
-        ),
-        (
             "UPDATE ledger SET start_from = '2020-01-01', watermark = now()",
             {},
-            "should have been taken",
+            "no daemon runs",
         ),
         ("UPDATE ledger SET clients_id = 7", {"clients_id": "7"}, "It is client 1's"),
         ("SELECT 1", {}, "Nothing was ever taken"),
@@ -98,8 +93,7 @@ async def test_show_explains_what_is_pending_unanswered_or_skipped(site: Site) -
     await deliver(site, conflict=1, skipped=1)
 
     _, text, _ = await site.run("show", "1")
-    assert "probably it was written that first time" in text
-    assert "Sent 2 times, 1 of them unanswered" in text
+    assert "Sent 2 times, 1 of them unanswered, so probably it was written that first time" in text
     _, text, _ = await site.run("show", "2")
     assert "no Salesforce id in the code's or the call's UserData" in text
 
@@ -210,8 +204,8 @@ async def test_check_finds_everything_right(site: Site) -> None:
     findings = await site.told("check")
     assert {finding["verdict"] for finding in findings} == {"ok"}, findings
     assert [finding["check"] for finding in findings] == [
-        "settings", "source", "columns", "indexes", "standby", "clock", "session", "ledger",
-        "binding", "token",
+        "settings", "source", "columns", "indexes", "rights", "standby", "clock", "session",
+        "ledger", "binding", "token",
     ]  # fmt: skip
     assert site.salesforce.received == 0
 
@@ -226,7 +220,7 @@ async def test_check_finds_everything_right(site: Site) -> None:
             "CREATE INDEX CONCURRENTLY ON StatisticsPartA (dtCallEnd);",
         ),
         ("ALTER TABLE Users RENAME UID TO Login", {}, 78, "column Users.UID is missing"),
-        ("UPDATE StatisticsPartA SET dtCallStart = now() + interval '1 h'", {}, 78, "ahead"),
+        ("UPDATE StatisticsPartA SET dtCallStart = now() + interval '1 h'", {}, 0, "ahead"),
         ("UPDATE alembic_version SET version_num = '9999'", {}, 78, "newer than this program"),
         ("UPDATE ledger SET source_database = 'other'", {}, 78, "of database other"),
         ("SELECT 1", {"client_secret": "wrong"}, 69, "CALLSTATSD_CLIENT_SECRET"),

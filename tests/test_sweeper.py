@@ -256,8 +256,8 @@ async def test_rows_of_a_taken_call_that_appear_late_give_the_missing_lines_only
 async def test_codes_that_appear_late_are_found_though_their_call_ended_before_the_window(
     site: Site, kind: str
 ) -> None:
-    days = {"ended": ended, "never ended": running}[kind]
-    await site.add(days(1, site.ago(days=4)), leg(31, 1, None), leg(32, 1, None))
+    old = ended(1, site.ago(days=4)) if kind == "ended" else running(1, site.ago(days=4))
+    await site.add(old, leg(31, 1, None), leg(32, 1, None))
     async with site.sweeping(start_from=site.ago(days=5)) as (poller, sweeper):
         await start(poller, sweeper)
         await start(poller, sweeper)

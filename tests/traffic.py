@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
+from daemon.poller import pause
 from tests import rows
 from tests.calls import record_id
 
@@ -20,17 +21,17 @@ class Traffic:
         self.per_second = per_second
         self.records = records
         self.ended = 0
+        self.stop = asyncio.Event()
 
     async def run(self) -> None:
-        """Go on until cancelled."""
+        """Go on until told to stop."""
         connection = await asyncpg.connect(self.dsn, server_settings={"search_path": "jtelstats"})
         began = time.monotonic()
         try:
-            while True:
+            while not self.stop.is_set():
                 due = 1 + int((time.monotonic() - began) * self.per_second) - self.ended
-                # To the end even when cancelled: a call is there as a whole.
-                await asyncio.shield(self.end_calls(connection, due))
-                await asyncio.sleep(0.02)
+                await self.end_calls(connection, due)
+                await pause(self.stop, 0.02)
         finally:
             await connection.close()
 
@@ -54,14 +55,12 @@ class Traffic:
 
 
 @asynccontextmanager
-async def traffic(
-    dsn: str, *, per_second: float = 50, records: int = 20
-) -> AsyncIterator[Traffic]:
+async def traffic(dsn: str, *, per_second: float = 50, records: int = 20) -> AsyncIterator[Traffic]:
     """Calls end as long as the block runs."""
     made = Traffic(dsn, per_second=per_second, records=records)
     running = asyncio.create_task(made.run())
     try:
         yield made
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        made.stop.set()
+        await running

@@ -148,7 +148,7 @@ CHANCES = (
     Chance("no body", 0.03, (partial(empty, 500), partial(empty, 504), partial(empty, 200))),
     Chance("cut before the work", 0.02, (cut_before,)),
     Chance("cut after the work", 0.02, (cut_after,)),
-    Chance("slow answer", 0.04, (partial(slow, 0.2), partial(slow, 0.7))),
+    Chance("slow answer", 0.04, (partial(slow, 0.2), partial(slow, 1.3))),
 )
 
 
@@ -228,13 +228,13 @@ def bad_day(seed: int, start: float, seconds: float = 20.0) -> BadDay:
         seed,
         start,
         spells=(
-            spell("outage, 503 for all", 0.35, 0.45, unavailable),
-            spell("REQUEST_LIMIT_EXCEEDED", 0.60, 0.68, limit_exceeded),
-            spell("endpoint missing", 0.76, 0.84, endpoint_missing),
-            once("503 with Retry-After in seconds", 0.12, partial(unavailable_for, 1)),
-            once("503 with Retry-After as a date", 0.24, partial(unavailable_until, 2)),
+            spell("outage, 503 for all", 0.45, 0.54, unavailable),
+            spell("REQUEST_LIMIT_EXCEEDED", 0.65, 0.74, limit_exceeded),
+            spell("endpoint missing", 0.82, 0.91, endpoint_missing),
+            once("503 with Retry-After in seconds", 0.08, partial(unavailable_for, 1)),
+            once("503 with Retry-After as a date", 0.32, partial(unavailable_until, 2)),
         ),
-        expiries=(Expiry(0.52 * seconds),),
+        expiries=(Expiry(0.60 * seconds),),
     )
 
 

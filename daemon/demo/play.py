@@ -33,15 +33,15 @@ GIVE_UP_AFTER = 900.0
 COUNTED = {"line.delivered", "line.conflict", "line.not_found"}
 COUNTED_ON_A_BAD_DAY = COUNTED | {"line.locked", "line.retried"}
 
-BAD_DAY = 22.0
-NOBODY_THERE = (4.0, 2.5)
+BAD_DAY = 24.0
+NOBODY_THERE = (3.8, 2.5)
 """Seconds of the bad day after which connections are refused, and for how long."""
 CONCURRENCY = 4
 # A bad day of seconds needs pauses of seconds.
 IMPATIENT = {
     "CALLSTATSD_REQUEST_TIMEOUT": "3",
     "CALLSTATSD_RETRY_INITIAL": "0.2",
-    "CALLSTATSD_RETRY_MAX": "2",
+    "CALLSTATSD_RETRY_MAX": "1",
 }
 
 MEANINGS = {
@@ -215,8 +215,8 @@ async def _until_settled(
         total = sum(overview.lines.values())
         pending = overview.lines["pending"]
         progress.update(task, total=total, completed=total - pending, pending=pending)
-        taken = overview.watermark is not None and (
-            overview.watermark >= loaded - timedelta(seconds=120)
+        taken = overview.standing.watermark is not None and (
+            overview.standing.watermark >= loaded - timedelta(seconds=120)
         )
         if taken and pending == 0:
             return overview
