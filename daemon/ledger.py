@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from daemon import queries
@@ -14,6 +14,7 @@ from daemon.lines import Entry, LineKey, PendingLine, Settlement, State
 SCHEMA_VERSION = "0001"
 """The newest migration this program knows; revisions are numbers, so that they compare."""
 
+MICROSECOND = timedelta(microseconds=1)
 PAGE = 2000
 """Lines to read at once."""
 
@@ -43,7 +44,15 @@ class Progress:
     start_from: datetime | None
     watermark: datetime | None
     swept_at: datetime | None
+    pruned_before: datetime | None
     endpoint_proven: bool
+
+    @property
+    def floor(self) -> datetime | None:
+        """The earliest end of a call to take: START_FROM, and nothing that retention removed."""
+        if self.start_from is None or self.pruned_before is None:
+            return self.start_from
+        return max(self.start_from, self.pruned_before + MICROSECOND)
 
 
 @dataclass(frozen=True, slots=True)

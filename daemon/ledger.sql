@@ -36,7 +36,7 @@ WHERE bound_at IS NULL OR $4
 
 -- name: progress
 -- How far calls are taken.
-SELECT start_from, watermark, swept_at, endpoint_proven FROM ledger
+SELECT start_from, watermark, swept_at, pruned_before, endpoint_proven FROM ledger
 
 -- name: start
 -- Keep START_FROM $1 and the first watermark $2, at the first start only.
@@ -80,7 +80,8 @@ LIMIT $7
 -- reason that they carried). Returns their keys.
 UPDATE line AS l
 SET state = n.state, record = n.record, lane = n.lane, salesforce_id = n.salesforce_id,
-    last_error = n.last_error, settled_at = NULL, pending_since = now()
+    last_error = n.last_error, pending_since = now(),
+    settled_at = CASE WHEN n.state <> 'pending' THEN now() END
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[],
             $7::text[], $8::timestamptz[], $9::text[], $10::text[], $11::text[])
      AS n (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id, call_ended, state,

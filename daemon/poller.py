@@ -100,7 +100,8 @@ class Poller:
         started = time.perf_counter()
         clock = await self._source.clock()
         progress = await self._ledger.progress()
-        if progress.start_from is None or progress.watermark is None:
+        floor = progress.floor
+        if floor is None or progress.watermark is None:
             raise ConfigurationError("the ledger has no START_FROM: its row was changed by hand")
         until = clock.now - self._rules.settle_delay
         watermark = progress.watermark
@@ -111,7 +112,7 @@ class Poller:
             return Taken()
         taken = Taken()
         try:
-            await self._cover(taken, watermark, until, clock, progress.start_from)
+            await self._cover(taken, watermark, until, clock, floor)
         finally:
             metrics.POLL_SECONDS.observe(time.perf_counter() - started)
             # What a failing poll took before is in the ledger for good.

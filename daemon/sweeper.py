@@ -71,18 +71,19 @@ class Sweeper:
         clock = await self._source.clock()
         progress = await self._ledger.progress()
         taken = Taken()
-        if progress.watermark is None or progress.start_from is None:
+        floor = progress.floor
+        if progress.watermark is None or floor is None:
             return taken
         # A watermark ahead of the source's clock makes no call ready.
         ended_by = clock.now - self._rules.settle_delay
         until = min(progress.watermark, ended_by)
         since = until - NEAR
         if wide:
-            swept_at = min(progress.swept_at or progress.start_from, ended_by)
+            swept_at = min(progress.swept_at or floor, ended_by)
             since = max(swept_at, FIRST + self._lookback) - self._lookback
         seen = visible(clock, self._rules.settle_delay)
         try:
-            await self._look(taken, Window(since, until), clock, progress.start_from, wide=wide)
+            await self._look(taken, Window(since, until), clock, floor, wide=wide)
             if wide and seen > FIRST:
                 # Not the watermark: what lies between is still to be polled, so that whatever
                 # neither sees becomes visible later than now. Where nobody looks back so far

@@ -17,7 +17,7 @@ from daemon.ledger import Ledger, open_ledger
 from daemon.lines import Settlement, State
 from daemon.outcome import Delivered
 from daemon.settler import Attempt, Settler
-from tests.audit import Audit, audit
+from tests.audit import Audit, Break, audit
 from tests.calls import plain_call, record_id
 from tests.daemon_process import PATIENCE, Daemon, command, running
 from tests.proxy import Mode, proxied
@@ -48,6 +48,7 @@ async def busy(wires: Wired, **more: str) -> AsyncIterator[tuple[Daemon, Traffic
 
 async def finished(wires: Wired, daemon: Daemon, calls: Traffic) -> Audit:
     """See all lines settled, the daemon stop in order, and the audit pass."""
+    await calls.end()
     await wires.settled(calls.ended)
     assert await daemon.stop() == 0
     found = await audit(wires.site, breaks=wires.breaks, request_timeout=5.0)
@@ -75,9 +76,10 @@ async def test_a_ledger_whose_connections_are_cut_is_used_again_at_once(
         wires.broke()
         wires.ledger.cut(reset=reset)
         assert await delivered_since(daemon, began + 0.1, within=5) < 3
-    await finished(wires, daemon, calls)
+        await finished(wires, daemon, calls)
 
-    assert outages(daemon, began) == (1, 1)
+    # Nobody but the lock's session need notice, and that may be a new one before anyone asks.
+    assert outages(daemon, began) in {(0, 0), (1, 1)}
 
 
 async def test_a_ledger_that_refuses_for_a_while_is_lost_once_and_back_once(wires: Wired) -> None:
@@ -91,7 +93,7 @@ async def test_a_ledger_that_refuses_for_a_while_is_lost_once_and_back_once(wire
         returned = time.time()
         await wires.ledger.switch(Mode.PASS)
         assert await delivered_since(daemon, returned, within=PATIENCE) < 3
-    await finished(wires, daemon, calls)
+        await finished(wires, daemon, calls)
 
     assert last < wires.breaks[0].at + 0.5
     assert outages(daemon, began) == (1, 1)
@@ -106,7 +108,7 @@ async def test_a_ledger_that_stalls_for_less_than_a_ping_may_take_costs_nothing(
         await asyncio.sleep(TRUSTED - PING - 1)
         await wires.ledger.switch(Mode.PASS)
         await delivered_since(daemon, time.time(), within=3)
-    found = await finished(wires, daemon, calls)
+        found = await finished(wires, daemon, calls)
 
     assert outages(daemon, began) == (0, 0)
     assert found.repeated == 0
@@ -125,7 +127,7 @@ async def test_while_a_ledger_stalls_nothing_is_sent_beyond_what_it_may_repeat(
         returned = time.time()
         await wires.ledger.switch(Mode.PASS)
         assert await delivered_since(daemon, returned, within=PATIENCE) < 5
-    await finished(wires, daemon, calls)
+        await finished(wires, daemon, calls)
 
     assert seconds_of(lost, began) < TRUSTED + 0.5
     assert len(sent) <= CONCURRENCY + 64
@@ -161,10 +163,10 @@ async def test_after_silence_the_daemon_works_again_within_fifteen_seconds(wires
         await asyncio.sleep(3)
         returned = time.time()
         await wires.ledger.switch(Mode.PASS)
-        calls.stop.set()
+        await calls.end()
         await wires.settled(calls.ended, within=15)
         assert time.time() - returned < 15
-    await finished(wires, daemon, calls)
+        await finished(wires, daemon, calls)
 
     assert outages(daemon, began) == (1, 1)
 
@@ -211,6 +213,7 @@ async def test_a_ledger_that_restarts_while_lines_are_sent_loses_none(
             async with traffic(site.dsn) as calls:
                 await daemon.until("line.delivered", 20)
                 began = time.time()
+                mark = time.monotonic()
                 await asyncio.to_thread(postgres.__exit__, None, None, None)
                 postgres = embedded(folder)
                 await asyncio.to_thread(postgres.__enter__)
@@ -223,7 +226,7 @@ async def test_a_ledger_that_restarts_while_lines_are_sent_loses_none(
                 near = Site(ledger_dsn, site.url, site.salesforce, ledger, site.folder)
                 await near.until(delivered=calls.ended)
                 assert await daemon.stop() == 0
-                found = await audit(near, source=site.db)
+                found = await audit(near, source=site.db, breaks=[Break(mark, CONCURRENCY + 64)])
             finally:
                 await ledger.close()
     finally:
@@ -248,12 +251,12 @@ async def test_while_the_source_is_away_what_was_taken_is_sent(wires: Wired) -> 
         returned = time.time()
         await wires.source.switch(Mode.PASS)
         await daemon.until("database.back", database="source")
-        calls.stop.set()
+        await calls.end()
         async with asyncio.timeout(5):
             while not later(daemon, "poll.taken", returned):
                 await asyncio.sleep(0.02)
         wires.site.salesforce.work = 0.0
-    await finished(wires, daemon, calls)
+        await finished(wires, daemon, calls)
 
     assert outages(daemon, began, "source") == (1, 1)
     assert outages(daemon, began, "ledger") == (0, 0)
@@ -266,7 +269,7 @@ async def test_a_source_that_stalls_is_read_again_as_soon_as_it_moves(wires: Wir
         returned = time.time()
         await wires.source.switch(Mode.PASS)
         assert await delivered_since(daemon, returned, within=PATIENCE) < 2
-    found = await finished(wires, daemon, calls)
+        found = await finished(wires, daemon, calls)
 
     assert found.repeated == 0
 
@@ -287,12 +290,6 @@ async def read_only(db: asyncpg.Connection, *, on: bool, sessions_too: bool = Tr
         )
 
 
-async def settle_what_came(wires: Wired, calls: Traffic) -> None:
-    calls.stop.set()
-    await asyncio.sleep(0.1)
-    await wires.settled(calls.ended)
-
-
 async def test_a_ledger_that_became_read_only_stops_sending_until_it_writes(wires: Wired) -> None:
     async with busy(wires) as (daemon, calls):
         wires.broke()
@@ -301,27 +298,25 @@ async def test_a_ledger_that_became_read_only_stops_sending_until_it_writes(wire
         sent = [one for one in wires.site.salesforce.requests if one.started > wires.breaks[0].at]
         await read_only(wires.site.db, on=False)
         wires.broke()
-        await settle_what_came(wires, calls)
-    await finished(wires, daemon, calls)
+        await finished(wires, daemon, calls)
 
     assert len(sent) <= CONCURRENCY + 64
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="sessions that were opened while the ledger was read only stay so, and are never "
-    "given up; without an outcome to write the process does not even end",
-)
 async def test_a_ledger_that_writes_again_is_used_without_anybody_ending_sessions(
     wires: Wired,
 ) -> None:
-    async with busy(wires) as (_, calls):
+    async with busy(wires) as (daemon, calls):
+        began = time.time()
         wires.broke()
         await read_only(wires.site.db, on=True)
         await asyncio.sleep(2)
+        returned = time.time()
         await read_only(wires.site.db, on=False, sessions_too=False)
-        calls.stop.set()
-        await wires.settled(calls.ended, within=15)
+        assert await delivered_since(daemon, returned, within=45) < 5
+        await finished(wires, daemon, calls)
+
+    assert outages(daemon, began) == (1, 1)
 
 
 async def unwritable(db: asyncpg.Connection) -> None:
@@ -353,18 +348,13 @@ async def test_while_outcomes_cannot_be_written_sending_stops_and_then_goes_on_b
         returned = time.time()
         await writable(wires.site.db)
         assert await delivered_since(daemon, returned, within=5) < 2
-    found = await finished(wires, daemon, calls)
+        found = await finished(wires, daemon, calls)
 
     assert len(sent) <= CONCURRENCY + 64
     assert all(one.started < stopped for one in sent)
     assert found.repeated == 0
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="`Database.lost` is shared: each success of a ping, beat or read says that the ledger "
-    "is back while writing outcomes still fails",
-)
 async def test_one_outage_of_writing_is_told_once(wires: Wired) -> None:
     async with busy(wires) as (daemon, calls):
         began = time.time()
@@ -372,7 +362,7 @@ async def test_one_outage_of_writing_is_told_once(wires: Wired) -> None:
         await asyncio.sleep(4)
         await writable(wires.site.db)
         await delivered_since(daemon, time.time(), within=5)
-    await finished(wires, daemon, calls)
+        await finished(wires, daemon, calls)
 
     assert outages(daemon, began) == (1, 1)
 

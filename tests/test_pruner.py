@@ -11,6 +11,8 @@ from daemon.errors import UnreachableError
 from daemon.ledger import Ledger, open_ledger
 from daemon.lines import Entry, LineKey, State
 from daemon.pruner import BATCH, Pruned, Pruner
+from tests.calls import plain_call, record_id
+from tests.daemon_process import running
 from tests.whole import Site
 
 DAY = 86_400.0
@@ -130,3 +132,22 @@ async def test_a_backfill_over_pruned_lines_is_refused(site: Site) -> None:
     code, _, errors = await site.run("backfill", *window)
     assert code == 1
     assert "--resend" in errors
+
+
+async def test_neither_polls_nor_sweeps_take_again_what_retention_removed(site: Site) -> None:
+    await plain_call(site.db, 1, record=record_id(1))
+    async with running(site.settings(), site.folder) as daemon:
+        await site.until(delivered=1)
+        assert await daemon.stop() == 0
+    await site.db.execute("UPDATE line SET settled_at = now() - interval '100 days'")
+    async with open_ledger(site.dsn, "callstatsd") as ledger:
+        assert (await prune(ledger)).lines == 1
+    # As on a standby that stood still: the watermark lies before what was pruned.
+    await site.db.execute("UPDATE ledger SET watermark = start_from, swept_at = NULL")
+
+    await plain_call(site.db, 2, record=record_id(2))
+    async with running(site.settings(), site.folder) as daemon:
+        await daemon.until("line.delivered", key="2-0-0-0")
+        assert await daemon.stop() == 0
+
+    assert [request.key for request in site.salesforce.requests] == ["1-0-0-0", "2-0-0-0"]

@@ -281,5 +281,6 @@ async def test_a_statement_cancelled_by_the_replay_is_repeated_and_no_fault(
             await replica.primary.execute("UPDATE StatisticsPartA SET CauseCodesID = 17")
             await replica.primary.execute("VACUUM StatisticsPartA")
             assert (await polling).lines == 1
+        assert [event["event"] for event in events] == [logs.POLL_TAKEN]
         assert "canceling statement due to conflict with recovery" in replica.log.read_text()
         assert len(await ledger.known([1])) == 1

@@ -22,6 +22,16 @@ class Traffic:
         self.records = records
         self.ended = 0
         self.stop = asyncio.Event()
+        self.running: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self.running = asyncio.create_task(self.run())
+
+    async def end(self) -> None:
+        """Let no more calls end."""
+        self.stop.set()
+        assert self.running is not None
+        await self.running
 
     async def run(self) -> None:
         """Go on until told to stop."""
@@ -58,9 +68,8 @@ class Traffic:
 async def traffic(dsn: str, *, per_second: float = 50, records: int = 20) -> AsyncIterator[Traffic]:
     """Calls end as long as the block runs."""
     made = Traffic(dsn, per_second=per_second, records=records)
-    running = asyncio.create_task(made.run())
+    made.start()
     try:
         yield made
     finally:
-        made.stop.set()
-        await running
+        await made.end()
