@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncpg
 import orjson
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -251,12 +252,23 @@ async def _tell_events(console: Console, daemon: Process, counted: Collection[st
 def _show_example(console: Console, salesforce: standin.StandIn) -> None:
     """Show what arrived of one call: two groups, four attempts, three codes make five lines."""
     example = f"{sample_calls.EXAMPLE_CALL}-"
-    keys = ("AgentUID", "AcdAgentGroupsName", "dtCallStart", "nDuration", "CONNRES")
-    table = Table("key", *keys, "code", title=f"Call {sample_calls.EXAMPLE_CALL}, as it arrived")
+    table = Table(
+        "key", "agent", "group", "start", "seconds", "CONNRES", "code",
+        title=f"Call {sample_calls.EXAMPLE_CALL}, as it arrived", box=box.SIMPLE, pad_edge=False,
+    )  # fmt: skip
     for key, record in salesforce.written.items():
         if key.startswith(example):
-            code = record["TransactionCodeExportKey"] or ""
-            table.add_row(key, *(str(record[name]) for name in keys), code)
+            table.add_row(
+                key,
+                record["AgentUID"],
+                record["AcdAgentGroupsName"],
+                record["dtCallStart"][11:],
+                str(record["nDuration"]),
+                str(record["CONNRES"]),
+                record["TransactionCodeExportKey"] or "",
+            )
+    for column in table.columns:
+        column.no_wrap = True
     if table.row_count:
         console.print(table)
 
@@ -299,5 +311,6 @@ def _summarise(
         "  callstatsd demo --calls 5000 --seed 7     more calls, other ones\n"
         "  callstatsd demo --faults                  Salesforce has a bad day\n"
         "  callstatsd demo --serve-only --port 8080  the stand-in alone, for a daemon of your own\n"
-        "  cp .env.example .env                      the settings, to connect your own ACD"
+        "  cp .env.example .env                      the settings, to connect your own ACD",
+        soft_wrap=True,
     )
