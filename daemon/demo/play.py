@@ -15,7 +15,6 @@ from typing import Any
 
 import asyncpg
 import orjson
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -254,7 +253,7 @@ def _show_example(console: Console, salesforce: standin.StandIn) -> None:
     example = f"{sample_calls.EXAMPLE_CALL}-"
     table = Table(
         "key", "agent", "group", "start", "seconds", "CONNRES", "code",
-        title=f"Call {sample_calls.EXAMPLE_CALL}, as it arrived", box=box.SIMPLE, pad_edge=False,
+        title=f"Call {sample_calls.EXAMPLE_CALL}, as it arrived", box=None, padding=(0, 2, 0, 0), pad_edge=False,
     )  # fmt: skip
     for key, record in salesforce.written.items():
         if key.startswith(example):
