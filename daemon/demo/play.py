@@ -253,7 +253,8 @@ def _show_example(console: Console, salesforce: standin.StandIn) -> None:
     example = f"{sample_calls.EXAMPLE_CALL}-"
     table = Table(
         "key", "agent", "group", "start", "seconds", "CONNRES", "code",
-        title=f"Call {sample_calls.EXAMPLE_CALL}, as it arrived", box=None, padding=(0, 2, 0, 0), pad_edge=False,
+        title=f"Call {sample_calls.EXAMPLE_CALL}, as it arrived",
+        box=None, padding=(0, 2, 0, 0), pad_edge=False,
     )  # fmt: skip
     for key, record in salesforce.written.items():
         if key.startswith(example):
