@@ -125,6 +125,7 @@ class Site:
     async def _sender(self) -> Sender:
         settings = self.settings
         progress = await self.ledger.progress()
+        self.salesforce.may_send = lambda: self.lease.held
         backoff = Backoff(settings.retry_initial, settings.retry_max)
         return Sender(
             self.ledger,

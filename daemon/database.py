@@ -1,5 +1,6 @@
 """A Postgres that may go away: asyncpg's pool, with its faults told in our words and once."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -90,18 +91,7 @@ class Database:
 
     async def __aenter__(self) -> Self:
         """Open the pool without connecting."""
-        with faults(self.name):
-            self._pool = await asyncpg.create_pool(
-                self._dsn,
-                min_size=0,
-                max_size=self._size,
-                timeout=CONNECT_TIMEOUT,
-                command_timeout=COMMAND_TIMEOUT,
-                server_settings=self._session,
-                init=self._initialise,
-                # Every statement of ours leaves its session as it was: no round trip to reset it.
-                reset=_leave_as_it_is,
-            )
+        self._pool = await self._open()
         return self
 
     async def __aexit__(
@@ -112,6 +102,25 @@ class Database:
     ) -> None:
         """Close the pool; connections still in use by a cancelled task are cut."""
         self._pool.terminate()
+
+    async def cut(self) -> None:
+        """Give up all connections, also those in use: their server is silent, others may not be."""
+        silent, self._pool = self._pool, await self._open()
+        silent.terminate()
+
+    async def _open(self) -> Any:
+        with faults(self.name):
+            return await asyncpg.create_pool(
+                self._dsn,
+                min_size=0,
+                max_size=self._size,
+                timeout=CONNECT_TIMEOUT,
+                command_timeout=COMMAND_TIMEOUT,
+                server_settings=self._session,
+                init=self._initialise,
+                # Every statement of ours leaves its session as it was: no round trip to reset it.
+                reset=_leave_as_it_is,
+            )
 
     @property
     def lost(self) -> bool:
@@ -132,6 +141,11 @@ class Database:
             if not self._failing:
                 _log.error(logs.DATABASE_LOST, database=self.name, error=str(error))
             self._failing.add(use if error.answered else "")
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # The pool takes a broken connection back with an error of its own, which must
+                # not make a cancelled task go on.
+                raise asyncio.CancelledError from error
             raise
         if self._failing:
             self._failing -= {use, ""}
@@ -143,7 +157,12 @@ class Database:
         """Lend a connection for some use; raise `UnreachableError` when the server is away."""
         with self.watched(use):
             async with self._pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
-                yield connection
+                try:
+                    yield connection
+                except asyncpg.ReadOnlySQLTransactionError:
+                    # The session would stay read only when the server, or the next, is no more.
+                    connection.terminate()
+                    raise
 
     async def connect(self, **session: str) -> Any:
         """Open a connection of its own, outside the pool, with further session settings."""

@@ -104,6 +104,8 @@ class Lease:
                     await self._connection.execute(_SQL["ping"], timeout=TRUSTED_FOR - PING_EVERY)
             except UnreachableError as error:
                 self._drop()
+                # Statements under way would wait much longer for the same silent server.
+                await self._database.cut()
                 raise LeaseLostError(f"the ledger's lock is lost: {error}") from error
             self._pinged_at = asked_at
 

@@ -342,6 +342,8 @@ async def open_ledger(dsn: str, schema: str) -> AsyncIterator[Ledger]:
         "search_path": quoted(schema),
         # A plan for all parameters alike would walk the whole table where most ask for little.
         "plan_cache_mode": "force_custom_plan",
+        # What a frozen instance was just writing must not stay locked for the one that takes over.
+        "idle_in_transaction_session_timeout": "10s",
     }
     async with Database("ledger", dsn, session=session, size=4) as database:
         yield Ledger(database)

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -43,6 +43,7 @@ class Salesforce:
         self._session = session
         self._endpoint = endpoint
         self._tokens = tokens
+        self.may_send: Callable[[], bool] = lambda: True
 
     async def post(self, key: str, record: bytes) -> Answer | NoAnswer | NoToken:
         """Send a record under its key; a refused token is renewed and the request tried again.
@@ -53,10 +54,13 @@ class Salesforce:
         answer: Answer | NoAnswer | None = None
         try:
             token = await self._tokens.token()
+            if not self.may_send():
+                return NoAnswer(sent=False, error="the ledger's lock is lost")
             answer = await self._post(token, key, record)
             if isinstance(answer, Answer) and answer.status in {401, *_REDIRECTS}:
                 renewed = await self._tokens.renew(token)
-                if renewed is not token:
+                # Meanwhile the ledger's lock, and with it the right to send, may be lost.
+                if renewed is not token and self.may_send():
                     answer = await self._post(renewed, key, record)
         except TokenError as error:
             status = answer.status if isinstance(answer, Answer) else None

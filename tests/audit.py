@@ -103,7 +103,7 @@ class AuditError(AssertionError):
 
     def __init__(self, faults: Sequence[str], audit: Audit) -> None:
         more = len(faults) - MOST_SHOWN
-        shown = "\n  ".join(faults[:MOST_SHOWN] + ([f"and {more} more"] if more > 0 else []))
+        shown = "\n  ".join([*faults[:MOST_SHOWN], *([f"and {more} more"] if more > 0 else [])])
         super().__init__(f"{len(faults)} faults:\n  {shown}\n{audit}")
         self.faults = list(faults)
         self.audit = audit

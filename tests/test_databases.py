@@ -148,11 +148,6 @@ async def test_a_ledger_that_falls_silent_is_noticed_within_six_seconds(wires: W
     assert all(one.started < noticed for one in sent)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="statements on half-open connections hang for COMMAND_TIMEOUT (60 s), and a cancelled "
-    "one that ends in TimeoutError swallows the cancellation, so that the instance may hang for ever",
-)
 async def test_after_silence_the_daemon_works_again_within_fifteen_seconds(wires: Wired) -> None:
     async with busy(wires) as (daemon, calls):
         began = time.time()
@@ -171,11 +166,6 @@ async def test_after_silence_the_daemon_works_again_within_fifteen_seconds(wires
     assert outages(daemon, began) == (1, 1)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="asyncpg's release after a cancellation raises TimeoutError, which becomes "
-    "UnreachableError: the cancellation is lost, and `Heart.run` or `Sender._refill` goes on",
-)
 async def test_a_statement_cancelled_on_a_silent_connection_stays_cancelled(dsn: str) -> None:
     async with (
         proxied(dsn) as (proxy, near),
@@ -313,10 +303,12 @@ async def test_a_ledger_that_writes_again_is_used_without_anybody_ending_session
         await asyncio.sleep(2)
         returned = time.time()
         await read_only(wires.site.db, on=False, sessions_too=False)
-        assert await delivered_since(daemon, returned, within=45) < 5
+        assert await delivered_since(daemon, returned, within=15) < 5
         await finished(wires, daemon, calls)
 
-    assert outages(daemon, began) == (1, 1)
+    # Each session of the pool learns for itself that it is read only.
+    lost, back = outages(daemon, began)
+    assert 1 <= lost == back <= 4
 
 
 async def unwritable(db: asyncpg.Connection) -> None:

@@ -749,7 +749,7 @@ async def test_the_loop_polls_until_it_is_told_to_stop(site: Site) -> None:
     async with site.poller(start_from=LONG_AGO) as poller, asyncio.TaskGroup() as tasks:
         tasks.create_task(poller.run(0.01, stop))
         async with asyncio.timeout(20):
-            while not site.announced:  # noqa: ASYNC110 - what the sender would be told
+            while not site.announced:
                 await asyncio.sleep(0.01)
         stop.set()
     assert await site.keys() == ["1-0-0-0"]

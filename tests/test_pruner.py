@@ -91,7 +91,7 @@ async def test_nothing_goes_while_a_backfill_compares(
     async with ledger.keeping_all(), ledger.keeping_all():
         assert await prune(ledger) == Pruned(0, 0)
     async with asyncio.timeout(10):
-        while not (await prune(ledger)).lines:  # noqa: ASYNC110 - a session's end tells nobody
+        while not (await prune(ledger)).lines:
             await asyncio.sleep(0.01)
 
 
@@ -105,7 +105,7 @@ async def test_first_a_sweep_must_have_covered_the_downtime(
     assert await db.fetchval("SELECT count(*) FROM line") == 1
     swept.set()
     async with asyncio.timeout(10):
-        while await db.fetchval("SELECT count(*) FROM line"):  # noqa: ASYNC110 - as above
+        while await db.fetchval("SELECT count(*) FROM line"):
             await asyncio.sleep(0.01)
     stop.set()
     await running

@@ -97,7 +97,7 @@ class Replica:
     async def until(self, condition: str, *arguments: Any) -> None:
         """Wait for the standby."""
         async with asyncio.timeout(PATIENCE):
-            while not await self.standby.fetchval(f"SELECT {condition}", *arguments):  # noqa: ASYNC110
+            while not await self.standby.fetchval(f"SELECT {condition}", *arguments):
                 await asyncio.sleep(0.01)
 
     async def pause(self) -> None:

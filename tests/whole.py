@@ -43,5 +43,5 @@ class Site:
     async def until(self, **states: int) -> None:
         """Wait until exactly these states are in the ledger."""
         async with asyncio.timeout(PATIENCE):
-            while await self.states() != Counter(states):  # noqa: ASYNC110 - a table tells nobody
+            while await self.states() != Counter(states):
                 await asyncio.sleep(0.02)

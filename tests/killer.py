@@ -1,0 +1,61 @@
+"""`callstatsd run` in a process that kills itself at a named step: python -m tests.killer.
+
+KILL_POINT names a room's method, KILL_WHEN is before or after, KILL_NTH counts its calls from 1.
+The product knows nothing of this.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from asyncpg.transaction import Transaction
+
+from daemon import cli
+from daemon.ledger import Ledger
+from daemon.salesforce import Salesforce
+from daemon.source import Source
+
+POINTS: dict[str, tuple[type, str]] = {
+    "read": (Source, "lines"),
+    "take": (Ledger, "take"),
+    "pending": (Ledger, "pending"),
+    "post": (Salesforce, "post"),
+    "settle": (Ledger, "settle"),
+    "commit": (Transaction, "__aexit__"),
+    "beat": (Ledger, "beat"),
+}
+
+
+def deadly(
+    method: Callable[..., Awaitable[Any]], when: str, nth: int
+) -> Callable[..., Awaitable[Any]]:
+    """Wrap a method so that its nth call is the process's last."""
+    calls = 0
+
+    async def wrapped(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        mine = calls
+        if when == "before" and mine == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = await method(*arguments, **named)
+        if when == "after" and mine == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    return wrapped
+
+
+def main() -> None:
+    """Lay the trap, then be the daemon."""
+    room, name = POINTS[os.environ["KILL_POINT"]]
+    trap = deadly(getattr(room, name), os.environ["KILL_WHEN"], int(os.environ["KILL_NTH"]))
+    setattr(room, name, trap)
+    sys.argv = ["callstatsd", "run"]
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()
