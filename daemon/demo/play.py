@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -110,7 +111,11 @@ async def serve_only(port: int, seed: int) -> None:
             f"Counts: {url}/",
             flush=True,
         )
-        await asyncio.Event().wait()
+        # Handlers of our own, because a shell starts what it puts in the background deaf to Ctrl-C.
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await stop.wait()
 
 
 @asynccontextmanager
