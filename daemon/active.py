@@ -8,17 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import structlog
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    RetryError,
-    retry_if_exception,
-    wait_exponential,
-)
+from tenacity import AsyncRetrying, retry_if_exception, wait_exponential
 
 from daemon import __version__, logs
 from daemon.auth import (
@@ -44,7 +37,7 @@ from daemon.ledger import Beat, Ledger, open_ledger
 from daemon.lifecycle import Notifier
 from daemon.monitor import Condition
 from daemon.pace import Pace
-from daemon.poller import Poller, Rules, pause
+from daemon.poller import Poller, Rules, pause, unless
 from daemon.pruner import Pruner
 from daemon.salesforce import Endpoint, Salesforce, Session, open_session
 from daemon.sender import Limits, Sender
@@ -230,20 +223,11 @@ class Heart:
 
 async def patiently(call: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
     """Call until its database is there, or until told to stop; one that refuses is an error."""
-
-    def told_to_stop(_: RetryCallState) -> bool:
-        return stop.is_set()
-
     waits = AsyncRetrying(
         retry=retry_if_exception(_is_away),
         wait=wait_exponential(multiplier=0.1, max=LONGEST_WAIT),
-        stop=told_to_stop,
-        sleep=partial(pause, stop),
     )
-    try:
-        await waits(call)
-    except RetryError:
-        _log.debug(logs.DAEMON_WAITING, stopped=True)
+    await unless(stop, waits(call))
 
 
 def _is_away(error: BaseException) -> bool:

@@ -3,9 +3,9 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import asyncpg
 import structlog
@@ -13,6 +13,7 @@ import structlog
 from daemon import logs
 from daemon.errors import ConfigurationError, RefusedError, UnreachableError
 
+T = TypeVar("T")
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 Initialise = Callable[[Any], Awaitable[None]]
 
@@ -20,6 +21,8 @@ CONNECT_TIMEOUT = 10.0
 """Seconds to wait for a connection."""
 COMMAND_TIMEOUT = 60.0
 """Seconds to wait for one statement; a half-open connection is noticed by this."""
+DEADLOCKS = 5
+"""Times that a transaction may be the victim of a deadlock before that is a fault."""
 
 _AWAY = (
     OSError,  # refused, reset, no route, name not found; TimeoutError is one too
@@ -163,6 +166,21 @@ class Database:
                     # The session would stay read only when the server, or the next, is no more.
                     connection.terminate()
                     raise
+                except AttributeError as error:
+                    # What asyncpg says of a connection that was cut between two of its steps.
+                    if not connection.is_closed():
+                        raise
+                    raise asyncpg.InterfaceError("the connection was cut") from error
+
+    async def transact(self, work: Callable[[Any], Awaitable[T]], use: str = "") -> T:
+        """Do some work in a transaction, and again when Postgres ended it for a deadlock."""
+        async with self.connection(use) as connection:
+            for _ in range(DEADLOCKS):
+                with suppress(asyncpg.DeadlockDetectedError):
+                    async with connection.transaction():
+                        return await work(connection)
+            async with connection.transaction():
+                return await work(connection)
 
     async def connect(self, **session: str) -> Any:
         """Open a connection of its own, outside the pool, with further session settings."""

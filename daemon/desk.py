@@ -206,9 +206,15 @@ class Desk:
     ) -> dict[LineKey, State]:
         """Give settled lines a record made anew; returns the states they are in now."""
         entries = sorted(entries, key=lambda entry: entry.key)
-        async with self._database.connection() as connection, connection.transaction():
-            rows = await connection.fetch(_SQL["renew"], *entry_columns(entries), backfill)
+
+        async def renew(connection: Any) -> list[Any]:
+            rows: list[Any] = await connection.fetch(
+                _SQL["renew"], *entry_columns(entries), backfill
+            )
             await connection.execute(_NOTIFY)
+            return rows
+
+        rows = await self._database.transact(renew)
         return {LineKey(*row[:4]): State(row[4]) for row in rows}
 
     async def _act(self, statement: str, *arguments: Any) -> None:
@@ -217,14 +223,18 @@ class Desk:
             await connection.execute(_NOTIFY)
 
     async def _change(self, statement: str, lines: Sequence[Chosen]) -> int:
-        async with self._database.connection() as connection, connection.transaction():
-            done = await connection.execute(
+        lines = sorted(lines, key=lambda line: line.key)
+
+        async def change(connection: Any) -> str:
+            done: str = await connection.execute(
                 _SQL[statement],
                 *key_columns([line.key for line in lines]),
                 [line.state for line in lines],
             )
             await connection.execute(_NOTIFY)
-        return int(done.split()[-1])
+            return done
+
+        return int((await self._database.transact(change)).split()[-1])
 
 
 def _seconds(value: Any) -> float | None:

@@ -196,8 +196,10 @@ class Ledger:
 
     async def identify(self, entries: Sequence[Entry], reason: str) -> set[LineKey]:
         """Put lines that were skipped for that reason into the state they call for by now."""
-        async with self.database.connection() as connection:
-            rows = await connection.fetch(_SQL["identify"], *entry_columns(entries), reason)
+        entries = sorted(entries, key=lambda entry: entry.key)
+        rows = await self.database.transact(
+            lambda connection: connection.fetch(_SQL["identify"], *entry_columns(entries), reason)
+        )
         return {LineKey(*row) for row in rows}
 
     async def pull_back(self, watermark: datetime) -> None:
@@ -239,37 +241,45 @@ class Ledger:
 
         A line that a person discarded or requeued meanwhile keeps what that person said.
         """
+        # One order for all who write, so that they wait for each other and seldom deadlock.
+        settlements = sorted(settlements, key=lambda s: s.key)
+        return await self.database.transact(
+            lambda connection: self._settle(connection, settlements, retry_for), "settle"
+        )
+
+    async def _settle(
+        self, connection: Any, settlements: Sequence[Settlement], retry_for: float
+    ) -> dict[LineKey, tuple[State, int]]:
         held = {s.lane: s for s in settlements if s.hold}
         freed = {s.lane for s in settlements if s.free} - held.keys()
-        async with self.database.connection("settle") as connection, connection.transaction():
-            rows = await connection.fetch(
-                _SQL["settle"],
-                *key_columns([s.key for s in settlements]),
-                [s.generation for s in settlements],
-                [s.state for s in settlements],
-                [s.sent for s in settlements],
-                [s.failed for s in settlements],
-                [s.unanswered for s in settlements],
-                [s.status for s in settlements],
-                [s.error for s in settlements],
-                [s.age for s in settlements],
-                [s.wait for s in settlements],
-                retry_for,
+        rows = await connection.fetch(
+            _SQL["settle"],
+            *key_columns([s.key for s in settlements]),
+            [s.generation for s in settlements],
+            [s.state for s in settlements],
+            [s.sent for s in settlements],
+            [s.failed for s in settlements],
+            [s.unanswered for s in settlements],
+            [s.status for s in settlements],
+            [s.error for s in settlements],
+            [s.age for s in settlements],
+            [s.wait for s in settlements],
+            retry_for,
+        )
+        done = {LineKey(*row[:4]): (State(row["state"]), row["attempts"]) for row in rows}
+        if len(done) < len(settlements):
+            await self._settle_void(connection, [s for s in settlements if s.key not in done])
+        if any(s.state is State.DELIVERED for s in settlements):
+            await connection.execute(_SQL["delivered"])
+        if held:
+            await connection.execute(
+                _SQL["hold_lanes"],
+                list(held),
+                [s.wait for s in held.values()],
+                [s.lane_tries for s in held.values()],
             )
-            done = {LineKey(*row[:4]): (State(row["state"]), row["attempts"]) for row in rows}
-            if len(done) < len(settlements):
-                await self._settle_void(connection, [s for s in settlements if s.key not in done])
-            if any(s.state is State.DELIVERED for s in settlements):
-                await connection.execute(_SQL["delivered"])
-            if held:
-                await connection.execute(
-                    _SQL["hold_lanes"],
-                    list(held),
-                    [s.wait for s in held.values()],
-                    [s.lane_tries for s in held.values()],
-                )
-            if freed:
-                await connection.execute(_SQL["free_lanes"], list(freed))
+        if freed:
+            await connection.execute(_SQL["free_lanes"], list(freed))
         return done
 
     async def _settle_void(self, connection: Any, settlements: Sequence[Settlement]) -> None:

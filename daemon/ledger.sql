@@ -227,6 +227,7 @@ WITH gone AS (
         WHERE settled_at < now() - make_interval(secs => $1)
           AND state IN ('delivered', 'conflict', 'not_found', 'skipped')
         LIMIT $2
+        FOR UPDATE SKIP LOCKED
     ))
     RETURNING call_ended
 ),
@@ -246,6 +247,7 @@ WITH dropped AS (
         WHERE settled_at < now() - make_interval(secs => $1) AND record IS NOT NULL
           AND state IN ('delivered', 'conflict', 'not_found', 'skipped')
         LIMIT $2
+        FOR UPDATE SKIP LOCKED
     ))
     RETURNING 1
 )

@@ -10,7 +10,7 @@ from daemon.errors import CallstatsdError, UnreachableError, first
 from daemon.lease import Lease
 from daemon.lifecycle import Notifier
 from daemon.monitor import Condition, Monitor, listening
-from daemon.poller import pause
+from daemon.poller import pause, unless
 from daemon.sender import DRAIN_EXTRA
 from daemon.settings import Settings
 from daemon.settler import Settler
@@ -61,9 +61,9 @@ async def _acquire(lease: Lease, notifier: Notifier, stop: asyncio.Event) -> boo
     told = False
     while not stop.is_set():
         try:
-            if await lease.try_acquire():
+            if await unless(stop, lease.try_acquire()):
                 return True
-            if not told:
+            if not told and not stop.is_set():
                 _log.info(logs.DAEMON_STANDBY)
                 notifier.ready("standing by")
                 told = True
