@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
-
 from daemon.demo.standin import Incoming, Reply
 from daemon.lease import Lease
 from daemon.ledger import open_ledger
@@ -22,10 +20,6 @@ from tests.proxy import Mode, proxied
 from tests.traffic import traffic
 from tests.whole import Site
 from tests.wired import later, wired
-
-# Whole processes frozen and thawed: too slow, and too touchy on a busy machine, for every run.
-pytestmark = pytest.mark.slow
-
 
 LOCK_SESSIONS = """
 SELECT pid FROM pg_stat_activity JOIN pg_locks USING (pid)

@@ -17,10 +17,6 @@ from tests.traffic import traffic
 from tests.whole import Site
 from tests.wired import Wired, wired
 
-# Whole processes frozen and thawed: too slow, and too touchy on a busy machine, for every run.
-pytestmark = pytest.mark.slow
-
-
 AT_ONCE = 2.0
 """Seconds to end where nothing is in flight; a slow machine needs a part of them."""
 
