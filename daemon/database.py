@@ -22,7 +22,7 @@ CONNECT_TIMEOUT = 10.0
 COMMAND_TIMEOUT = 60.0
 """Seconds to wait for one statement; a half-open connection is noticed by this."""
 DEADLOCKS = 5
-"""Times that a transaction may be the victim of a deadlock before that is a fault."""
+"""Times that a change may be the victim of a deadlock before that is a fault."""
 
 _AWAY = (
     OSError,  # refused, reset, no route, name not found; TimeoutError is one too
@@ -172,15 +172,13 @@ class Database:
                         raise
                     raise asyncpg.InterfaceError("the connection was cut") from error
 
-    async def transact(self, work: Callable[[Any], Awaitable[T]], use: str = "") -> T:
-        """Do some work in a transaction, and again when Postgres ended it for a deadlock."""
+    async def change(self, work: Callable[[Any], Awaitable[T]], use: str = "") -> T:
+        """Do one statement or transaction, and again when Postgres ended it for a deadlock."""
         async with self.connection(use) as connection:
             for _ in range(DEADLOCKS):
                 with suppress(asyncpg.DeadlockDetectedError):
-                    async with connection.transaction():
-                        return await work(connection)
-            async with connection.transaction():
-                return await work(connection)
+                    return await work(connection)
+            return await work(connection)
 
     async def connect(self, **session: str) -> Any:
         """Open a connection of its own, outside the pool, with further session settings."""

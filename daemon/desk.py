@@ -208,13 +208,14 @@ class Desk:
         entries = sorted(entries, key=lambda entry: entry.key)
 
         async def renew(connection: Any) -> list[Any]:
-            rows: list[Any] = await connection.fetch(
-                _SQL["renew"], *entry_columns(entries), backfill
-            )
-            await connection.execute(_NOTIFY)
+            async with connection.transaction():
+                rows: list[Any] = await connection.fetch(
+                    _SQL["renew"], *entry_columns(entries), backfill
+                )
+                await connection.execute(_NOTIFY)
             return rows
 
-        rows = await self._database.transact(renew)
+        rows = await self._database.change(renew)
         return {LineKey(*row[:4]): State(row[4]) for row in rows}
 
     async def _act(self, statement: str, *arguments: Any) -> None:
@@ -226,15 +227,16 @@ class Desk:
         lines = sorted(lines, key=lambda line: line.key)
 
         async def change(connection: Any) -> str:
-            done: str = await connection.execute(
-                _SQL[statement],
-                *key_columns([line.key for line in lines]),
-                [line.state for line in lines],
-            )
-            await connection.execute(_NOTIFY)
+            async with connection.transaction():
+                done: str = await connection.execute(
+                    _SQL[statement],
+                    *key_columns([line.key for line in lines]),
+                    [line.state for line in lines],
+                )
+                await connection.execute(_NOTIFY)
             return done
 
-        return int((await self._database.transact(change)).split()[-1])
+        return int((await self._database.change(change)).split()[-1])
 
 
 def _seconds(value: Any) -> float | None:

@@ -197,7 +197,7 @@ class Ledger:
     async def identify(self, entries: Sequence[Entry], reason: str) -> set[LineKey]:
         """Put lines that were skipped for that reason into the state they call for by now."""
         entries = sorted(entries, key=lambda entry: entry.key)
-        rows = await self.database.transact(
+        rows = await self.database.change(
             lambda connection: connection.fetch(_SQL["identify"], *entry_columns(entries), reason)
         )
         return {LineKey(*row) for row in rows}
@@ -243,7 +243,7 @@ class Ledger:
         """
         # One order for all who write, so that they wait for each other and seldom deadlock.
         settlements = sorted(settlements, key=lambda s: s.key)
-        return await self.database.transact(
+        return await self.database.change(
             lambda connection: self._settle(connection, settlements, retry_for), "settle"
         )
 
@@ -265,21 +265,14 @@ class Ledger:
             [s.age for s in settlements],
             [s.wait for s in settlements],
             retry_for,
+            list(held),
+            [s.wait for s in held.values()],
+            [s.lane_tries for s in held.values()],
+            list(freed),
         )
         done = {LineKey(*row[:4]): (State(row["state"]), row["attempts"]) for row in rows}
         if len(done) < len(settlements):
             await self._settle_void(connection, [s for s in settlements if s.key not in done])
-        if any(s.state is State.DELIVERED for s in settlements):
-            await connection.execute(_SQL["delivered"])
-        if held:
-            await connection.execute(
-                _SQL["hold_lanes"],
-                list(held),
-                [s.wait for s in held.values()],
-                [s.lane_tries for s in held.values()],
-            )
-        if freed:
-            await connection.execute(_SQL["free_lanes"], list(freed))
         return done
 
     async def _settle_void(self, connection: Any, settlements: Sequence[Settlement]) -> None:

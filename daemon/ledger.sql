@@ -111,35 +111,52 @@ ORDER BY l.backfill, l.call_ended, l.call_id, l.ordinal
 LIMIT $1
 
 -- name: settle
--- Write what came of attempts (parallel arrays), unless a person intervened since. A failed line
--- expires $14 seconds after its first attempt, by a clock that stands while the sender pauses.
--- Returns what became of each.
+-- Write what came of attempts (parallel arrays $1 to $13), unless a person intervened since; hold
+-- the lanes $15 for $16 seconds after $17 tries, and free the lanes $18, whose records answer
+-- again. A failed line expires $14 seconds after its first attempt, by a clock that stands while
+-- the sender pauses. Returns what became of each.
 WITH sending AS (
     SELECT extract(epoch FROM coalesce(paused_since, now())) - paused_seconds AS clock FROM ledger
+),
+settled AS (
+    UPDATE line AS l
+    SET state = CASE WHEN o.failed AND sending.clock - l.first_try >= $14 THEN 'expired'
+                     ELSE o.state END,
+        settled_at = CASE WHEN o.state <> 'pending'
+                          OR o.failed AND sending.clock - l.first_try >= $14 THEN now() END,
+        attempts = l.attempts + o.sent::integer,
+        tries = l.tries + o.failed::integer,
+        unanswered = l.unanswered + o.unanswered::integer,
+        first_try = CASE WHEN o.sent THEN coalesce(l.first_try, sending.clock - o.age)
+                         ELSE l.first_try END,
+        last_status = CASE WHEN o.sent THEN o.status ELSE l.last_status END,
+        last_error = o.error,
+        next_try_at = now() + make_interval(secs => o.wait)
+    FROM sending,
+         unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[],
+                $7::boolean[], $8::boolean[], $9::boolean[], $10::integer[], $11::text[],
+                $12::double precision[], $13::double precision[])
+         AS o (call_id, group_id, leg_id, code_id, generation, state,
+               sent, failed, unanswered, status, error, age, wait)
+    WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
+        = (o.call_id, o.group_id, o.leg_id, o.code_id)
+      AND l.generation = o.generation AND l.state = 'pending'
+    RETURNING l.call_id, l.group_id, l.leg_id, l.code_id, l.state, l.attempts
+),
+delivered AS (
+    UPDATE ledger SET delivered_at = now()
+    WHERE EXISTS (SELECT FROM settled WHERE state = 'delivered')
+),
+held AS (
+    INSERT INTO lane (lane, until, tries)
+    SELECT n.lane, now() + make_interval(secs => n.wait), n.tries
+    FROM unnest($15::text[], $16::double precision[], $17::integer[]) AS n (lane, wait, tries)
+    ON CONFLICT (lane) DO UPDATE SET until = excluded.until, tries = excluded.tries
+),
+freed AS (
+    DELETE FROM lane WHERE lane = ANY ($18::text[])
 )
-UPDATE line AS l
-SET state = CASE WHEN o.failed AND sending.clock - l.first_try >= $14 THEN 'expired'
-                 ELSE o.state END,
-    settled_at = CASE WHEN o.state <> 'pending'
-                      OR o.failed AND sending.clock - l.first_try >= $14 THEN now() END,
-    attempts = l.attempts + o.sent::integer,
-    tries = l.tries + o.failed::integer,
-    unanswered = l.unanswered + o.unanswered::integer,
-    first_try = CASE WHEN o.sent THEN coalesce(l.first_try, sending.clock - o.age)
-                     ELSE l.first_try END,
-    last_status = CASE WHEN o.sent THEN o.status ELSE l.last_status END,
-    last_error = o.error,
-    next_try_at = now() + make_interval(secs => o.wait)
-FROM sending,
-     unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[],
-            $7::boolean[], $8::boolean[], $9::boolean[], $10::integer[], $11::text[],
-            $12::double precision[], $13::double precision[])
-     AS o (call_id, group_id, leg_id, code_id, generation, state,
-           sent, failed, unanswered, status, error, age, wait)
-WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
-    = (o.call_id, o.group_id, o.leg_id, o.code_id)
-  AND l.generation = o.generation AND l.state = 'pending'
-RETURNING l.call_id, l.group_id, l.leg_id, l.code_id, l.state, l.attempts
+SELECT call_id, group_id, leg_id, code_id, state, attempts FROM settled
 
 -- name: settle_void
 -- Note attempts at lines that a person changed meanwhile (parallel arrays): their state stays.
@@ -152,21 +169,6 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[
 WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
     = (o.call_id, o.group_id, o.leg_id, o.code_id)
   AND l.generation > o.generation
-
--- name: delivered
--- A line has just been delivered.
-UPDATE ledger SET delivered_at = now()
-
--- name: hold_lanes
--- Hold back the lanes $1 for $2 seconds each, after $3 tries.
-INSERT INTO lane (lane, until, tries)
-SELECT n.lane, now() + make_interval(secs => n.wait), n.tries
-FROM unnest($1::text[], $2::double precision[], $3::integer[]) AS n (lane, wait, tries)
-ON CONFLICT (lane) DO UPDATE SET until = excluded.until, tries = excluded.tries
-
--- name: free_lanes
--- Forget the back-off of the lanes $1: their record answers again.
-DELETE FROM lane WHERE lane = ANY ($1::text[])
 
 -- name: pause_began
 -- The sender pauses; from now on no time counts against any line.

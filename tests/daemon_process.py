@@ -100,6 +100,11 @@ class Daemon:
         assert len(found) >= count, f"no {event} {fields} in:\n{self.text}"
         return found[-1]
 
+    async def until_it_speaks(self) -> None:
+        """Wait for its first event: from then on it hears signals."""
+        async with asyncio.timeout(PATIENCE), self._changed:
+            await self._changed.wait_for(lambda: self.events or self._reading.done())
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 

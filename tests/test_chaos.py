@@ -116,6 +116,7 @@ class Chaos:
         """Stop both in order."""
         for one in self.instances:
             if one.process.returncode is None:
+                await one.until_it_speaks()
                 assert await one.stop() == 0, one.text[-2000:]
 
     async def gone(self) -> None:

@@ -61,6 +61,7 @@ class Judge:
         self.settled: dict[str, str] = {}
         self.waiting: dict[str, set[str]] = defaultdict(set)
         self.faults: list[str] = []
+        self.history: list[str] = []
 
     async def post(self, key: str, record: bytes) -> Answer | NoAnswer | NoToken:
         lane = self.lane_of[key]
@@ -75,7 +76,9 @@ class Judge:
             self.faults.append(f"{key}: sent {record!r}")
         self.sent.append(key)
         self.out[lane] += 1
-        reply = REPLIES[next(self.script)]
+        said = next(self.script)
+        reply = REPLIES[said]
+        self.history.append(f"{key} of {lane}: {said}")
         self.waiting[lane].add(key)
         try:
             await asyncio.sleep(0.001)
@@ -182,6 +185,7 @@ class Lives(RuleBasedStateMachine):
         self.do(self._begin())
 
     async def _end(self, *, in_order: bool) -> None:
+        self.judge.history.append(f"restart, in order: {in_order}")
         assert self.running is not None
         if in_order:
             self.stop.set()
@@ -206,6 +210,7 @@ class Lives(RuleBasedStateMachine):
     async def _act(self, act: str, state: State) -> None:
         async for chosen in self.desk.choose(Choice((state,))):
             chosen_keys = {str(one.key) for one in chosen}
+            self.judge.history.append(f"{act} {sorted(chosen_keys, key=place)}")
             if act == "requeue":
                 for key in chosen_keys:
                     self.judge.settled.pop(key, None)
@@ -246,7 +251,7 @@ class Lives(RuleBasedStateMachine):
 
     @invariant()
     def the_judge_found_no_fault(self) -> None:
-        assert self.judge.faults == []
+        assert self.judge.faults == [], "\n".join(self.judge.history[-60:])
 
     @invariant()
     def first_sendings_are_in_order(self) -> None:
