@@ -164,10 +164,10 @@ async def test_what_happens_shows_without_a_reload_and_disturbs_nobody(
     ]
 
     # Focus stays also where it was replaced around it.
-    await browser.run("document.querySelector('#failures a').focus()")
+    await browser.run("document.querySelector('#failures a[href=\"?q=7\"]').focus()")
     await look.line(1000, State.REJECTED, last_status=400)
     await browser.until(lambda text: "--call-id 1000" in text)
-    assert await browser.run("return document.activeElement.closest('section').id") == "failures"
+    assert await browser.run("return document.activeElement.textContent") == "7"
 
 
 async def test_a_daemon_that_does_not_answer_is_told_and_its_return_too(

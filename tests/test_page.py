@@ -56,6 +56,14 @@ class Shown:
         return read.text
 
 
+async def get(port: int, path: str = "/", method: str = "GET", **headers: str) -> Shown:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, f"http://127.0.0.1:{port}{path}", headers=headers) as answer,
+    ):
+        return Shown(answer.status, dict(answer.headers), await answer.text())
+
+
 @dataclass
 class Look:
     """A page that is served, and the ledger behind it."""
@@ -66,13 +74,7 @@ class Look:
     db: asyncpg.Connection
 
     async def get(self, path: str = "/", method: str = "GET", **headers: str) -> Shown:
-        async with (
-            aiohttp.ClientSession() as session,
-            session.request(
-                method, f"http://127.0.0.1:{self.port}{path}", headers=headers
-            ) as answer,
-        ):
-            return Shown(answer.status, dict(answer.headers), await answer.text())
+        return await get(self.port, path, method, **headers)
 
     async def line(self, call: int, state: State, **columns: Any) -> None:
         """A line in that state, settled now unless told otherwise."""
@@ -255,15 +257,14 @@ async def test_the_commands_that_are_shown_are_commands(site: Site) -> None:
     settings = site.settings(http_listen=f"127.0.0.1:{port}")
     async with running(settings, site.folder) as daemon:
         await site.until(rejected=1)
-        look = Look(port, Condition(), None, site.db)  # type: ignore[arg-type]
-        shown = await look.get()
+        shown = await get(port)
         command = re.search(r"callstatsd (requeue [-a-z0-9 ]+\d)", shown.text)
         assert command is not None
         assert "Caller …77 is blocked" in shown.text
         site.salesforce.rule = lambda _: None
         assert (await site.run(*command[1].split()))[0] == 0
         await site.until(delivered=1)
-        found = await look.get("/?q=3")
+        found = await get(port, "/?q=3")
         assert "delivered at" in found.text
         assert "998877" not in found.html
         assert await daemon.stop() == 0
@@ -276,8 +277,7 @@ async def test_an_instance_that_stands_by_says_who_sends(site: Site) -> None:
         behind = site.settings(http_listen=f"127.0.0.1:{second}")
         async with running(behind, site.folder) as standby:
             await standby.until("daemon.standby")
-            look = Look(second, Condition(), None, site.db)  # type: ignore[arg-type]
-            text = (await look.get()).text
+            text = (await get(second)).text
             who = f"The instance on {socket.gethostname()} (process {active.process.pid})"
             assert "Standing by" in text
             assert f"{who} has the ledger" in text
@@ -285,8 +285,7 @@ async def test_an_instance_that_stands_by_says_who_sends(site: Site) -> None:
             assert await standby.stop() == 0
         await site.run("pause", "--reason", "release tonight, call 030 1234567")
         await active.until("sender.paused")
-        look = Look(first, Condition(), None, site.db)  # type: ignore[arg-type]
-        text = (await look.get()).text
+        text = (await get(first)).text
         assert "Paused by an operator" in text
         assert "release tonight, call …67" in text
         assert "callstatsd resume lets sending go on" in text
@@ -405,19 +404,18 @@ async def test_a_search_tells_what_show_tells(site: Site) -> None:
     settings = site.settings(http_listen=f"127.0.0.1:{port}")
     async with running(settings, site.folder) as daemon:
         await site.until(delivered=1, skipped=1)
-        look = Look(port, Condition(), None, site.db)  # type: ignore[arg-type]
         for call in (1, 2, 77):
-            shown = await look.get(f"/?q={call}")
+            shown = await get(port, f"/?q={call}")
             _, told, _ = await site.run("show", str(call))
             for line in told.splitlines():
                 if line.startswith(("Call", "The source", "  delivered", "  skipped")):
                     assert " ".join(line.replace("`", "").split()) in shown.text
             assert f"callstatsd show {call}" in shown.text
         for q in (record_id(1), long_id(1), "1-0-0-0", "%201%20"):
-            assert "Salesforce has it" in (await look.get(f"/?q={q}")).text
+            assert "Salesforce has it" in (await get(port, f"/?q={q}")).text
         assert (
             "No line of the ledger is about this record."
-            in (await look.get(f"/?q={record_id(9)}")).text
+            in (await get(port, f"/?q={record_id(9)}")).text
         )
         assert await daemon.stop() == 0
 

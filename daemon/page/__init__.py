@@ -68,7 +68,7 @@ def watched(
 
 
 class Page:
-    """Shows the daemon to people; asks each database one thing at a time, however many look."""
+    """Shows the daemon to people; what all of them see is read once, however many look."""
 
     def __init__(
         self,

@@ -23,11 +23,13 @@
   const replace = (old, fresh) => {
     const open = [...old.querySelectorAll("details[open][id]")].map((details) => details.id);
     const at = document.activeElement;
-    const links = "a, summary, [tabindex]";
-    const focused = old.contains(at) ? [...old.querySelectorAll(links)].indexOf(at) : -1;
+    const links = (part) => [...part.querySelectorAll("a, summary, [tabindex]")];
+    const focused = links(old).indexOf(at);
     old.replaceWith(fresh);
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-    if (focused >= 0) fresh.querySelectorAll(links)[focused]?.focus({ preventScroll: true });
+    if (focused < 0) return;
+    const again = links(fresh).find((link) => link.outerHTML === at.outerHTML);
+    (again ?? links(fresh)[focused])?.focus({ preventScroll: true });
   };
 
   const show = (fresh) => {
