@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
@@ -25,7 +25,7 @@ from daemon.active import form_of, open_databases
 from daemon.database import Database
 from daemon.desk import Choice, Desk, Overview
 from daemon.errors import CallstatsdError, ConfigurationError
-from daemon.inquiry import inquire
+from daemon.inquiry import inquire, rules_of
 from daemon.intake import Intake
 from daemon.ledger import Binding, open_ledger
 from daemon.lifecycle import stop_on_signals
@@ -162,13 +162,8 @@ def show_command(
     if (call_id is None) == (salesforce_id is None):
         raise typer.BadParameter("give a CALL_ID, or --salesforce-id")
     settings = _settings()
-    rules = story.Rules(
-        settings.clients_id,
-        timedelta(seconds=settings.settle_delay),
-        timedelta(seconds=settings.stale_call_after),
-        settings.source_timezone,
-    )
-    found = _run(inquire(settings, call_id, salesforce_id))
+    rules = rules_of(settings)
+    found = _run(_inquire(settings, call_id, salesforce_id))
     if as_json:
         told = [story.as_json(evidence, rules) for evidence in found]
         typer.echo(orjson.dumps(told[0] if call_id is not None else told))
@@ -383,6 +378,14 @@ async def _migrate(settings: Settings, *, reference_schema: bool, rebind: bool) 
             clock = await source.clock()
         wanted = Binding(settings.clients_id, clock.database, schemas)
         await ledger.bind(wanted, rebind=rebind)
+
+
+async def _inquire(
+    settings: Settings, call_id: int | None, record: str | None
+) -> list[story.Evidence]:
+    async with open_databases(settings) as (source, ledger):
+        await ledger.check_version()
+        return await inquire(source, Desk(ledger.database), call_id, record)
 
 
 async def _backfill(

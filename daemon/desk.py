@@ -1,6 +1,6 @@
 """The operator's desk: what people ask of the ledger, and what they do to it."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -104,6 +104,24 @@ class Told:
     record: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What people look at first, as of the ledger's `now`; the lines come without records."""
+
+    now: datetime
+    standing: Standing
+    waiting: Sequence[Told]
+    failed: Sequence[Told]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Lines that wait, per state, and lines settled since some time, per (hour, state)."""
+
+    waiting: Waiting
+    settled: Mapping[tuple[datetime, State], int]
+
+
 class Desk:
     """Reads and changes the ledger for people; raises `UnreachableError` while it is away."""
 
@@ -153,11 +171,22 @@ class Desk:
     async def call(self, call_id: int) -> list[Told]:
         """Return all lines of a call, in sending order."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(_SQL["of_call"], call_id)
-        return [
-            Told(LineKey(*row[:4]), **{**dict(list(row.items())[4:]), "state": State(row["state"])})
-            for row in rows
-        ]
+            return _told(await connection.fetch(_SQL["of_call"], call_id))
+
+    async def glance(self, waiting: int, failed: int) -> Glance:
+        """Return the standing, the oldest lines to send and the latest that failed; by indexes."""
+        async with self._database.connection() as connection:
+            now = await connection.fetchval(_SQL["now"])
+            oldest = await connection.fetch(_SQL["oldest_pending"], waiting)
+            latest = await connection.fetch(_SQL["latest_failed"], failed)
+        return Glance(now, await self.standing(), _told(oldest), _told(latest))
+
+    async def tally(self, since: datetime) -> Tally:
+        """Return the counts of what waits, and of what was settled in each hour from `since`."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_SQL["settled_by_hour"], since)
+        settled = {(row["hour"], State(row["state"])): row["lines"] for row in rows}
+        return Tally(await self.waiting(), settled)
 
     async def calls_of_lane(self, lane: str, limit: int) -> list[int]:
         """Return the latest calls of a Salesforce record, newest first."""
@@ -241,6 +270,13 @@ class Desk:
 
 def _seconds(value: Any) -> float | None:
     return None if value is None else float(value)
+
+
+def _told(rows: Sequence[Any]) -> list[Told]:
+    return [
+        Told(LineKey(*row[:4]), **{**dict(list(row.items())[4:]), "state": State(row["state"])})
+        for row in rows
+    ]
 
 
 def _by_state(rows: Sequence[Any]) -> dict[str, int]:

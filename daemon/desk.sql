@@ -131,3 +131,36 @@ ORDER BY l.ordinal, l.group_id, l.leg_id, l.code_id
 -- name: calls_of_lane
 -- The latest $2 calls that have a line in the lane $1, newest first.
 SELECT call_id FROM line WHERE lane = $1 GROUP BY call_id ORDER BY max(call_ended) DESC LIMIT $2
+
+-- name: now
+-- The ledger's own time.
+SELECT now()
+
+-- name: oldest_pending
+-- The $1 pending lines that come first in sending order, as `of_call` has them but for the record.
+SELECT l.call_id, l.group_id, l.leg_id, l.code_id, l.ordinal, l.lane, l.salesforce_id, l.backfill,
+       l.state, l.generation, l.attempts, l.unanswered, l.last_status, l.last_error, l.taken_at,
+       l.pending_since,
+       greatest(l.next_try_at, k.until) AS next_try_at, l.settled_at, NULL AS record
+FROM line AS l LEFT JOIN lane AS k ON k.lane = l.lane
+WHERE l.state = 'pending'
+ORDER BY l.backfill, l.call_ended, l.call_id, l.ordinal
+LIMIT $1
+
+-- name: latest_failed
+-- The $1 lines that ended in another way than delivered or skipped, newest first, likewise.
+SELECT l.call_id, l.group_id, l.leg_id, l.code_id, l.ordinal, l.lane, l.salesforce_id, l.backfill,
+       l.state, l.generation, l.attempts, l.unanswered, l.last_status, l.last_error, l.taken_at,
+       l.pending_since,
+       l.next_try_at, l.settled_at, NULL AS record
+FROM line AS l
+WHERE l.state IN ('conflict', 'not_found', 'rejected', 'expired', 'invalid')
+ORDER BY l.settled_at DESC
+LIMIT $1
+
+-- name: settled_by_hour
+-- Lines per state and hour in which they were settled, hours counted from $1 on.
+SELECT date_bin('1 hour', settled_at, $1) AS hour, state, count(*) AS lines
+FROM line
+WHERE settled_at >= $1
+GROUP BY hour, state

@@ -104,12 +104,12 @@ class Monitor:
 
 
 @asynccontextmanager
-async def listening(monitor: Monitor, address: tuple[str, int] | None) -> AsyncIterator[None]:
+async def listening(app: web.Application, address: tuple[str, int] | None) -> AsyncIterator[None]:
     """Serve while the block runs; an address that is taken is told, and ends nothing."""
     if address is None:
         yield
         return
-    runner = web.AppRunner(monitor.app(), access_log=None)
+    runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
         site = web.TCPSite(runner, *address)
@@ -128,4 +128,6 @@ async def _strict(_request: web.Request, response: web.StreamResponse) -> None:
     """Let nothing be kept, framed or guessed."""
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+    response.headers.setdefault(
+        "Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"
+    )

@@ -9,7 +9,8 @@ from daemon.active import STANDBY_EVERY, Site, open_databases, open_salesforce, 
 from daemon.errors import CallstatsdError, UnreachableError, first
 from daemon.lease import Lease
 from daemon.lifecycle import Notifier
-from daemon.monitor import Condition, Monitor, listening
+from daemon.monitor import Condition, listening
+from daemon.page import watched
 from daemon.poller import pause, unless
 from daemon.sender import DRAIN_EXTRA
 from daemon.settings import Settings
@@ -32,7 +33,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         open_databases(settings) as (source, ledger),
         open_salesforce(settings) as salesforce,
         Lease(ledger.database, wanting=True) as lease,
-        listening(Monitor(source, ledger, condition), settings.http_listen),
+        listening(watched(settings, source, ledger, condition), settings.http_listen),
     ):
         await patiently(ledger.check_version, stop)
         settler = Settler(ledger, settings.retry_for)

@@ -303,7 +303,7 @@ async def open_source(
         "TimeZone": zone.key,
         "default_transaction_read_only": "on",
     }
-    database = Database("source", dsn, session=session, size=2, initialise=_times_without_limits)
+    database = Database("source", dsn, session=session, size=3, initialise=_times_without_limits)
     async with database:
         yield Source(database, schemas, clients_id)
 

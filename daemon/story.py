@@ -102,9 +102,9 @@ def line_sentence(line: Told, zone: ZoneInfo) -> str:
         text = f"pending: not sent yet{reason}."
     else:
         again = f", tried again at {_local(line.next_try_at, zone)}" if line.next_try_at else ""
-        said = line.last_status if line.last_status is not None else "no answer"
+        said = "no answer came" if line.last_status is None else f"answered {line.last_status}"
         reason = f" ({line.last_error})" if line.last_error else ""
-        text = f"pending: answered {said}{reason}{again}."
+        text = f"pending: {said}{reason}{again}."
     return f"{text} {_attempts(line)}".rstrip()
 
 
