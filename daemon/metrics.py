@@ -83,3 +83,8 @@ WATERMARK = Gauge(
     "Up to when calls are taken, Unix time by the source's clock",
     registry=REGISTRY,
 )
+
+
+def counted(name: str, **labels: str) -> int:
+    """Return a counter's value, 0 for one that has counted nothing yet."""
+    return int(REGISTRY.get_sample_value(name, labels) or 0)
