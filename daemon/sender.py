@@ -133,6 +133,7 @@ class Sender:
         self.held = held
         if held:
             _log.warning(logs.SENDER_PAUSED, reason=Reason.OPERATOR, retry_in=None)
+            metrics.PAUSES.labels(Reason.OPERATOR).inc()
         else:
             _log.info(logs.SENDER_RESUMED, reason=Reason.OPERATOR)
         self._mark_paused()
