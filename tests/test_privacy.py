@@ -1,8 +1,10 @@
 """A bad day of a whole daemon at debug level: its log tells of lines, not of people or secrets."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -139,3 +141,74 @@ async def test_debug_shows_each_request_without_its_body(site: Site) -> None:
     assert write.keys() == common | {"key", "error"}
     assert (write["method"], write["path"]) == ("POST", standin.WRITE_PATH)
     assert (write["key"], write["status"], write["error"]) == ("3-0-0-0", 400, None)
+
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def steps_of_erasing() -> tuple[str, str, str]:
+    """What the README says: the SQL that finds calls, the command, the SQL that erases."""
+    section = README.split("**To erase one caller**")[1].split("\n## ")[0]
+    find, erase = re.findall(r"```sql\n(.*?)```", section, re.DOTALL)
+    (command,) = re.findall(r"`callstatsd (discard [^`]*)`", section)
+    return find, command, erase
+
+
+async def all_of_the_ledger(site: Site) -> str:
+    tables = await site.db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'callstatsd'")
+    rows = [
+        await site.db.fetch(f"SELECT t::text FROM callstatsd.{table['tablename']} AS t")
+        for table in tables
+    ]
+    return "\n".join(str(row[0]) for found in rows for row in found)
+
+
+async def test_the_readmes_way_to_erase_a_caller_leaves_nothing_and_brings_nothing_back(
+    site: Site,
+) -> None:
+    find, discard, erase = steps_of_erasing()
+    for number in range(1, 6):
+        await plain_call(site.db, number, record=record_id(number), number=f"+{CALLER}")
+    await plain_call(site.db, 6, record=None, number=f"+{CALLER}")
+    await plain_call(site.db, 7, record=record_id(7), number="+4940999999")
+    statuses = {2: 400, 3: 404, 4: 423, 5: 409}
+    site.salesforce.rule = lambda incoming: (
+        Reply(status, f"about {CALLER}")
+        if (status := statuses.get(int(incoming.key.split("-")[0])))
+        else None
+    )
+    states = {"delivered": 2, "rejected": 1, "not_found": 1, "pending": 1, "conflict": 1}
+    async with running(site.settings(retry_max="60"), site.folder) as daemon:
+        await site.until(**states, skipped=1)
+        await daemon.until("line.locked")
+
+        found = await site.db.fetch(find.replace("493012345678", CALLER))
+        calls_of_caller = sorted(row["call_id"] for row in found)
+        assert calls_of_caller == [1, 2, 3, 4, 5, 6]
+        await site.db.execute(
+            "UPDATE StatisticsPartA SET ANumber = NULL, UserData = NULL WHERE ID < 7"
+        )
+        for number in calls_of_caller:
+            command = discard.replace("1201", str(number)).split()
+            assert (await site.run(*command))[0] == 0
+        for statement in erase.replace("1201, 1207", "1, 2, 3, 4, 5, 6").split(";\n")[:-1]:
+            await site.db.execute(statement)
+        assert await daemon.stop() == 0
+    received = site.salesforce.received
+
+    left = await all_of_the_ledger(site)
+    assert CALLER not in left
+    for number in range(1, 7):
+        assert record_id(number) not in left
+    assert record_id(7) in left
+    assert "4940999999" in left
+
+    # Neither sweeps nor a backfill take the calls again.
+    async with running(site.settings(), site.folder) as daemon:
+        await daemon.until("daemon.started")
+        code, _, errors = await site.run("backfill", "--from", "2020-01-01", "--to", "2099-01-01")
+        assert (code, CALLER in errors) == (0, False)
+        assert await daemon.stop() == 0
+    assert await all_of_the_ledger(site) != ""
+    assert CALLER not in await all_of_the_ledger(site)
+    assert site.salesforce.received == received
