@@ -7,13 +7,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception, wait_exponential
 
-from daemon import __version__, logs
+from daemon import __version__, logs, metrics
 from daemon.auth import (
     ClientCredentials,
     FixedToken,
@@ -24,6 +25,7 @@ from daemon.auth import (
     jwt_bearer,
 )
 from daemon.backoff import Backoff
+from daemon.desk import Desk
 from daemon.errors import (
     CallstatsdError,
     LeaseLostError,
@@ -34,10 +36,11 @@ from daemon.errors import (
 from daemon.intake import Form, Intake
 from daemon.lease import Lease
 from daemon.ledger import Beat, Ledger, open_ledger
-from daemon.lifecycle import Notifier
+from daemon.lifecycle import Notifier, in_words, pause, unless
+from daemon.lines import State
 from daemon.monitor import Condition
 from daemon.pace import Pace
-from daemon.poller import Poller, Rules, pause, unless
+from daemon.poller import Poller, Rules
 from daemon.pruner import Pruner
 from daemon.salesforce import Endpoint, Salesforce, Session, open_session
 from daemon.sender import Limits, Sender
@@ -45,11 +48,14 @@ from daemon.settings import Auth, EmptyAs, Settings
 from daemon.settler import Settler
 from daemon.source import Source, open_source
 from daemon.sweeper import Sweeper
+from daemon.watchdog import Part
 
 _log = structlog.get_logger()
 
 BEAT_EVERY = 2.0
 """Seconds between two words of the active instance to `status`."""
+STATUS_EVERY = 5.0
+"""Seconds between two counts for `systemctl status`."""
 STANDBY_EVERY = 1.0
 """Seconds between two tries of a standing-by instance to take over."""
 LONGEST_WAIT = 5.0
@@ -98,13 +104,15 @@ class Site:
         self.lease.on_notice = heart.look
         await heart.begin()
         _log.info(logs.DAEMON_STARTED, version=__version__, concurrency=self.settings.concurrency)
-        self.notifier.ready("active")
+        self.notifier.ready("sending")
         try:
             async with asyncio.TaskGroup() as group:
                 background = [
                     group.create_task(self.lease.keep()),
                     group.create_task(heart.run()),
                 ]
+                if self.notifier.heard:
+                    background.append(group.create_task(self._tell_systemd(sender)))
                 if poll:
                     background.append(group.create_task(self._poll(sender, stop)))
                 await sender.run(stop)
@@ -120,7 +128,7 @@ class Site:
         progress = await self.ledger.progress()
         self.salesforce.may_send = lambda: self.lease.held
         backoff = Backoff(settings.retry_initial, settings.retry_max)
-        return Sender(
+        sender = Sender(
             self.ledger,
             self.salesforce,
             self.settler,
@@ -138,6 +146,22 @@ class Site:
             ),
             lambda: self.lease.held,
         )
+        sender.on_turn = partial(self.notifier.watch.turned, Part.SENDING)
+        return sender
+
+    async def _tell_systemd(self, sender: Sender) -> None:
+        """Say every few seconds how many lines wait, until cancelled."""
+        desk = Desk(self.ledger.database)
+        while True:
+            try:
+                waiting, standing = await desk.waiting(), await desk.standing()
+            except UnreachableError as error:
+                self.notifier.status(str(error))
+            else:
+                delivered = metrics.counted("callstatsd_lines_total", state=State.DELIVERED)
+                now = datetime.now(self.settings.source_timezone)
+                self.notifier.status(in_words(waiting, standing, sender.paused, delivered, now))
+            await asyncio.sleep(STATUS_EVERY)
 
     async def _poll(self, sender: Sender, stop: asyncio.Event) -> None:
         settings = self.settings
@@ -148,6 +172,7 @@ class Site:
         )
         intake = Intake(self.source, self.ledger, form_of(settings))
         poller = Poller(self.source, self.ledger, intake, rules, sender.wake)
+        poller.on_turn = self._has_polled
         lookback = timedelta(seconds=settings.lookback)
         sweeper = Sweeper(self.source, self.ledger, intake, rules, lookback, sender.wake)
         pruner = Pruner(self.ledger, settings.retention, settings.record_retention)
@@ -155,11 +180,14 @@ class Site:
         async def prepare() -> None:
             await poller.prepare(settings.clients_id, settings.source_schemas)
 
-        await patiently(prepare, stop)
+        await patiently(prepare, stop, partial(self._has_polled, 0.0))
         async with asyncio.TaskGroup() as group:
             group.create_task(sweeper.run(stop))
             group.create_task(pruner.run(stop, sweeper.swept))
             group.create_task(poller.run(settings.poll_interval, stop))
+
+    def _has_polled(self, rest: float) -> None:
+        self.notifier.watch.turned(Part.TAKING, rest_until=time.monotonic() + rest)
 
 
 class Heart:
@@ -221,11 +249,14 @@ class Heart:
         self._condition.paused = self._sender.paused[0] if self._sender.paused else None
 
 
-async def patiently(call: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+async def patiently(
+    call: Callable[[], Awaitable[None]], stop: asyncio.Event, on_failure: Callable[[], None]
+) -> None:
     """Call until its database is there, or until told to stop; one that refuses is an error."""
     waits = AsyncRetrying(
         retry=retry_if_exception(_is_away),
         wait=wait_exponential(multiplier=0.1, max=LONGEST_WAIT),
+        before_sleep=lambda _: on_failure(),
     )
     await unless(stop, waits(call))
 

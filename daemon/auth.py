@@ -124,6 +124,7 @@ class OAuthTokens:
 
     async def _fetch(self) -> Token:
         form = self._grant.form()
+        began = time.monotonic()
         try:
             async with self._session.post(self._url, data=form, allow_redirects=False) as response:
                 body = await first_bytes(response.content, _BODY_LIMIT)
@@ -134,6 +135,13 @@ class OAuthTokens:
                 f"the token endpoint at {host} cannot be reached: {type(error).__name__}",
                 refused=False,
             ) from error
+        _log.debug(
+            logs.REQUEST_DONE,
+            method="POST",
+            path=urlsplit(self._url).path,
+            status=status,
+            seconds=round(time.monotonic() - began, 3),
+        )
         return _read_token(status, body, retry_after, form)
 
 

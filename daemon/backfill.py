@@ -17,10 +17,9 @@ from daemon.errors import CallstatsdError, UnreachableError, first
 from daemon.intake import Intake
 from daemon.lease import Lease
 from daemon.ledger import Binding, Ledger
-from daemon.lifecycle import Notifier
+from daemon.lifecycle import Notifier, pause
 from daemon.lines import State
 from daemon.monitor import Condition
-from daemon.poller import pause
 from daemon.sender import DRAIN_EXTRA
 from daemon.settings import Settings
 from daemon.settler import Settler

@@ -1,6 +1,7 @@
 """The commands. Results go to stdout, logs to stderr; `main` turns errors into exit codes."""
 
 import asyncio
+import faulthandler
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -80,6 +81,8 @@ def run() -> None:
     """
     settings = load_settings(to_send=True)
     logs.configure(settings.log_format, settings.log_level, settings.log_personal_data)
+    # systemd's watchdog ends a process with SIGABRT: then the log says in which line it stood.
+    faulthandler.enable()
 
     async def serve() -> None:
         with stop_on_signals() as stop:

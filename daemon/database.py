@@ -45,6 +45,9 @@ _REFUSING = (
     asyncpg.UndefinedTableError,
 )
 
+_NAMING_VALUES = ("22", "23", "38", "39", "44", "P0")
+"""Classes of SQLSTATE whose messages may name the values of a row, and with them a caller."""
+
 _log = structlog.get_logger()
 
 
@@ -63,10 +66,17 @@ def faults(name: str) -> Iterator[None]:
         message = f"the {name} database refuses: {error}"
         raise RefusedError(message, answered=True) from error
     except _AWAY as error:
-        reason = str(error).split("\n", maxsplit=1)[0] or type(error).__name__
-        message = f"the {name} database cannot be used now: {reason}"
+        message = f"the {name} database cannot be used now: {_reason(error)}"
         answered = isinstance(error, asyncpg.PostgresError) and not isinstance(error, _CUT)
         raise UnreachableError(message, answered=answered) from error
+
+
+def _reason(error: BaseException) -> str:
+    """Say in one line why, without what stands in the tables."""
+    kind = type(error).__name__
+    if isinstance(error, asyncpg.PostgresError) and error.sqlstate.startswith(_NAMING_VALUES):
+        return f"{kind} (SQLSTATE {error.sqlstate}); the server's own log says more"
+    return str(error).split("\n", maxsplit=1)[0] or kind
 
 
 class Database:

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
+from daemon import metrics
 from daemon.errors import InvalidLineError
 from daemon.ledger import Ledger
 from daemon.lines import DataLine, Entry, LineKey, State
@@ -132,6 +133,7 @@ def _nameless(calls: Mapping[int, Found], lines: Sequence[DataLine]) -> list[Ent
 def _tell_of(entries: Sequence[Entry], new: Collection[LineKey]) -> None:
     for entry in entries:
         if entry.state is not State.PENDING and entry.key in new:
+            metrics.LINES.labels(entry.state).inc()
             _tell(entry)
 
 

@@ -36,6 +36,7 @@ RETENTION_FAILED = "retention.failed"
 MONITOR_UNAVAILABLE = "monitor.unavailable"
 MONITOR_UNREAD = "monitor.unread"
 SENDER_SPARES = "sender.spares_calls"
+REQUEST_DONE = "request.done"
 LIBRARY_MESSAGE = "library.message"
 OPERATOR_ACTED = "operator.acted"
 POLL_FAILED = "poll.failed"
@@ -67,6 +68,7 @@ SYSLOG_PREFIXES = {
     "error": "<3>",
     "critical": "<2>",
 }
+LEVEL_COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
 
 
 def configure(
@@ -80,19 +82,16 @@ def configure(
     stream = sys.stderr if stream is None else stream
     terminal = stream.isatty()
     console = log_format == "console" or (log_format == "auto" and terminal)
-    processors: list[Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
+    processors: list[Processor] = [structlog.processors.add_log_level]
     if not personal_data:
         processors.insert(0, drop_personal_data)
+    processors.append(structlog.processors.format_exc_info)
     if console:
-        colours = terminal and not os.environ.get("NO_COLOR")
-        # The default renderer of tracebacks shows local variables, that is tokens and callers.
-        plain = structlog.dev.plain_traceback
-        processors.append(structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain))
+        form = "%H:%M:%S" if terminal else "%Y-%m-%d %H:%M:%S"
+        processors.append(structlog.processors.TimeStamper(fmt=form, utc=False))
+        processors.append(Console(colours=terminal and not os.environ.get("NO_COLOR")))
     else:
-        processors += [structlog.processors.format_exc_info, render_json]
+        processors += [structlog.processors.TimeStamper(fmt="iso", utc=True), render_json]
     if is_journal(stream):
         processors.append(prefix_lines)
     structlog.configure(
@@ -121,6 +120,42 @@ def render_json(_: WrappedLogger, __: str, event_dict: EventDict) -> str:
     except TypeError:
         # Lone surrogates (bytes of a file name) and integers over 64 bits: slower, not lost.
         return json.dumps(ordered, default=str, skipkeys=True)
+
+
+class Console:
+    """Writes an event for people: local time, level, event, and the fields that say something."""
+
+    def __init__(self, *, colours: bool) -> None:
+        """Colour the level, and let times and names of fields step back."""
+        self._colours = colours
+
+    def __call__(self, _: WrappedLogger, level: str, event_dict: EventDict) -> str:
+        """Return the event's line, and the lines of a traceback below it."""
+        exception = event_dict.pop("exception", None)
+        timestamp, event = event_dict.pop("timestamp"), str(event_dict.pop("event"))
+        del event_dict["level"]
+        fields = [
+            self._painted("2", f"{name}=") + shown(value)
+            for name, value in event_dict.items()
+            if value is not None
+        ]
+        words = [
+            self._painted("2", timestamp),
+            self._painted(LEVEL_COLOURS[level], f"{level:7}"),
+            self._painted("1", f"{event:16}"),
+            *fields,
+        ]
+        line = " ".join(words).rstrip()
+        return line if exception is None else f"{line}\n{exception}"
+
+    def _painted(self, colour: str, text: str) -> str:
+        return f"\x1b[{colour}m{text}\x1b[0m" if self._colours else text
+
+
+def shown(value: Any) -> str:
+    """Write a field's value so that it begins and ends visibly, and cannot steer a terminal."""
+    text = str(value)
+    return text if text.isprintable() and text and " " not in text else repr(text)
 
 
 def is_journal(stream: TextIO) -> bool:

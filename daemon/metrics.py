@@ -2,6 +2,9 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from daemon.lines import State
+from daemon.outcome import Reason
+
 REGISTRY = CollectorRegistry()
 
 LINES = Counter(
@@ -83,3 +86,19 @@ WATERMARK = Gauge(
     "Up to when calls are taken, Unix time by the source's clock",
     registry=REGISTRY,
 )
+
+# What has not happened yet is zero, not unknown: the first one is an increase too.
+for _state in State:
+    if _state is not State.PENDING:
+        LINES.labels(_state)
+for _reason in Reason:
+    PAUSES.labels(_reason)
+for _status in ("200", "none"):
+    REQUESTS.labels(_status)
+for _reach in ("near", "lookback"):
+    SWEEP_SECONDS.labels(_reach)
+
+
+def counted(name: str, **labels: str) -> int:
+    """Return a counter's value, 0 for one that has counted nothing yet."""
+    return int(REGISTRY.get_sample_value(name, labels) or 0)

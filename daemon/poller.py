@@ -2,10 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
 
 import structlog
 
@@ -13,11 +12,11 @@ from daemon import logs, metrics
 from daemon.errors import ConfigurationError, UnreachableError
 from daemon.intake import Intake
 from daemon.ledger import Binding, Ledger
+from daemon.lifecycle import pause
 from daemon.lines import LineKey
 from daemon.source import FIRST, Clock, Page, Readiness, Source, Window
 
 _log = structlog.get_logger()
-T = TypeVar("T")
 _TICK = timedelta(microseconds=1)
 
 OVERLAP = timedelta(seconds=5)
@@ -62,12 +61,16 @@ class Poller:
         rules: Rules,
         on_taken: Callable[[], None],
     ) -> None:
-        """Take the rooms to join; `on_taken` is called when new lines are in the ledger."""
+        """Take the rooms to join; `on_taken` is called when new lines are in the ledger.
+
+        `on_turn` hears of each page and poll, with the seconds until the next one begins.
+        """
         self._source = source
         self._ledger = ledger
         self._intake = intake
         self._rules = rules
         self._on_taken = on_taken
+        self.on_turn: Callable[[float], None] = lambda _rest: None
 
     async def prepare(self, clients_id: int | None, schemas: tuple[str, ...]) -> None:
         """Check that the source is the one this ledger holds; keep START_FROM at the first start.
@@ -95,6 +98,7 @@ class Poller:
                 tell = _log.debug if str(error) == fault else _log.error
                 tell(logs.POLL_FAILED, error=str(error))
                 fault = str(error)
+            self.on_turn(interval)
             await pause(stop, interval)
 
     async def poll(self) -> Taken:
@@ -153,6 +157,7 @@ class Poller:
             watermark=watermark,
         )
         taken.add(new)
+        self.on_turn(0.0)
 
 
 def visible(clock: Clock, settle_delay: timedelta) -> datetime:
@@ -179,25 +184,3 @@ def tell_taken(
         seconds=round(time.perf_counter() - started, 3),
         **about,
     )
-
-
-async def pause(stop: asyncio.Event, seconds: float) -> None:
-    """Wait for stop, at most so many seconds."""
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return
-
-
-async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """Do what may take long; cut it when told to stop, and return None then."""
-    working = asyncio.create_task(work)
-    stopped = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
-    finally:
-        working.cancel()
-        stopped.cancel()
-        await asyncio.gather(working, stopped, return_exceptions=True)

@@ -8,7 +8,7 @@ import structlog
 from daemon import logs
 from daemon.errors import UnreachableError
 from daemon.ledger import Ledger
-from daemon.poller import pause
+from daemon.lifecycle import pause
 
 _log = structlog.get_logger()
 

@@ -2,18 +2,24 @@
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
+import structlog
 
+from daemon import logs
 from daemon.auth import Token, TokenError, Tokens, first_bytes
 from daemon.backoff import retry_after_seconds
 from daemon.errors import ConfigurationError
 from daemon.outcome import Answer, NoAnswer, NoToken, api_usage
+
+_log = structlog.get_logger()
 
 Session = aiohttp.ClientSession
 
@@ -68,12 +74,27 @@ class Salesforce:
         return answer
 
     async def _post(self, token: Token, key: str, record: bytes) -> Answer | NoAnswer:
+        url = self._endpoint.under(token.instance_url)
+        began = time.monotonic()
+        answer = await self._request(url, token, key, record)
+        _log.debug(
+            logs.REQUEST_DONE,
+            method="POST",
+            path=urlsplit(url).path,
+            key=key,
+            status=answer.status if isinstance(answer, Answer) else None,
+            error=answer.error if isinstance(answer, NoAnswer) else None,
+            seconds=round(time.monotonic() - began, 3),
+        )
+        return answer
+
+    async def _request(self, url: str, token: Token, key: str, record: bytes) -> Answer | NoAnswer:
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
         if token.authorization is not None:
             headers["Authorization"] = token.authorization
         try:
             async with self._session.post(
-                self._endpoint.under(token.instance_url),
+                url,
                 data=record,
                 headers=headers,
                 allow_redirects=False,

@@ -87,7 +87,10 @@ class Sender:
         limits: Limits,
         may_send: Callable[[], bool],
     ) -> None:
-        """Take the rooms to join; `may_send` is asked before each request (the ledger's lock)."""
+        """Take the rooms to join; `may_send` is asked before each request (the ledger's lock).
+
+        `on_turn` hears of each look into the ledger, also of one that failed.
+        """
         self._ledger = ledger
         self._endpoint = endpoint
         self._settler = settler
@@ -109,6 +112,7 @@ class Sender:
         self._sparing = False
         self.pace = pace
         self.held = False
+        self.on_turn: Callable[[], None] = lambda: None
         settler.on_settled = self._settled
 
     def wake(self) -> None:
@@ -129,6 +133,7 @@ class Sender:
         self.held = held
         if held:
             _log.warning(logs.SENDER_PAUSED, reason=Reason.OPERATOR, retry_in=None)
+            metrics.PAUSES.labels(Reason.OPERATOR).inc()
         else:
             _log.info(logs.SENDER_RESUMED, reason=Reason.OPERATOR)
         self._mark_paused()
@@ -300,6 +305,7 @@ class Sender:
                 await asyncio.sleep(self._limits.idle)
                 self._look = True
             self._pump()
+            self.on_turn()
             await self._until_woken()
 
     async def _read(self) -> None:

@@ -1,6 +1,7 @@
 """`callstatsd run`: one active instance that polls and sends, until it is told to stop."""
 
 import asyncio
+from functools import partial
 
 import structlog
 
@@ -8,13 +9,13 @@ from daemon import logs
 from daemon.active import STANDBY_EVERY, Site, open_databases, open_salesforce, patiently
 from daemon.errors import CallstatsdError, UnreachableError, first
 from daemon.lease import Lease
-from daemon.lifecycle import Notifier
+from daemon.lifecycle import Notifier, pause, unless
 from daemon.monitor import Condition, listening
 from daemon.page import watched
-from daemon.poller import pause, unless
 from daemon.sender import DRAIN_EXTRA
 from daemon.settings import Settings
 from daemon.settler import Settler
+from daemon.watchdog import Part
 
 _log = structlog.get_logger()
 
@@ -35,10 +36,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         Lease(ledger.database, wanting=True) as lease,
         listening(watched(settings, source, ledger, condition), settings.http_listen),
     ):
-        await patiently(ledger.check_version, stop)
         settler = Settler(ledger, settings.retry_for)
         try:
             async with asyncio.TaskGroup() as group:
+                drain = settings.request_timeout + 3 * DRAIN_EXTRA
+                attending = group.create_task(notifier.attend(stop, drain))
+                await patiently(ledger.check_version, stop, partial(_waits, notifier))
                 settling = group.create_task(settler.run())
                 site = Site(
                     settings, source, ledger, salesforce, settler, lease, notifier, condition
@@ -46,9 +49,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 while not stop.is_set():
                     if await _acquire(lease, notifier, stop):
                         await site.be_active(stop, poll=True)
-                notifier.stopping()
                 await settler.finish(DRAIN_EXTRA)
                 settling.cancel()
+                attending.cancel()
         except* CallstatsdError as group_error:
             raise first(group_error) from group_error
         finally:
@@ -63,12 +66,21 @@ async def _acquire(lease: Lease, notifier: Notifier, stop: asyncio.Event) -> boo
     while not stop.is_set():
         try:
             if await unless(stop, lease.try_acquire()):
+                notifier.watch.turned(*Part)
                 return True
             if not told and not stop.is_set():
                 _log.info(logs.DAEMON_STANDBY)
-                notifier.ready("standing by")
                 told = True
+            notifier.ready("standing by: another instance has the ledger")
+            notifier.watch.turned(*Part)
         except UnreachableError as error:
             _log.debug(logs.DAEMON_WAITING, error=str(error))
+            _waits(notifier)
         await pause(stop, STANDBY_EVERY)
     return False
+
+
+def _waits(notifier: Notifier) -> None:
+    """Tell systemd that the ledger is waited for, which is a turn of all that cannot work now."""
+    notifier.status("waiting for the ledger database")
+    notifier.watch.turned(*Part)

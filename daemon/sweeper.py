@@ -11,8 +11,9 @@ from daemon import logs, metrics
 from daemon.errors import ConfigurationError, UnreachableError
 from daemon.intake import Intake
 from daemon.ledger import Ledger
+from daemon.lifecycle import pause
 from daemon.lines import LineKey
-from daemon.poller import Rules, Taken, pause, tell_taken, visible
+from daemon.poller import Rules, Taken, tell_taken, visible
 from daemon.source import FIRST, Clock, Page, Readiness, Source, Window
 
 _log = structlog.get_logger()

@@ -105,6 +105,12 @@ class Daemon:
         async with asyncio.timeout(PATIENCE), self._changed:
             await self._changed.wait_for(lambda: self.events or self._reading.done())
 
+    async def told(self, text: str) -> None:
+        """Wait until the log holds this text, whatever its format is."""
+        async with asyncio.timeout(PATIENCE), self._changed:
+            await self._changed.wait_for(lambda: text in self.text or self._reading.done())
+        assert text in self.text, self.text
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 

@@ -103,9 +103,13 @@ class Proxy:
 
     async def _refuse(self) -> None:
         if self._listener is not None:
+            listener, self._listener = self._listener, None
+            for wire in listener.sockets:
+                asyncio.get_running_loop().remove_reader(wire)
+            # What was accepted a moment ago gets its turn: a closed listener would forget it.
+            await asyncio.sleep(0)
             # Not waited for: from Python 3.12 on that would mean the open connections.
-            self._listener.close()
-            self._listener = None
+            listener.close()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -47,9 +47,10 @@ async def test_metrics_tell_what_was_done_and_what_waits(site: Site) -> None:
     await plain_call(site.db, 2, record=record_id(2)[:12] + "404")
     site.salesforce.rule = lambda incoming: Reply(400, "no") if incoming.key == "3-0-0-0" else None
     await plain_call(site.db, 3, record=record_id(3))
+    await plain_call(site.db, 4, record=None)
 
     async with running(site.settings(http_listen=f"127.0.0.1:{port}"), site.folder) as daemon:
-        await site.until(delivered=1, not_found=1, rejected=1)
+        await site.until(delivered=1, not_found=1, rejected=1, skipped=1)
         assert (await get(port, "/healthz"))[:2] == (200, "ok\n")
         assert (await get(port, "/readyz"))[:2] == (200, "ready\n")
         status, text, headers = await get(port, "/metrics")
@@ -61,9 +62,11 @@ async def test_metrics_tell_what_was_done_and_what_waits(site: Site) -> None:
     found = samples(text)
     assert found["callstatsd_lines_total{state=delivered}"] == 1
     assert found["callstatsd_lines_total{state=not_found}"] == 1
+    assert found["callstatsd_lines_total{state=skipped}"] == 1
+    assert found["callstatsd_lines_total{state=expired}"] == 0
     assert found["callstatsd_requests_total{status=200}"] == 1
     assert found["callstatsd_requests_total{status=400}"] == 1
-    assert found["callstatsd_lines_taken_total"] == 3
+    assert found["callstatsd_lines_taken_total"] == 4
     assert found["callstatsd_lines_pending"] == 0
     assert found["callstatsd_lines_kept{state=rejected}"] == 1
     assert found["callstatsd_end_to_delivered_seconds_count"] == 1
@@ -86,6 +89,10 @@ async def test_ready_says_why_it_is_not(site: Site) -> None:
         await active.until("sender.paused")
         assert (await get(first, "/readyz"))[:2] == (503, "paused: operator\n")
         assert (await get(first, "/healthz"))[0] == 200
+        found = samples((await get(first, "/metrics"))[1])
+        assert found["callstatsd_paused{reason=operator}"] == 1
+        assert found["callstatsd_pauses_total{reason=operator}"] == 1
+        assert found["callstatsd_pauses_total{reason=unavailable}"] == 0
         assert await active.stop() == 0
 
 
