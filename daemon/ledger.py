@@ -228,7 +228,8 @@ class Ledger:
 
     async def pending(self, limit: int, without_lanes: Sequence[str]) -> list[PendingLine]:
         """Return the next lines that may be sent now, in order."""
-        async with self.database.connection() as connection:
+        async with self.database.connection() as connection, connection.transaction():
+            await connection.execute(_SQL["in_order"])
             rows = await connection.fetch(_SQL["pending"], limit, without_lanes)
         return [PendingLine(LineKey(*row[:4]), *row[4:]) for row in rows]
 

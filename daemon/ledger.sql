@@ -95,6 +95,11 @@ RETURNING l.call_id, l.group_id, l.leg_id, l.code_id
 -- Set a watermark that lies ahead of the source's clock back to $1.
 UPDATE ledger SET watermark = $1 WHERE watermark > $1
 
+-- name: in_order
+-- For the rest of this transaction: take from an index what is wanted in order. A planner that
+-- expects few pending lines would sort all of a backlog to return its first.
+SET LOCAL enable_sort = off
+
 -- name: pending
 -- The next $1 lines to send, live before backfill, in order; without lines that wait for their
 -- next try, lines of records that are held back, and lines of the lanes $2.
