@@ -160,10 +160,13 @@ class Ledger:
         return await self._remove("drop_records", age, limit)
 
     async def _remove(self, statement: str, age: float, limit: int) -> int:
-        async with self.database.connection() as connection, connection.transaction():
-            if not await connection.fetchval(_SQL["may_prune"], KEEP_CLASS):
-                return 0
-            return int(await connection.fetchval(_SQL[statement], age, limit))
+        async def remove(connection: Any) -> int:
+            async with connection.transaction():
+                if not await connection.fetchval(_SQL["may_prune"], KEEP_CLASS):
+                    return 0
+                return int(await connection.fetchval(_SQL[statement], age, limit))
+
+        return await self.database.change(remove)
 
     @asynccontextmanager
     async def keeping_all(self) -> AsyncIterator[None]:
@@ -230,7 +233,8 @@ class Ledger:
 
     async def pending(self, limit: int, without_lanes: Sequence[str]) -> list[PendingLine]:
         """Return the next lines that may be sent now, in order."""
-        async with self.database.connection() as connection:
+        async with self.database.connection() as connection, connection.transaction():
+            await connection.execute(_SQL["in_order"])
             rows = await connection.fetch(_SQL["pending"], limit, without_lanes)
         return [PendingLine(LineKey(*row[:4]), *row[4:]) for row in rows]
 

@@ -52,6 +52,7 @@ class Settler:
         self._paused: bool | None = None
         self._paused_written: bool | None = None
         self._proven = False
+        self._proven_written = False
         self.turn = asyncio.Lock()
         self.on_settled: Callable[[Sequence[Attempt]], None] = lambda _: None
 
@@ -144,9 +145,9 @@ class Settler:
         if paused is not None and paused != self._paused_written:
             await (self._ledger.pause_began() if paused else self._ledger.pause_ended())
             self._paused_written = paused
-        if self._proven:
+        if self._proven and not self._proven_written:
             await self._ledger.proven()
-            self._proven = False
+            self._proven_written = True
         batch = list(self._unsettled)
         settled = {}
         if batch:

@@ -302,6 +302,8 @@ async def open_source(
         "search_path": ", ".join(quoted(schema) for schema in schemas),
         "TimeZone": zone.key,
         "default_transaction_read_only": "on",
+        # A plan for all windows alike would read every call without an end, of years.
+        "plan_cache_mode": "force_custom_plan",
     }
     database = Database("source", dsn, session=session, size=3, initialise=_times_without_limits)
     async with database:

@@ -19,6 +19,7 @@ STATEMENTS = (
         watermark        timestamptz,
         swept_at         timestamptz,
         pruned_before    timestamptz,
+        dropped_before   timestamptz,
         endpoint_proven  boolean NOT NULL DEFAULT false,
         delivered_at     timestamptz,
         paused_since     timestamptz,
@@ -80,9 +81,15 @@ STATEMENTS = (
     CREATE INDEX line_failed ON line (settled_at)
         WHERE state IN ('conflict', 'not_found', 'rejected', 'expired', 'invalid')
     """,
-    # Of pages that are not summarized yet, which are the newest, a search reads every line.
-    "CREATE INDEX line_call_ended ON line USING brin (call_ended) WITH (autosummarize = on)",
-    "CREATE INDEX line_settled_at ON line USING brin (settled_at) WITH (autosummarize = on)",
+    # Small ranges, known as soon as they are full: what lies in none is read by every sweep.
+    """
+    CREATE INDEX line_call_ended ON line USING brin (call_ended)
+        WITH (pages_per_range = 32, autosummarize = on)
+    """,
+    """
+    CREATE INDEX line_settled_at ON line USING brin (settled_at)
+        WITH (pages_per_range = 32, autosummarize = on)
+    """,
     """
     CREATE TABLE lane (
         lane   text PRIMARY KEY,

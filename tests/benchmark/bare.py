@@ -1,0 +1,65 @@
+"""The limit: a process that posts prebuilt bodies with aiohttp and uvloop, and does nothing else.
+
+It reads `KEY<tab>BODY` lines from a file and prints the seconds from its first request to its last
+answer. What can be made once is made once: the URL, the headers that never change.
+"""
+
+import argparse
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import uvloop
+from yarl import URL
+
+USER_AGENT = "callstatsd/0"
+
+
+async def post_all(url: URL, lines: Iterator[tuple[str, bytes]], workers: int, token: str) -> float:
+    """Post everything; every answer is read to its end, and must be a 200."""
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={
+            "Accept": "application/json",
+            "User-Agent": USER_AGENT,
+            "Authorization": f"Bearer {token}",
+            "Content-Type": "application/json",
+        },
+    ) as session:
+
+        async def work() -> None:
+            for key, body in lines:
+                headers = {"Idempotency-Key": key}
+                async with session.post(url, data=body, headers=headers) as answer:
+                    await answer.read()
+                    answer.raise_for_status()
+
+        began = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(work())
+        return time.perf_counter() - began
+
+
+def read(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Read all lines at once, so that nothing is read while it counts."""
+    pairs = (line.split(b"\t", 1) for line in path.read_bytes().splitlines())
+    return iter([(key.decode(), body) for key, body in pairs])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("bodies", type=Path)
+    parser.add_argument("--workers", type=int, required=True)
+    parser.add_argument("--token", required=True)
+    chosen = parser.parse_args()
+    work = post_all(URL(chosen.url), read(chosen.bodies), chosen.workers, chosen.token)
+    print(uvloop.run(work))  # noqa: T201 - its result
+
+
+if __name__ == "__main__":
+    main()

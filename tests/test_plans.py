@@ -1,0 +1,330 @@
+"""Each named query finds what it wants by the right index, and touches few rows of a long history.
+
+Every statement of the three .sql files is in the tables below, so that none is forgotten. What is
+not expected to touch a large table must not; rows are counted as Postgres reports them after
+running the statement (in a transaction that is rolled back).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import orjson
+import pytest
+
+from daemon import queries
+from daemon.demo.postgres import create_database
+from daemon.intake import NO_ID
+from daemon.ledger import KEEP_CLASS, LOCK_CLASS, WANT_CLASS, open_ledger
+from daemon.sender import FETCH
+from daemon.source import FIRST, PAGE, open_source
+from tests.benchmark import data
+from tests.counters import no_autovacuum
+from tests.expected import BERLIN
+
+CALLS = 200_000
+DAYS = 100
+PER_DAY = CALLS // DAYS
+PER_HOUR = PER_DAY // 24
+SKIPPED = 3000
+BACKLOG = 20_000
+BLOCKS = 4 * 32 * 60
+"""Rows that a BRIN index may touch beside those asked for: of some ranges of 32 pages."""
+
+NOW = datetime.now(UTC)
+READY = NOW - timedelta(minutes=2)
+LARGE = {"statisticsparta", "acdstatisticspartb", "statisticspartb", "line",
+         "acdstatisticstransactioncodes"}  # fmt: skip
+
+CALL_IDS = list(range(CALLS // 2 + 1, CALLS // 2 + 2001))
+WINDOW = (READY - timedelta(hours=1), READY)
+PAGED = (*WINDOW, FIRST, 0, None, PAGE)
+STALE = NOW - timedelta(hours=12)
+POLLED = (STALE - timedelta(seconds=6), STALE, FIRST, 0, None, PAGE)
+KEYS = [CALL_IDS[:64], [0] * 64, [0] * 64, [0] * 64]
+HUNG_UP = list(range(CALLS // 2 + 18, CALLS // 2 + 1281, 20))
+"""Calls whose one line has the key A-0-0-0."""
+OLD_KEYS = [[call_id // 2 // 20 * 20 + 18 for call_id in HUNG_UP], [0] * 64, [0] * 64, [0] * 64]
+SENT_KEYS = [HUNG_UP, [0] * 64, [0] * 64, [0] * 64]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a query shall look at large tables: by these indexes, touching so many rows at most."""
+
+    indexes: frozenset[str]
+    rows: int
+    arguments: tuple[Any, ...] = ()
+
+
+def by(*indexes: str, rows: int, given: Iterable[Any] = ()) -> Look:
+    return Look(frozenset(indexes), rows, tuple(given))
+
+
+def small(*arguments: Any) -> Look:
+    """Nothing but the ledger's own few rows, or the catalogues."""
+    return Look(frozenset(), 0, arguments)
+
+
+def entries(keys: list[list[int]], state: str) -> list[list[Any]]:
+    """Lines to store, as parallel arrays."""
+    count = len(keys[0])
+    return [
+        *keys, [1] * count, ["003000000000000"] * count, [None] * count, [NOW] * count,
+        [state] * count, ["{}"] * count, [None] * count,
+    ]  # fmt: skip
+
+
+def outcomes(keys: list[list[int]]) -> list[list[Any]]:
+    """Outcomes of lines that were sent, as parallel arrays."""
+    count = len(keys[0])
+    return [
+        *keys, [0] * count, ["delivered"] * count, [True] * count, [False] * count,
+        [False] * count, [200] * count, [None] * count, [0.1] * count, [None] * count,
+    ]  # fmt: skip
+
+
+PARTS = {"rows", "expansion", "records"}
+"""Of source.sql: pieces of other statements, not statements."""
+
+ROWS_OF_CALLS = (
+    "statisticsparta_pkey",
+    "acdstatisticspartb_statisticspartaid",
+    "statisticspartb_statisticspartaid",
+    "acdstatisticstransactioncodes_statisticspartaid",
+)
+
+SOURCE = {
+    "columns": small(["statisticsparta"]),
+    "indexed": small(["statisticsparta"]),
+    "views": small(["statisticsparta"]),
+    "newest_start": by("statisticsparta_dtcallstart", rows=1),
+    "session": small(),
+    "clock": small(),
+    "ended": by("statisticsparta_dtcallend", rows=2 * PER_HOUR, given=PAGED),
+    "count_ended": by(
+        "statisticsparta_dtcallend", rows=PER_DAY + 10, given=(NOW - timedelta(days=1), NOW, None)
+    ),
+    "never_ended": by("statisticsparta_dtcallstart", rows=10, given=POLLED),
+    "late_codes": by(
+        "acdstatisticstransactioncodes_dtcreated",
+        "statisticsparta_pkey",
+        rows=4 * PER_HOUR,
+        given=(*PAGED, READY, STALE, NOW - timedelta(days=365)),
+    ),
+    "about": by(*ROWS_OF_CALLS, rows=12, given=(100_014,)),
+    "lines": by(*ROWS_OF_CALLS, rows=6 * len(CALL_IDS), given=(CALL_IDS,)),
+    "keys": by(*ROWS_OF_CALLS, rows=6 * len(CALL_IDS), given=(CALL_IDS,)),
+    "rebuilt": by(*ROWS_OF_CALLS, rows=6 * 64, given=(KEYS[0], *KEYS)),
+}
+
+LEDGER = {
+    "version": small(),
+    "migrated": small(),
+    "lacking_rights": small(),
+    "binding": small(),
+    "bind": small(None, "acd", ["jtelstats"], True),
+    "progress": small(),
+    "start": small(NOW, NOW),
+    # What is new is not looked for; the primary key refuses what is not.
+    "take": small(*entries(OLD_KEYS, "pending"), False),
+    "advance": small(NOW + timedelta(days=1)),
+    "swept": small(NOW),
+    # Without an id of its own choice: the window's lines, found by their place in the table.
+    "without_id": by(
+        "line_call_ended",
+        rows=3 * PER_DAY + BLOCKS,
+        given=(NOW - timedelta(hours=26), NO_ID, -(2**63), 0, 0, 0, PAGE),
+    ),
+    "identify": by("line_pkey", rows=64, given=(*entries(OLD_KEYS, "pending"), NO_ID)),
+    "pull_back": small(NOW),
+    "in_order": small(),
+    "pending": by("line_pending", rows=FETCH + 64 + 16, given=(FETCH + 64, ["003000000000000"])),
+    "settle": by("line_pkey", rows=64, given=(*outcomes(SENT_KEYS), 3600.0)),
+    "settle_void": by(
+        "line_pkey",
+        rows=64,
+        given=(*OLD_KEYS, [0] * 64, [False] * 64, [200] * 64),
+    ),
+    "delivered": small(),
+    "hold_lanes": small(["003000000000000"], [1.0], [1]),
+    "free_lanes": small(["003000000000000"]),
+    "pause_began": small(),
+    "pause_ended": small(),
+    "proven": small(),
+    "succeed": small(),
+    "beat": small("host", 1, "0", 1.0, "sending", None, None, False),
+    "held": small(),
+    "lock": small(LOCK_CLASS),
+    "ping": small(),
+    "keep_all": small(KEEP_CLASS),
+    "may_prune": small(KEEP_CLASS),
+    "prune": by("line_settled_at", rows=3000 + BLOCKS, given=(95 * 86400.0, 1000)),
+    "drop_records": by("line_settled_at", rows=BLOCKS, given=(30 * 86400.0, 1000)),
+    "notify": small(),
+    "channel": small(),
+    "want": small(WANT_CLASS),
+    "wanted": small(WANT_CLASS),
+    "known": by("line_pkey", rows=2 * len(CALL_IDS), given=(CALL_IDS,)),
+}
+
+CHOICE = (["rejected"], None, None, None, False)
+DESK = {
+    # An operator's question about everything: it may read everything.
+    "counts": by(rows=10**9),
+    "waiting": by("line_pending", "line_kept", rows=3 * BACKLOG),
+    "oldest": by("line_pending", rows=BACKLOG + 1),
+    "standing": small(),
+    "holder": small(LOCK_CLASS),
+    "hold": small("maintenance"),
+    "release": small(),
+    "select_lines": by("line_kept", rows=SKIPPED, given=(*CHOICE, -(2**63), 0, 0, 0, 1000)),
+    "count_lines": by("line_kept", rows=SKIPPED, given=CHOICE),
+    "requeue": by("line_pkey", rows=64, given=(*OLD_KEYS, ["delivered"] * 64)),
+    "discard": by("line_pkey", rows=64, given=(*OLD_KEYS, ["delivered"] * 64)),
+    "renew": by("line_pkey", rows=64, given=(*entries(OLD_KEYS, "pending"), None)),
+    "window": by(
+        "line_call_ended",
+        rows=3 * PER_DAY + BLOCKS,
+        given=(NOW - timedelta(days=2), NOW - timedelta(days=1)),
+    ),
+    "window_pending": by(
+        "line_pending", rows=BACKLOG, given=(NOW - timedelta(days=2), NOW - timedelta(days=1))
+    ),
+    "pruned": small(),
+    "of_call": by("line_pkey", rows=4, given=(100_014,)),
+    "calls_of_lane": by("line_lane", rows=200, given=("003000000000000", 10)),
+}
+
+
+@pytest.fixture(scope="module")
+def long_ledger(server: str, template: str) -> str:
+    """A database with months of calls; a backlog that the planner's statistics do not know of."""
+    return asyncio.run(make(server, template))
+
+
+async def make(server: str, template: str) -> str:
+    dsn = await create_database(server, "plans", template)
+    db = await asyncpg.connect(dsn, server_settings={"search_path": "callstatsd,jtelstats"})
+    try:
+        await data.masters(db)
+        last = NOW - timedelta(minutes=3)
+        calls = data.Calls(CALLS, last, timedelta(days=DAYS), 5000, lost=True)
+        await data.add(db, calls, taken=True)
+        await db.execute("UPDATE ledger SET start_from = '2020-01-01', watermark = now()")
+        await db.execute("UPDATE ledger SET dropped_before = now() - interval '30 days 15 minutes'")
+        await db.execute(f"UPDATE line SET state = 'rejected' WHERE call_id % {CALLS // 100} = 0")
+        await db.execute("VACUUM ANALYZE")
+        middle = CALLS // 2
+        await db.execute(
+            "UPDATE line SET state = 'pending', settled_at = NULL, record = '{}'"
+            " WHERE call_id BETWEEN $1 AND $2",
+            middle - BACKLOG // 3,
+            middle + BACKLOG // 3,
+        )
+        # As autovacuum does when a range is full.
+        for index in ("line_call_ended", "line_settled_at"):
+            await db.execute("SELECT brin_summarize_new_values($1)", index)
+    finally:
+        await db.close()
+    await no_autovacuum(dsn)
+    return dsn
+
+
+@asynccontextmanager
+async def source_session(dsn: str) -> AsyncIterator[tuple[Any, dict[str, str]]]:
+    """A session as the daemon's own to the source, and the statements as it sends them."""
+    async with open_source(dsn, ("jtelstats",), BERLIN, None) as source:
+        await source.prepare()
+        async with source._database.connection() as connection:
+            yield connection, source._sql
+
+
+@asynccontextmanager
+async def ledger_session(dsn: str) -> AsyncIterator[Any]:
+    """A session as the daemon's own to the ledger."""
+    async with open_ledger(dsn, "callstatsd") as ledger, ledger.database.connection() as connection:
+        yield connection
+
+
+async def explained(connection: Any, statement: str, arguments: Iterable[Any]) -> dict[str, Any]:
+    """Run a statement, undo it, and return its plan."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        text = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"
+        plan: dict[str, Any] = orjson.loads(await connection.fetchval(text, *arguments))[0]["Plan"]
+    finally:
+        await transaction.rollback()
+    return plan
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All nodes of a plan."""
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def check(plan: dict[str, Any], look: Look) -> None:
+    """Compare how a statement went about it with how it shall."""
+    scans = [
+        node
+        for node in nodes(plan)
+        if node.get("Relation Name") in LARGE and node["Node Type"].endswith("Scan")
+    ]
+    indexes = {node["Index Name"] for node in nodes(plan) if "Index Name" in node}
+    own = {name for name in indexes if not name.startswith(("lane_", "pg_"))}
+    touched = sum(
+        (
+            node["Actual Rows"]
+            + node.get("Rows Removed by Filter", 0)
+            + node.get("Rows Removed by Index Recheck", 0)
+        )
+        * node["Actual Loops"]
+        for node in scans
+    )
+    scanned = {node["Relation Name"] for node in scans if node["Node Type"] == "Seq Scan"}
+    told = (
+        f"by {sorted(own)}, {touched:,.0f} rows, all of {sorted(scanned)}; expected "
+        f"{sorted(look.indexes)}, {look.rows:,} rows:\n"
+        + orjson.dumps(plan, option=orjson.OPT_INDENT_2).decode()
+    )
+    assert not (scanned and look.indexes), told
+    assert own & INDEXES == look.indexes, told
+    assert touched <= look.rows, told
+
+
+INDEXES = {index for look in (SOURCE | LEDGER | DESK).values() for index in look.indexes}
+
+
+def test_every_named_query_is_looked_at() -> None:
+    assert queries.load("source.sql").keys() == SOURCE.keys() | PARTS
+    assert queries.load("ledger.sql").keys() == LEDGER.keys()
+    assert queries.load("desk.sql").keys() == DESK.keys()
+
+
+@pytest.mark.parametrize("name", SOURCE)
+async def test_source(name: str, long_ledger: str) -> None:
+    async with source_session(long_ledger) as (connection, statements):
+        check(await explained(connection, statements[name], SOURCE[name].arguments), SOURCE[name])
+
+
+@pytest.mark.parametrize("name", [name for name in LEDGER if name != "in_order"])
+async def test_ledger(name: str, long_ledger: str) -> None:
+    statements = queries.load("ledger.sql")
+    async with ledger_session(long_ledger) as connection, connection.transaction():
+        if name == "pending":
+            await connection.execute(statements["in_order"])
+        check(await explained(connection, statements[name], LEDGER[name].arguments), LEDGER[name])
+
+
+@pytest.mark.parametrize("name", DESK)
+async def test_desk(name: str, long_ledger: str) -> None:
+    statements = queries.load("desk.sql")
+    async with ledger_session(long_ledger) as connection:
+        check(await explained(connection, statements[name], DESK[name].arguments), DESK[name])
