@@ -65,8 +65,8 @@ CREATE TEMPORARY TABLE chosen ON COMMIT DROP AS
 SELECT $1::bigint + i AS call_id, i::integer % 20 AS kind,
        $2::timestamptz - $3::interval * (1 - (i + 1)::double precision / $4) AS ended,
        CASE WHEN $6::integer IS NULL THEN i * 7919 % $5
-            WHEN i / 20 % 2 = 0 THEN (i / 40 * 20 + i % 20) % $6
-            ELSE $6 + (i / 40 * 20 + i % 20) % ($5 - $6)
+            WHEN i / 20 % 2 = 0 THEN (i / 40 * 21 + i % 20) % $6
+            ELSE $6 + (i / 40 * 21 + i % 20) % ($5 - $6)
        END::integer AS record,
        NOT ($7::boolean AND i % 320 = 17) AS ends
 FROM generate_series(0, $4::bigint - 1) AS i
