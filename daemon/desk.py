@@ -15,6 +15,7 @@ BATCH = 1000
 
 _SQL = queries.load("desk.sql")
 _NOTIFY = queries.load("ledger.sql")["notify"]
+_IN_ORDER = queries.load("ledger.sql")["in_order"]
 _BEFORE_ALL = (-(2**63),) * 4
 
 
@@ -175,8 +176,9 @@ class Desk:
 
     async def glance(self, waiting: int, failed: int) -> Glance:
         """Return the standing, the oldest lines to send and the latest that failed; by indexes."""
-        async with self._database.connection() as connection:
+        async with self._database.connection() as connection, connection.transaction():
             now = await connection.fetchval(_SQL["now"])
+            await connection.execute(_IN_ORDER)
             oldest = await connection.fetch(_SQL["oldest_pending"], waiting)
             latest = await connection.fetch(_SQL["latest_failed"], failed)
         return Glance(now, await self.standing(), _told(oldest), _told(latest))

@@ -233,7 +233,6 @@ async def test_a_thousand_lines_cost_the_same_after_months(histories: tuple[str,
     short, long = works
     # How many outcomes come together is up to the moment; all else is said once.
     batches = [work.statements.pop("settle") for work in works]
-    assert [work.statements.pop("delivered") for work in works] == batches
     assert max(batches) <= NEW_LINES / 4
     compare(short, long)
     assert max(long.statements.values()) <= 2
