@@ -340,3 +340,19 @@ async def test_desk(name: str, long_ledger: str) -> None:
         if name == "oldest_pending":
             await connection.execute(queries.load("ledger.sql")["in_order"])
         check(await explained(connection, statements[name], DESK[name].arguments), DESK[name])
+
+
+async def test_a_backlog_of_a_new_ledger_is_read_in_order(dsn: str, db: asyncpg.Connection) -> None:
+    """Nothing was ever counted there, so the planner believes that few lines are pending."""
+    await no_autovacuum(dsn)
+    await data.masters(db)
+    calls = data.Calls(data.calls_of(BACKLOG), READY, timedelta(hours=9), 1000)
+    await data.add(db, calls, taken=True, record="{}")
+    await db.execute("UPDATE line SET state = 'pending', settled_at = NULL")
+    statements = queries.load("ledger.sql")
+    look = LEDGER["pending"]
+    async with ledger_session(dsn) as connection, connection.transaction():
+        await connection.execute(statements["in_order"])
+        plan = await explained(connection, statements["pending"], look.arguments)
+    check(plan, look)
+    assert all(node["Node Type"] != "Sort" for node in nodes(plan))
