@@ -17,7 +17,7 @@ from daemon.errors import CallstatsdError, UnreachableError, first
 from daemon.intake import Intake
 from daemon.lease import Lease
 from daemon.ledger import Binding, Ledger
-from daemon.lifecycle import Notifier, pause
+from daemon.lifecycle import Notifier, pause, unless
 from daemon.lines import State
 from daemon.monitor import Condition
 from daemon.sender import DRAIN_EXTRA
@@ -237,10 +237,10 @@ async def backfill(
         work = Backfill(source, ledger, intake, period, tell)
         window = await work.prepare(settings.settle_delay, resend=resend)
         if dry_run:
-            await _unless(stop, work.count(window))
+            await unless(stop, work.count(window))
             return work.progress
         if not wait:
-            await _unless(stop, work.take(window, resend=resend))
+            await unless(stop, work.take(window, resend=resend))
             return await work.finish(began)
         async with (
             open_salesforce(settings) as salesforce,
@@ -266,16 +266,3 @@ async def backfill(
                 if settler.waiting:
                     await settler.finish(LAST_CHANCE)
         return await work.finish(began)
-
-
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Do some work until it is done or stop is set."""
-    doing = asyncio.create_task(work)
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait({doing, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if not doing.done():
-        doing.cancel()
-        await asyncio.wait({doing})
-        return
-    await doing

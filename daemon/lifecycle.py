@@ -27,6 +27,19 @@ EXTENSION = 90.0
 """Seconds more that systemd is asked for while starting and draining: longer than any turn."""
 
 
+async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """Do what may take long; cut it when told to stop, and return None then."""
+    working = asyncio.create_task(work)
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        stopped.cancel()
+        await asyncio.gather(working, stopped, return_exceptions=True)
+
+
 async def pause(stop: asyncio.Event, seconds: float) -> None:
     """Wait for stop, at most so many seconds."""
     try:
@@ -165,16 +178,3 @@ def _duration(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """Do what may take long; cut it when told to stop, and return None then."""
-    working = asyncio.create_task(work)
-    stopped = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
-    finally:
-        working.cancel()
-        stopped.cancel()
-        await asyncio.gather(working, stopped, return_exceptions=True)

@@ -39,7 +39,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         settler = Settler(ledger, settings.retry_for)
         try:
             async with asyncio.TaskGroup() as group:
-                drain = settings.request_timeout + 3 * DRAIN_EXTRA
+                drain = settings.request_timeout + 4 * DRAIN_EXTRA
                 attending = group.create_task(notifier.attend(stop, drain))
                 await patiently(ledger.check_version, stop, partial(_waits, notifier))
                 settling = group.create_task(settler.run())
@@ -65,10 +65,13 @@ async def _acquire(lease: Lease, notifier: Notifier, stop: asyncio.Event) -> boo
     told = False
     while not stop.is_set():
         try:
+            # A connection to a silent server may take long to fail.
             if await unless(stop, lease.try_acquire()):
                 notifier.watch.turned(*Part)
                 return True
-            if not told and not stop.is_set():
+            if stop.is_set():
+                break
+            if not told:
                 _log.info(logs.DAEMON_STANDBY)
                 told = True
             notifier.ready("standing by: another instance has the ledger")
