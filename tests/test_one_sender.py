@@ -245,7 +245,10 @@ async def test_a_lock_session_ended_by_an_administrator_costs_at_most_what_is_in
         ):
             for _ in range(5):
                 await asyncio.sleep(1)
-                [holder] = await site.db.fetch(LOCK_SESSIONS)
+                async with asyncio.timeout(PATIENCE):
+                    while not (holders := await site.db.fetch(LOCK_SESSIONS)):
+                        await asyncio.sleep(0.01)
+                [holder] = holders
                 wires.broke()
                 await site.db.execute("SELECT pg_terminate_backend($1)", holder["pid"])
             await calls.end()
