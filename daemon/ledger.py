@@ -203,7 +203,7 @@ class Ledger:
         rows = await self.database.change(
             lambda connection: connection.fetch(_SQL["identify"], *entry_columns(entries), reason)
         )
-        return {LineKey(*row) for row in rows}
+        return set(map(LineKey._make, rows))
 
     async def pull_back(self, watermark: datetime) -> None:
         """Set a watermark that the source's clock has jumped behind back to that clock."""
@@ -229,14 +229,14 @@ class Ledger:
                 rows = await connection.fetch(_SQL["take"], *entry_columns(entries), backfill)
             if watermark is not None:
                 await connection.execute(_SQL["advance"], watermark)
-        return {LineKey(*row) for row in rows}
+        return set(map(LineKey._make, rows))
 
     async def pending(self, limit: int, without_lanes: Sequence[str]) -> list[PendingLine]:
         """Return the next lines that may be sent now, in order."""
         async with self.database.connection() as connection, connection.transaction():
             await connection.execute(_SQL["in_order"])
             rows = await connection.fetch(_SQL["pending"], limit, without_lanes)
-        return [PendingLine(LineKey(*row[:4]), *row[4:]) for row in rows]
+        return [PendingLine(LineKey._make(row[:4]), *row[4:]) for row in rows]
 
     async def settle(
         self, settlements: Sequence[Settlement], retry_for: float
@@ -274,7 +274,7 @@ class Ledger:
             [s.lane_tries for s in held.values()],
             list(freed),
         )
-        done = {LineKey(*row[:4]): (State(row["state"]), row["attempts"]) for row in rows}
+        done = {LineKey._make(row[:4]): (State(row["state"]), row["attempts"]) for row in rows}
         if len(done) < len(settlements):
             await self._settle_void(connection, [s for s in settlements if s.key not in done])
         return done
@@ -327,7 +327,7 @@ class Ledger:
         """Return the keys that the ledger has of these calls."""
         async with self.database.connection() as connection:
             rows = await connection.fetch(_SQL["known"], call_ids)
-        return {LineKey(*row) for row in rows}
+        return set(map(LineKey._make, rows))
 
     async def _execute(self, statement: str) -> None:
         async with self.database.connection() as connection:

@@ -1,6 +1,5 @@
 """The data line in each of its forms: as read, as taken, as to be sent, as settled. Pure."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -36,8 +35,7 @@ class LineKey(NamedTuple):
         return f"{self.call_id}-{self.group_id}-{self.leg_id}-{self.code_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class DataLine:
+class DataLine(NamedTuple):
     """One row of the expanded call, before it is a record; column values as the driver read them.
 
     `Any` marks numbers that a foreign view may hold as something else; `record` judges them.
@@ -73,8 +71,7 @@ class DataLine:
     export_key: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A line to take: its record as it will be sent, or why there is none."""
 
     key: LineKey
@@ -87,8 +84,7 @@ class Entry:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PendingLine:
+class PendingLine(NamedTuple):
     """A line to send; the sender knows nothing of what its record means."""
 
     key: LineKey
@@ -109,8 +105,7 @@ class PendingLine:
         return (self.backfill, self.call_ended, self.key.call_id, self.ordinal, self.key)
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """What came of one attempt. Seconds: `age` since it began, `wait` until the next.
 
     `sent` counts an attempt, `failed` one that may expire the line, `unanswered` one that may

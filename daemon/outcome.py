@@ -149,17 +149,16 @@ def classify(answer: Answer | NoAnswer | NoToken) -> Outcome:
     status = answer.status
     if meant := _IMPOSSIBLE_STATUS.search(answer.body):
         status = int(meant[1])
-    text = _short(errors, answer.body)
     if status == 423 or "UNABLE_TO_LOCK_ROW" in answer.body:
-        return Locked(answer.retry_after, text)
+        return Locked(answer.retry_after, _short(errors, answer.body))
     if 200 <= status < 300:
         return Delivered(status, expected=status == 200)
-    return _refusal(status, codes, answer, text)
+    return _refusal(status, codes, answer, _short(errors, answer.body))
 
 
 def api_usage(header: str | None) -> float | None:
     """Read `Sforce-Limit-Info: api-usage=18/5000` as a share; None where it says nothing."""
-    match = _API_USAGE.search(header or "")
+    match = _API_USAGE.search(header) if header else None
     return int(match[1]) / int(match[2]) if match and int(match[2]) else None
 
 

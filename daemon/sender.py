@@ -4,8 +4,9 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from heapq import heappop, heappush
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import structlog
 
@@ -36,8 +37,8 @@ FETCH = 2500
 """Lines to read from the ledger at once, beside those that may be known already."""
 LOW_WATER = 500
 """Fewer lines than this in memory, and more are read."""
-LANE_DEPTH = 16
-"""Lines of one record in memory: it is sent one at a time, so more would only crowd it."""
+LANE_DEPTH = 256
+"""Lines of one record in memory: more would crowd out others, fewer would have to be read often."""
 BACKFILL = (True,)
 """The order of the first of all backfill lines."""
 DRAIN_EXTRA = 5.0
@@ -60,8 +61,7 @@ class Limits:
     idle: float
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A request in flight: its line, and the pace's epoch and the clock when it started."""
 
     line: PendingLine
@@ -100,6 +100,7 @@ class Sender:
         self._lanes: Lanes[PendingLine] = Lanes(LANE_DEPTH)
         self._lane_tries: dict[str, int] = {}
         self._in_flight: dict[asyncio.Task[None], Request] = {}
+        self._resting: dict[asyncio.Task[None], asyncio.Future[None]] = {}
         self._look = True
         self._more = False
         self._forgotten = 0
@@ -108,7 +109,6 @@ class Sender:
         self._stop = asyncio.Event()
         self._stopping = False
         self._timer: asyncio.TimerHandle | None = None
-        self._crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sparing = False
         self.pace = pace
         self.held = False
@@ -154,13 +154,15 @@ class Sender:
         Cancelled, it aborts the requests in flight; in any case the settler has all outcomes.
         """
         self._stop = stop
-        refilling = asyncio.create_task(self._refill(), name="refill")
         stopped = asyncio.create_task(stop.wait(), name="stopped")
-        ends: set[asyncio.Future[Any]] = {refilling, stopped, self._crashed}
+        refilling = asyncio.create_task(self._refill(), name="refill")
+        workers = [asyncio.create_task(self._work()) for _ in range(self._limits.concurrency)]
+        ends: set[asyncio.Task[Any]] = {stopped, refilling, *workers}
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             self._stopping = True
-            for ended in (self._crashed, refilling):
+            # A defect ends the daemon instead of leaving a line in flight for ever.
+            for ended in (refilling, *workers):
                 if ended.done():
                     ended.result()
             if self._in_flight:
@@ -169,45 +171,47 @@ class Sender:
                 )
         finally:
             self._stopping = True
-            for task in (refilling, stopped):
+            self._abort()
+            for task in (stopped, refilling, *workers):
                 task.cancel()
-            await self._abort()
-            await asyncio.gather(refilling, stopped, return_exceptions=True)
+            await asyncio.gather(stopped, refilling, *workers, return_exceptions=True)
             if self._timer is not None:
                 self._timer.cancel()
             self._settler.leave_clock()
 
-    async def _abort(self) -> None:
-        """Cut the requests in flight: nobody knows whether they arrived."""
-        aborted = dict(self._in_flight)
+    def _abort(self) -> None:
+        """Give up the requests in flight, to be cut now: nobody knows whether they arrived."""
+        aborted = list(self._in_flight.values())
         self._in_flight.clear()
-        for task, request in aborted.items():
-            task.cancel()
+        for request in aborted:
             self._answer(request, NoAnswer(sent=True, error="aborted"))
-        await asyncio.gather(*aborted, return_exceptions=True)
 
     # Sending
 
     def _pump(self) -> None:
         """Start as many requests as may start now."""
-        now = _now()
-        while (
-            not (self._stopping or self._stop.is_set())
-            and not self.held
-            and self._settler.writable
-            and self._settler.waiting < UNSETTLED
-            and self.pace.may_start(len(self._in_flight), now)
-            and self._may_send()
-        ):
-            line = self._lanes.next(self.pace.avoid, BACKFILL if self._spares(now) else None)
-            if line is None:
-                break
-            request = Request(line, self.pace.epoch, now)
-            task = asyncio.create_task(self._send(request))
-            task.add_done_callback(self._request_ended)
-            self._in_flight[task] = request
+        while self._resting and (request := self._next()) is not None:
+            worker, woken = self._resting.popitem()
+            self._in_flight[worker] = request
+            woken.set_result(None)
         if self._lanes.waiting < LOW_WATER and (self._more or self._lanes.starved):
             self._wake.set()
+
+    def _next(self) -> Request | None:
+        """Take the next line to send from its lane, if one may be sent now."""
+        now = _now()
+        if (
+            self._stopping
+            or self._stop.is_set()
+            or self.held
+            or not self._settler.writable
+            or self._settler.waiting >= UNSETTLED
+            or not self.pace.may_start(len(self._in_flight), now)
+            or not self._may_send()
+        ):
+            return None
+        line = self._lanes.next(self.pace.avoid, BACKFILL if self._spares(now) else None)
+        return None if line is None else Request(line, self.pace.epoch, now)
 
     def _spares(self, now: float) -> bool:
         """Whether backfill waits for the org's other users; told when that changes."""
@@ -217,20 +221,24 @@ class Sender:
             _log.info(logs.SENDER_SPARES, backfill_waits=spares)
         return spares
 
-    def _request_ended(self, task: asyncio.Task[None]) -> None:
-        """Let a defect end the daemon instead of leaving a line in flight for ever."""
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not self._crashed.done():
-            self._crashed.set_exception(error)
-
-    async def _send(self, request: Request) -> None:
-        line = request.line
-        answer = await self._endpoint.post(str(line.key), line.record.encode())
-        task = asyncio.current_task()
-        if task is None or self._in_flight.pop(task, None) is None:
-            return  # aborted: its outcome is already told
-        self._answer(request, answer)
-        self._pump()
+    async def _work(self) -> None:
+        """Send one line after another, and rest while none may be sent; CONCURRENCY of us do."""
+        worker = cast("asyncio.Task[None]", asyncio.current_task())
+        while not self._stopping:
+            request = self._in_flight.get(worker)
+            if request is None:
+                self._resting[worker] = asyncio.get_running_loop().create_future()
+                await self._resting[worker]
+                continue
+            line = request.line
+            answer = await self._endpoint.post(str(line.key), line.record.encode())
+            if self._in_flight.pop(worker, None) is None:
+                return  # aborted: its outcome is already told
+            self._answer(request, answer)
+            following = self._next()
+            if following is not None:
+                self._in_flight[worker] = following
+            self._pump()
 
     def _answer(self, request: Request, answer: Answer | NoAnswer | NoToken) -> None:
         """Judge an answer: what becomes of the line, its lane and the sender."""
@@ -365,8 +373,12 @@ class Sender:
         heappush(self._due, due)
 
 
+_requests = cache(metrics.REQUESTS.labels)
+"""Counters by status: a lookup of our own costs a tenth of the library's."""
+
+
 def _measure(answer: Answer | NoAnswer | NoToken, seconds: float) -> None:
-    metrics.REQUESTS.labels(answer.status if isinstance(answer, Answer) else "none").inc()
+    _requests(answer.status if isinstance(answer, Answer) else "none").inc()
     metrics.REQUEST_SECONDS.observe(seconds)
     if isinstance(answer, Answer) and answer.api_usage is not None:
         metrics.API_USAGE.set(answer.api_usage)

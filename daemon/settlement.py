@@ -1,6 +1,5 @@
 """What to write of an attempt's outcome: the line's state, and who waits how long. Pure."""
 
-from dataclasses import replace
 from typing import assert_never
 
 from daemon.backoff import Backoff
@@ -29,24 +28,19 @@ def settle(
         case Delivered() | Conflict() | NotFound() | Rejected():
             return _final(line, outcome, seconds, free=lane_tries > 0)
         case Halted(_, status, _, error):
-            return replace(_again(line, seconds, status, error), sent=outcome.sent)
+            return _again(line, seconds, status, error)._replace(sent=outcome.sent)
         case Failed(status, error):
             wait = backoff.delay(line.tries + 1)
-            return replace(_again(line, seconds, status, error), failed=True, wait=wait)
+            return _again(line, seconds, status, error)._replace(failed=True, wait=wait)
         case Locked(retry_after, error):
             wait = backoff.delay(lane_tries + 1, retry_after)
-            again = _again(line, seconds, 423, error)
-            return replace(again, failed=True, wait=wait, hold=True, lane_tries=lane_tries + 1)
+            return _again(line, seconds, 423, error)._replace(
+                failed=True, wait=wait, hold=True, lane_tries=lane_tries + 1
+            )
         case Unanswered(status, error):
             wait = backoff.delay(lane_tries + 1)
-            again = _again(line, seconds, status, error)
-            return replace(
-                again,
-                failed=True,
-                unanswered=True,
-                wait=wait,
-                hold=True,
-                lane_tries=lane_tries + 1,
+            return _again(line, seconds, status, error)._replace(
+                failed=True, unanswered=True, wait=wait, hold=True, lane_tries=lane_tries + 1
             )
         case _:
             assert_never(outcome)
@@ -74,7 +68,7 @@ def _final(
             state, status = State.NOT_FOUND, 404
         case Rejected(status, error):
             state = State.REJECTED
-    return replace(_again(line, seconds, status, error), state=state, free=free)
+    return _again(line, seconds, status, error)._replace(state=state, free=free)
 
 
 def _again(line: PendingLine, seconds: float, status: int | None, error: str | None) -> Settlement:

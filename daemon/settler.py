@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
+from typing import NamedTuple
 
 import structlog
 
@@ -18,12 +19,15 @@ _log = structlog.get_logger()
 
 UNWRITABLE_FOR = 120.0
 """Seconds without being able to write outcomes, after which the process ends (contract 8)."""
+COMPANY = 24
+"""Outcomes worth a statement of their own; fewer of them wait for others."""
+LINGER = 0.005
+"""Seconds that they wait."""
 RETRY_EVERY = 0.5
 """Seconds between two tries to write them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One request, how many seconds it took, and what came of it."""
 
     line: PendingLine
@@ -94,6 +98,8 @@ class Settler:
             self._work.clear()
             if await self._try():
                 await self._work.wait()
+                if len(self._unsettled) < COMPANY:
+                    await asyncio.sleep(LINGER)
             else:
                 await asyncio.sleep(RETRY_EVERY)
 
@@ -168,9 +174,12 @@ class Settler:
                 _tell(attempt, *settled[attempt.line.key])
 
 
+_lines = cache(metrics.LINES.labels)
+
+
 def _count(attempt: Attempt, state: State, now: datetime) -> None:
     if state is not State.PENDING:
-        metrics.LINES.labels(state).inc()
+        _lines(state).inc()
     if state is State.DELIVERED and not attempt.line.backfill:
         age = (now - attempt.line.call_ended).total_seconds()
         metrics.DELIVERY_SECONDS.observe(max(0.0, age))
