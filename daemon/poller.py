@@ -88,6 +88,7 @@ class Poller:
         """Poll every `interval` seconds until told to stop; databases may come and go."""
         fault = None
         while not stop.is_set():
+            began = time.monotonic()
             try:
                 await self.poll()
                 fault = None
@@ -98,8 +99,11 @@ class Poller:
                 tell = _log.debug if str(error) == fault else _log.error
                 tell(logs.POLL_FAILED, error=str(error))
                 fault = str(error)
-            self.on_turn(interval)
-            await pause(stop, interval)
+            # From start to start; a poll that takes long leaves the source as much peace.
+            took = time.monotonic() - began
+            rest = max(interval - took, min(interval, took))
+            self.on_turn(rest)
+            await pause(stop, rest)
 
     async def poll(self) -> Taken:
         """Take what became ready since the last time."""
@@ -122,7 +126,7 @@ class Poller:
         finally:
             metrics.POLL_SECONDS.observe(time.perf_counter() - started)
             # What a failing poll took before is in the ledger for good.
-            tell_taken(taken, started, self._on_taken)
+            tell_taken(taken, started)
         return taken
 
     async def _cover(
@@ -157,6 +161,8 @@ class Poller:
             watermark=watermark,
         )
         taken.add(new)
+        if new:
+            self._on_taken()  # now: they can be sent while more is taken
         self.on_turn(0.0)
 
 
@@ -168,13 +174,10 @@ def visible(clock: Clock, settle_delay: timedelta) -> datetime:
     return moment - settle_delay
 
 
-def tell_taken(
-    taken: Taken, started: float, on_taken: Callable[[], None], *, late: bool = False
-) -> None:
-    """Tell the sender and the log of new lines; `started` is by `time.perf_counter`."""
+def tell_taken(taken: Taken, started: float, *, late: bool = False) -> None:
+    """Tell the log of new lines; `started` is by `time.perf_counter`."""
     if not taken.lines:
         return
-    on_taken()
     (metrics.LATE if late else metrics.TAKEN).inc(taken.lines)
     about = {"late": True} if late else {}
     _log.info(
