@@ -244,6 +244,8 @@ class Source:
     async def keys(self, call_ids: Sequence[int]) -> list[LineKey]:
         """Return the keys of the calls' data lines, in no order; cheaper than `lines`."""
         rows = await self._fetch("keys", call_ids) if call_ids else []
+        if rows and all(type(part) is int for part in rows[0]):
+            return list(dict.fromkeys(map(LineKey._make, rows)))
         return list(dict.fromkeys(LineKey(*map(whole, row)) for row in rows))
 
     async def rebuilt(self, keys: Sequence[LineKey]) -> list[DataLine]:

@@ -93,7 +93,9 @@ class Sweeper:
         finally:
             reach = metrics.SWEEP_SECONDS.labels("lookback" if wide else "near")
             reach.observe(time.perf_counter() - started)
-            tell_taken(taken, started, self._on_taken, late=True)
+            if taken.lines:
+                self._on_taken()
+            tell_taken(taken, started, late=True)
         return taken
 
     async def _look(
@@ -109,7 +111,8 @@ class Sweeper:
         stale = Window(max(min(stale_since, started_by), floor), started_by)
         async for page in self._source.never_ended(stale):
             taken.add(await self._take_missing(page))
-        ready = Readiness(ended_by=until, started_by=started_by, floor=floor)
+        # Codes of the calls above were compared with them; these are of earlier calls.
+        ready = Readiness(ended_by=since, started_by=stale.since, floor=floor)
         async for page in self._source.late_codes(window, ready):
             taken.add(await self._take_missing_codes(page))
         taken.add(await self._intake.look_for_ids(max(since, floor)))
@@ -117,8 +120,10 @@ class Sweeper:
     async def _take_missing(self, page: Page) -> Collection[LineKey]:
         """Take the calls of a page that have a line which the ledger lacks."""
         call_ids = [found.call_id for found in page.found]
-        known = await self._ledger.known(call_ids)
-        missing = {key.call_id for key in await self._source.keys(call_ids) if key not in known}
+        known, keys = await asyncio.gather(
+            self._ledger.known(call_ids), self._source.keys(call_ids)
+        )
+        missing = {key.call_id for key in set(keys) - known}
         # Of a call whose own id is no whole number there may be no keys to ask for.
         missing |= {n for n in call_ids if n < 0} - {key.call_id for key in known}
         late = [found for found in page.found if found.call_id in missing]
