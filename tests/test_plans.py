@@ -59,10 +59,12 @@ class Look:
     indexes: frozenset[str]
     rows: int
     arguments: tuple[Any, ...] = ()
+    also: frozenset[str] = frozenset()
+    """Indexes that are as good beside them; which is chosen hangs on the statistics' sample."""
 
 
-def by(*indexes: str, rows: int, given: Iterable[Any] = ()) -> Look:
-    return Look(frozenset(indexes), rows, tuple(given))
+def by(*indexes: str, rows: int, given: Iterable[Any] = (), also: Iterable[str] = ()) -> Look:
+    return Look(frozenset(indexes), rows, tuple(given), frozenset(also))
 
 
 def small(*arguments: Any) -> Look:
@@ -182,8 +184,10 @@ DESK = {
     "holder": small(LOCK_CLASS),
     "hold": small("maintenance"),
     "release": small(),
-    "select_lines": by("line_kept", rows=SKIPPED, given=(*CHOICE, -(2**63), 0, 0, 0, 1000)),
-    "count_lines": by("line_kept", rows=SKIPPED, given=CHOICE),
+    "select_lines": by(
+        "line_kept", rows=SKIPPED, given=(*CHOICE, -(2**63), 0, 0, 0, 1000), also=["line_failed"]
+    ),
+    "count_lines": by("line_kept", rows=SKIPPED, given=CHOICE, also=["line_failed"]),
     "requeue": by("line_pkey", rows=64, given=(*OLD_KEYS, ["delivered"] * 64)),
     "discard": by("line_pkey", rows=64, given=(*OLD_KEYS, ["delivered"] * 64)),
     "renew": by("line_pkey", rows=64, given=(*entries(OLD_KEYS, "pending"), None)),
@@ -305,7 +309,7 @@ def check(plan: dict[str, Any], look: Look) -> None:
         + orjson.dumps(plan, option=orjson.OPT_INDENT_2).decode()
     )
     assert not (scanned and look.indexes), told
-    assert own & INDEXES == look.indexes, told
+    assert (own & INDEXES) - look.also == look.indexes, told
     assert touched <= look.rows, told
 
 
