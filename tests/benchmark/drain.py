@@ -124,9 +124,9 @@ async def bodies(ground: Ground, site: Site) -> Path:
     return path
 
 
-async def bare_loop(path: Path, lines: int) -> float:
-    """Post the same with nothing around it; seconds."""
-    async with endpoint() as salesforce:
+async def bare_loop(path: Path, lines: int, delay: float = 0.0) -> float:
+    """Post the same with nothing around it, to an endpoint that takes `delay`; seconds."""
+    async with endpoint(delay=delay) as salesforce:
         flags = ("--workers", CONCURRENCY, "--token", TOKEN)
         seconds = await told("bare", salesforce.url, path, *flags)
         assert (await salesforce.tally()).answers == lines

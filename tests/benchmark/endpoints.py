@@ -1,10 +1,12 @@
 """How near the daemon comes to what a slow endpoint, or one that locks records, allows."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from math import nan
+from statistics import median
 
 from tests.benchmark import data
-from tests.benchmark.drain import CONCURRENCY, day
+from tests.benchmark.drain import CONCURRENCY, bare_loop, bodies, day
 from tests.benchmark.endpoint import Tally
 from tests.benchmark.ground import Ground, Site, daemon, drained, endpoint, environment, moment
 from tests.benchmark.result import Effort, Result, at_least, at_most, rate
@@ -19,21 +21,27 @@ HOT = 0.05
 
 
 async def slow(ground: Ground, effort: Effort) -> list[Result]:
-    """An answer takes 100 ms; from the first request's arrival to the last answer."""
+    """An answer takes 100 ms; from the first request's arrival to the last answer.
+
+    A bare client at the same endpoint shows how near the limit a client comes at all.
+    """
     calls = day(effort.of(SLOW_LINES, 1920))
     rates = []
+    bare = []
     for _ in range(effort.repeat):
-        tally, _ = await sent(ground, await made(ground, calls), calls.lines, delay=SLOW)
-        rates.append(calls.lines / (tally.last - tally.first))
+        run = await sent(ground, await made(ground, calls), calls.lines, delay=SLOW, bare=True)
+        rates.append(calls.lines / (run.tally.last - run.tally.first))
+        bare.append(run.bare)
     limit = CONCURRENCY / SLOW
     return [
         Result(
             f"slow endpoint, {SLOW * 1000:.0f} ms",
             rate(calls.lines, [calls.lines / each for each in rates]),
-            f"{CONCURRENCY} / {SLOW} s = {limit:,.0f} lines/s",
+            f"{CONCURRENCY} / {SLOW} s = {limit:,.0f} lines/s; "
+            f"a bare loop comes to {rate(calls.lines, bare)}",
             [each / limit for each in rates],
             at_least(0.98),
-            {"lines": calls.lines, "rates": rates},
+            {"lines": calls.lines, "rates": rates, "bare": bare},
         )
     ]
 
@@ -44,7 +52,8 @@ async def hot(ground: Ground, effort: Effort) -> list[Result]:
     What the lanes allow is the longer of two times: all lines' work shared by all requests in
     flight, and the longest lane's work one after another; work as the endpoint measured it.
     Counted from the first request's arrival to the last answer. The same run at an endpoint that
-    locks nothing shows what the locks cost.
+    locks nothing shows what the locks cost, and a bare client at that endpoint how near 32 times
+    its work a client comes at all.
     """
     count = data.calls_of(effort.of(HOT_LINES, 4000))
     end = datetime.now(UTC) - timedelta(hours=1)
@@ -53,25 +62,35 @@ async def hot(ground: Ground, effort: Effort) -> list[Result]:
     seconds: list[float] = []
     unlocked: list[float] = []
     locked: list[float] = []
+    bare: list[float] = []
     lane = 0
     for _ in range(effort.repeat):
-        tally, lane = await sent(
-            ground, await made(ground, calls), calls.lines, delay=HOT_WORK, locks=True
-        )
+        site = await made(ground, calls)
+        run = await sent(ground, site, calls.lines, delay=HOT_WORK, locks=True)
+        tally, lane = run.tally, run.longest_lane
         locked.append(tally.locked)
         work = tally.working / calls.lines
         allowed = work * max(calls.lines / CONCURRENCY, lane)
         seconds.append(tally.last - tally.first)
         shares.append(allowed / seconds[-1])
-        tally, _ = await sent(ground, await made(ground, calls), calls.lines, delay=HOT_WORK)
-        unlocked.append(tally.last - tally.first)
-    details = {"lines": calls.lines, "longest_lane": lane, "seconds": seconds, "unlocked": unlocked}
+        site = await made(ground, calls)
+        run = await sent(ground, site, calls.lines, delay=HOT_WORK, bare=True)
+        unlocked.append(run.tally.last - run.tally.first)
+        bare.append(work * calls.lines / CONCURRENCY / run.bare)
+    details = {
+        "lines": calls.lines,
+        "longest_lane": lane,
+        "seconds": seconds,
+        "unlocked": unlocked,
+        "bare_shares": bare,
+    }
     measured = rate(calls.lines, seconds)
     return [
         Result(
             f"hot records: {HOT:.0%} carry half",
             f"{measured}; without locks {rate(calls.lines, unlocked)}",
-            f"what the lanes allow, {HOT_WORK * 1000:.0f} ms of work, longest lane {lane:,}",
+            f"what the lanes allow, {HOT_WORK * 1000:.0f} ms of work, longest lane {lane:,}; "
+            f"a bare loop comes to {median(bare):.2f} of such a limit",
             shares,
             at_least(0.9),
             details,
@@ -91,10 +110,19 @@ async def made(ground: Ground, calls: data.Calls) -> Site:
     return site
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came in, the lines of the longest lane, and a bare client's seconds for the same."""
+
+    tally: Tally
+    longest_lane: int
+    bare: float
+
+
 async def sent(
-    ground: Ground, site: Site, lines: int, *, delay: float, locks: bool = False
-) -> tuple[Tally, int]:
-    """Let the daemon send all; returns what came in, and the lines of the longest lane."""
+    ground: Ground, site: Site, lines: int, *, delay: float, locks: bool = False, bare: bool = False
+) -> Run:
+    """Let the daemon send all, and then a bare client if asked to."""
     async with endpoint(delay=delay, locks=locks) as salesforce:
         settings = environment(
             site, salesforce.url, concurrency=str(CONCURRENCY), start_from="2020-01-01"
@@ -110,5 +138,6 @@ async def sent(
         longest: int = await db.fetchval(
             "SELECT count(*) AS lines FROM line GROUP BY lane ORDER BY lines DESC LIMIT 1"
         )
+    seconds = await bare_loop(await bodies(ground, site), lines, delay) if bare else nan
     await ground.drop(site)
-    return tally, longest
+    return Run(tally, longest, seconds)
