@@ -7,6 +7,7 @@ from bisect import insort
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from math import inf
 from typing import Any, Generic, Protocol, TypeVar
 
 
@@ -40,17 +41,20 @@ class Lanes(Generic[Line]):
     """The lines in memory: those waiting, and those taken by `next` and not yet `done`.
 
     Invariants: no two lines of a lane are out at once; a lane hands out its lines in order; a
-    lane holds at most `depth` waiting lines, and once it had to leave one out it accepts no
-    later ones until it is empty, so that none can overtake.
+    lane holds at most `depth` waiting lines, and only one while `most` wait in all; once it had
+    to leave one out it accepts no later ones until it is empty, so that none can overtake.
+    `waiting` counts the waiting lines, `roomy` those of lanes that left none out.
     """
 
-    def __init__(self, depth: int) -> None:
-        """Keep at most `depth` lines waiting in one lane, so that one record cannot fill memory."""
+    def __init__(self, depth: int, most: float = inf) -> None:
+        """Keep at most `depth` lines waiting in one lane, so that no record can fill memory."""
         self._depth = depth
+        self._most = most
         self._lanes: dict[str, _Lane[Line]] = {}
         self._ready: list[tuple[Any, str]] = []
         self._keys: set[Hashable] = set()
         self.waiting = 0
+        self.roomy = 0
 
     def __contains__(self, key: Hashable) -> bool:
         """Whether the line is here, waiting or out."""
@@ -75,12 +79,16 @@ class Lanes(Generic[Line]):
             lane = self._lanes.setdefault(line.lane, _Lane())
             if lane.truncated and not lane.waiting:
                 lane.truncated = False
-            if lane.truncated or len(lane.waiting) >= self._depth:
+            if lane.truncated:
+                continue
+            if len(lane.waiting) >= (self._depth if self.waiting < self._most else 1):
                 lane.truncated = True
+                self.roomy -= len(lane.waiting)
                 continue
             insort(lane.waiting, line, key=lambda held: held.order)
             self._keys.add(line.key)
             self.waiting += 1
+            self.roomy += 1
             added += 1
             if not lane.busy and lane.waiting[0] is line:
                 heappush(self._ready, (line.order, line.lane))
@@ -123,6 +131,7 @@ class Lanes(Generic[Line]):
         if held_back:
             self._keys.difference_update(held.key for held in lane.waiting)
             self.waiting -= len(lane.waiting)
+            self.roomy -= 0 if lane.truncated else len(lane.waiting)
             lane.waiting.clear()
             lane.truncated = False
         if lane.waiting:
@@ -151,10 +160,11 @@ class Lanes(Generic[Line]):
             if not lane.busy:
                 del self._lanes[name]
         self._ready.clear()
-        self.waiting = 0
+        self.waiting = self.roomy = 0
 
     def _take(self, lane: _Lane[Line]) -> Line:
         line = lane.waiting.pop(0)
         lane.busy = True
         self.waiting -= 1
+        self.roomy -= not lane.truncated
         return line

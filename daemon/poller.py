@@ -99,7 +99,7 @@ class Poller:
                 tell = _log.debug if str(error) == fault else _log.error
                 tell(logs.POLL_FAILED, error=str(error))
                 fault = str(error)
-            # From start to start; a poll that takes long leaves the source as much peace.
+            # From start to start; after a long poll the source has as much peace, up to `interval`.
             took = time.monotonic() - began
             rest = max(interval - took, min(interval, took))
             self.on_turn(rest)

@@ -36,9 +36,11 @@ UNSETTLED = 64
 FETCH = 2500
 """Lines to read from the ledger at once, beside those that may be known already."""
 LOW_WATER = 500
-"""Fewer lines than this in memory, and more are read."""
+"""Fewer lines than this in memory, but for those of crowded records, and more are read."""
 LANE_DEPTH = 256
-"""Lines of one record in memory: more would crowd out others, fewer would have to be read often."""
+"""Lines of one record in memory: it is sent one at a time; fewer would have to be read often."""
+MOST = 10_000
+"""Lines in memory beyond which each record has one at a time: some ten megabytes."""
 BACKFILL = (True,)
 """The order of the first of all backfill lines."""
 DRAIN_EXTRA = 5.0
@@ -97,7 +99,7 @@ class Sender:
         self._backoff = backoff
         self._limits = limits
         self._may_send = may_send
-        self._lanes: Lanes[PendingLine] = Lanes(LANE_DEPTH)
+        self._lanes: Lanes[PendingLine] = Lanes(LANE_DEPTH, MOST)
         self._lane_tries: dict[str, int] = {}
         self._in_flight: dict[asyncio.Task[None], Request] = {}
         self._resting: dict[asyncio.Task[None], asyncio.Future[None]] = {}
@@ -161,14 +163,12 @@ class Sender:
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             self._stopping = True
-            # A defect ends the daemon instead of leaving a line in flight for ever.
-            for ended in (refilling, *workers):
-                if ended.done():
-                    ended.result()
+            _raise_defects(refilling, *workers)
             if self._in_flight:
                 await asyncio.wait(
                     self._in_flight, timeout=self._limits.request_timeout + DRAIN_EXTRA
                 )
+            _raise_defects(refilling, *workers)
         finally:
             self._stopping = True
             self._abort()
@@ -194,7 +194,7 @@ class Sender:
             worker, woken = self._resting.popitem()
             self._in_flight[worker] = request
             woken.set_result(None)
-        if self._lanes.waiting < LOW_WATER and (self._more or self._lanes.starved):
+        if self._lanes.roomy < LOW_WATER and (self._more or self._lanes.starved):
             self._wake.set()
 
     def _next(self) -> Request | None:
@@ -319,7 +319,7 @@ class Sender:
     async def _read(self) -> None:
         """Read pending lines: when there is news, and until enough are here or none are left."""
         limit = FETCH + 2 * self._limits.concurrency
-        while self._look or self._lanes.waiting < LOW_WATER:
+        while self._look or self._lanes.roomy < LOW_WATER:
             self._look = False
             while self._due and self._due[0] <= _now():
                 heappop(self._due)
@@ -332,7 +332,8 @@ class Sender:
                     if line.lane_tries:
                         self._lane_tries.setdefault(line.lane, line.lane_tries)
                 added = self._lanes.add(lines)
-            self._more = len(lines) == limit and added > 0
+            # A full page that brought nothing new was read while enough is here.
+            self._more = len(lines) == limit and (added > 0 or self._lanes.roomy >= LOW_WATER)
             self._pump()
             if not self._more:
                 self._lanes.forgive()
@@ -371,6 +372,13 @@ class Sender:
         if not self._due or due < self._due[0]:
             self._wake.set()
         heappush(self._due, due)
+
+
+def _raise_defects(*tasks: asyncio.Task[None]) -> None:
+    """Let a defect end the daemon instead of leaving a line in flight for ever."""
+    for task in tasks:
+        if task.done():
+            task.result()
 
 
 _requests = cache(metrics.REQUESTS.labels)

@@ -120,10 +120,13 @@ class Sweeper:
     async def _take_missing(self, page: Page) -> Collection[LineKey]:
         """Take the calls of a page that have a line which the ledger lacks."""
         call_ids = [found.call_id for found in page.found]
-        known, keys = await asyncio.gather(
-            self._ledger.known(call_ids), self._source.keys(call_ids)
-        )
-        missing = {key.call_id for key in set(keys) - known}
+        reading = asyncio.create_task(self._source.keys(call_ids))
+        try:
+            known = await self._ledger.known(call_ids)
+            missing = {key.call_id for key in set(await reading) - known}
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
         # Of a call whose own id is no whole number there may be no keys to ask for.
         missing |= {n for n in call_ids if n < 0} - {key.call_id for key in known}
         late = [found for found in page.found if found.call_id in missing]

@@ -47,6 +47,17 @@ def take_all(lanes: Lanes[Line]) -> list[int]:
     return taken
 
 
+def test_where_much_waits_each_lane_has_a_line_and_no_more_until_it_is_empty() -> None:
+    """Many crowded records cannot fill memory, and none of them goes without."""
+    lanes: Lanes[Line] = Lanes(10, most=4)
+    assert lanes.add([line(n, "AABAABAC"[n]) for n in range(8)]) == 5
+    assert (lanes.waiting, lanes.roomy, lanes.full) == (5, 1, ["A", "B"])
+    assert lanes.add([line(8, "A"), line(9, "C")]) == 0
+    assert take_all(lanes) == [0, 1, 2, 3, 7]
+    assert lanes.starved
+    assert lanes.add([line(4, "A"), line(5, "B"), line(6, "A"), line(9, "C")]) == 4
+
+
 def test_nothing_comes_of_nothing() -> None:
     lanes: Lanes[Line] = Lanes(1)
     assert lanes.next() is None
@@ -392,7 +403,9 @@ class LanesAgainstALedger(RuleBasedStateMachine):
 
     @invariant()
     def the_count_is_true(self) -> None:
+        crowded = sum(len(self.waiting[lane]) for lane in self.lanes.full)
         assert self.lanes.waiting == sum(map(len, self.waiting.values()))
+        assert self.lanes.roomy == self.lanes.waiting - crowded
 
     @invariant()
     def no_lane_is_deeper_than_allowed(self) -> None:

@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 
 import asyncpg
 import pytest
@@ -916,3 +917,30 @@ async def test_a_loop_that_is_stopped_before_it_began_does_not_sweep(site: Site)
         await sweeper.run(stop)
     assert not sweeper.swept.is_set()
     assert await site.ledger_value("swept_at") is None
+
+
+async def test_a_sweep_that_fails_leaves_no_query_behind(site: Site) -> None:
+    """What is read from the source meanwhile ends with it, so that its connection is free again."""
+    reading = asyncio.Event()
+
+    async def endless(_: object) -> list[Any]:
+        reading.set()
+        await asyncio.sleep(3600)
+        return []
+
+    async def away(_: object) -> set[Any]:
+        await reading.wait()
+        raise UnreachableError("the ledger is away")
+
+    async with site.sweeping(start_from=site.ago(days=2)) as (poller, sweeper):
+        await start(poller, sweeper)
+        await add(site.db, ended(1, site.ago(minutes=10)))
+        with (
+            patch.object(sweeper._source, "keys", endless),
+            patch.object(sweeper._ledger, "known", away),
+            pytest.raises(UnreachableError),
+        ):
+            await sweeper.sweep(wide=True)
+        coroutines = [task.get_coro() for task in asyncio.all_tasks()]
+        assert "endless" not in [getattr(one, "__name__", "") for one in coroutines]
+        assert (await sweeper.sweep(wide=True)).lines == 1

@@ -1,0 +1,136 @@
+"""The sender by itself, over a real ledger: who is sent first, and what ends it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from daemon.backoff import Backoff
+from daemon.ledger import Ledger, open_ledger
+from daemon.lines import Entry, LineKey, PendingLine, State
+from daemon.outcome import Answer
+from daemon.pace import Pace
+from daemon.sender import FETCH, LANE_DEPTH, LOW_WATER, Limits, Sender
+from daemon.settler import Settler
+
+BASE = datetime.now(UTC) - timedelta(hours=1)
+PATIENCE = 10.0
+CROWDED = LOW_WATER // LANE_DEPTH + 1
+"""Records that hold more lines in memory than `LOW_WATER`."""
+
+
+class Reader(Ledger):
+    """A ledger that counts how often lines were read."""
+
+    reads = 0
+
+    async def pending(self, limit: int, without_lanes: Sequence[str]) -> list[PendingLine]:
+        lines = await super().pending(limit, without_lanes)
+        self.reads += 1
+        return lines
+
+
+class Endpoint:
+    """Answers nobody before it is told to; `fault` is raised in place of the answer."""
+
+    def __init__(self) -> None:
+        self.posted: list[str] = []
+        self.answers = asyncio.Event()
+        self.fault: Exception | None = None
+
+    async def post(self, key: str, record: bytes) -> Answer:
+        assert record
+        self.posted.append(key)
+        await self.answers.wait()
+        if self.fault is not None:
+            raise self.fault
+        return Answer(200)
+
+
+def pending(number: int, lane: str) -> Entry:
+    """A line to send; the higher its number, the later."""
+    ended = BASE + timedelta(milliseconds=number)
+    return Entry(LineKey(number, 0, 0, 0), 1, lane, None, ended, State.PENDING, "{}")
+
+
+@asynccontextmanager
+async def sending(
+    ledger: Ledger, endpoint: Endpoint, concurrency: int, stop: asyncio.Event
+) -> AsyncIterator[tuple[Sender, asyncio.Task[None]]]:
+    """Let a sender work that looks into the ledger at its start only, unless it runs low."""
+    settler = Settler(ledger, 86400.0)
+    backoff = Backoff(1.0, 60.0)
+    pace = Pace(concurrency, backoff, endpoint_proven=True)
+    limits = Limits(concurrency, request_timeout=60.0, idle=600.0)
+    sender = Sender(ledger, endpoint, settler, pace, backoff, limits, lambda: True)
+    settling = asyncio.create_task(settler.run())
+    running = asyncio.create_task(sender.run(stop))
+    try:
+        yield sender, running
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await settler.finish(PATIENCE)
+        settling.cancel()
+        await asyncio.gather(settling, return_exceptions=True)
+
+
+async def until(there: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not there():
+            await asyncio.sleep(0.01)
+
+
+async def test_crowded_records_keep_nobody_else_waiting(dsn: str) -> None:
+    """They fill the first page read, and one request at a time is all that each may have."""
+    concurrency = CROWDED + 4
+    crowd = [pending(n, f"crowded {n % CROWDED}") for n in range(1, FETCH + 500)]
+    others = [pending(len(crowd) + n, f"other {n}") for n in range(1, 10)]
+    endpoint, stop = Endpoint(), asyncio.Event()
+    async with open_ledger(dsn, "callstatsd") as ledger:
+        await ledger.take(crowd + others)
+        async with sending(ledger, endpoint, concurrency, stop):
+            await until(lambda: len(endpoint.posted) == concurrency)
+            endpoint.answers.set()
+    firsts = {f"{entry.key}" for entry in others[:4]}
+    assert firsts <= set(endpoint.posted[:concurrency])
+
+
+async def test_a_full_page_of_known_lines_is_not_the_end(dsn: str) -> None:
+    """A look that brings nothing new, because enough is here, must not stop the reading."""
+    lines = [pending(n, f"record {n}") for n in range(1, 2 * FETCH)]
+    endpoint, stop = Endpoint(), asyncio.Event()
+    async with open_ledger(dsn, "callstatsd") as opened:
+        ledger = Reader(opened.database)
+        await ledger.take(lines)
+        async with sending(ledger, endpoint, 8, stop) as (sender, _):
+            await until(lambda: len(endpoint.posted) == 8)
+            reads = ledger.reads
+            sender.wake()
+            await until(lambda: ledger.reads > reads)
+            endpoint.answers.set()
+            await until(lambda: len(endpoint.posted) == len(lines))
+    assert len(set(endpoint.posted)) == len(lines) == len(endpoint.posted)
+
+
+@pytest.mark.parametrize("draining", [False, True])
+async def test_a_defect_ends_the_sender(dsn: str, *, draining: bool) -> None:
+    """Whenever it comes: a line in flight for ever would be a line lost."""
+    endpoint, stop = Endpoint(), asyncio.Event()
+    endpoint.fault = ValueError("a defect")
+    async with open_ledger(dsn, "callstatsd") as ledger:
+        await ledger.take([pending(1, "a"), pending(2, "b")])
+        async with sending(ledger, endpoint, 2, stop) as (_, running):
+            await until(lambda: len(endpoint.posted) == 2)
+            if draining:
+                stop.set()
+                await asyncio.sleep(0.05)
+            endpoint.answers.set()
+            with pytest.raises(ValueError, match="a defect"):
+                await asyncio.wait_for(running, PATIENCE)
+        async with ledger.database.connection() as connection:
+            assert (
+                await connection.fetchval("SELECT count(*) FROM line WHERE state = 'pending'") == 2
+            )
