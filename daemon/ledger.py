@@ -9,7 +9,7 @@ from typing import Any
 from daemon import queries
 from daemon.database import Database, quoted
 from daemon.errors import ConfigurationError
-from daemon.lines import Entry, LineKey, PendingLine, Settlement, State
+from daemon.lines import Digest, Entry, LineKey, PendingLine, Settlement, State
 
 SCHEMA_VERSION = "0001"
 """The newest migration this program knows; revisions are numbers, so that they compare."""
@@ -328,6 +328,11 @@ class Ledger:
         async with self.database.connection() as connection:
             rows = await connection.fetch(_SQL["known"], call_ids)
         return set(map(LineKey._make, rows))
+
+    async def digest(self, call_ids: Sequence[int]) -> Digest:
+        """Return what all lines of these calls come to; for comparing with the source's."""
+        async with self.database.connection() as connection:
+            return Digest(*await connection.fetchrow(_SQL["digest"], call_ids))
 
     async def _execute(self, statement: str) -> None:
         async with self.database.connection() as connection:

@@ -287,6 +287,12 @@ SELECT EXISTS (
       AND classid = $1::integer::oid AND objid = 'ledger'::regclass::oid AND objsubid = 2
 )
 
+-- name: digest
+-- How many lines the calls $1 have, and the sum of their keys' hashes.
+SELECT count(*) AS lines,
+       sum(hash_record_extended(ROW (call_id, group_id, leg_id, code_id), 0)) AS digest
+FROM line WHERE call_id = ANY ($1::bigint[])
+
 -- name: known
 -- Which of the calls $1 have which lines.
 SELECT call_id, group_id, leg_id, code_id FROM line WHERE call_id = ANY ($1::bigint[])

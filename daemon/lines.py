@@ -1,6 +1,7 @@
 """The data line in each of its forms: as read, as taken, as to be sent, as settled. Pure."""
 
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -33,6 +34,17 @@ class LineKey(NamedTuple):
     def __str__(self) -> str:
         """Give the form that users, logs and the Idempotency-Key header see."""
         return f"{self.call_id}-{self.group_id}-{self.leg_id}-{self.code_id}"
+
+
+class Digest(NamedTuple):
+    """What the lines of some calls come to: their number, and the sum of their keys' hashes.
+
+    Two digests that are equal stand for the same keys. Postgres computes the hashes; should two
+    servers ever do it differently, digests differ and the keys themselves are compared.
+    """
+
+    lines: int
+    hashes: Decimal | None
 
 
 class DataLine(NamedTuple):

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import asyncpg
@@ -13,7 +13,7 @@ import asyncpg
 from daemon import queries
 from daemon.database import Database, quoted
 from daemon.errors import ConfigurationError
-from daemon.lines import DataLine, LineKey
+from daemon.lines import DataLine, Digest, LineKey
 
 PAGE = 2000
 """Calls to read at once: large enough that a statement's fixed cost is small beside its rows."""
@@ -113,8 +113,7 @@ class Readiness:
     floor: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A row that a window chose: its call, its own id (a code's, or the call's), its time.
 
     A `call_id` below 0 stands for an id that is no whole number.
@@ -248,6 +247,11 @@ class Source:
             return list(dict.fromkeys(map(LineKey._make, rows)))
         return list(dict.fromkeys(LineKey(*map(whole, row)) for row in rows))
 
+    async def digest(self, call_ids: Sequence[int]) -> Digest:
+        """Return what the calls' data lines come to; far cheaper than `keys`."""
+        (row,) = await self._fetch("digest", call_ids)
+        return Digest(*row)
+
     async def rebuilt(self, keys: Sequence[LineKey]) -> list[DataLine]:
         """Return the lines of known keys from the rows that are still there.
 
@@ -284,7 +288,7 @@ class Source:
                 # Local times that the clock skips or repeats are not in their instants' order.
                 slack = timedelta(0) if cursor.tzinfo else REPEATED_HOUR
                 reached = rows[-1]["moment"] - slack
-                found = [Found(whole(r["call_id"]), whole(r["row_id"]), r["moment"]) for r in rows]
+                found = [Found(whole(call), whole(row), moment) for call, row, _, moment in rows]
                 # Of the last row's very time there may be more.
                 yield Page(found, reached - _MICROSECOND)
                 since = max(since, reached)
@@ -425,7 +429,7 @@ def _encoder(epoch: datetime) -> Any:
 def _decoder(epoch: datetime) -> Any:
     def decode(value: tuple[int]) -> datetime:
         try:
-            return epoch + timedelta(microseconds=value[0])
+            return epoch + timedelta(0, 0, value[0])  # by name it takes half as long again
         except OverflowError:
             return (LAST if value[0] > 0 else FIRST).replace(tzinfo=epoch.tzinfo)
 

@@ -200,6 +200,16 @@ SELECT call_id, coalesce(group_id, 0) AS group_id, coalesce(leg_id, 0) AS leg_id
        coalesce(code_id, 0) AS code_id
 FROM line
 
+-- name: digest
+-- How many data lines the calls $1 have, and the sum of their keys' hashes.
+{rows},
+{expansion}
+SELECT count(*) AS lines,
+       sum(hash_record_extended(
+           ROW (call_id, coalesce(group_id, 0), coalesce(leg_id, 0), coalesce(code_id, 0)), 0
+       )) AS digest
+FROM line
+
 -- name: rebuilt
 -- The lines of the keys ($2, $3, $4, $5), of the calls $1, from whatever rows are still there.
 {rows},

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
 import structlog
 
@@ -18,6 +19,9 @@ from daemon.source import FIRST, Clock, Page, Readiness, Source, Window
 
 _log = structlog.get_logger()
 
+S = TypeVar("S")
+L = TypeVar("L")
+
 NEAR = timedelta(minutes=30)
 """How far the frequent sweep reaches back behind the watermark."""
 NEAR_EVERY = 60.0
@@ -29,9 +33,9 @@ WIDE_EVERY = 900.0
 class Sweeper:
     """Takes what polls could not see: late commits, ends and codes and ids that came late.
 
-    A sweep reads keys only and compares them with the ledger; full rows are read for what is
-    missing. It moves no watermark. The wide one begins LOOKBACK before the last one that was
-    completed, so that downtime is covered too.
+    A sweep compares digests of the keys with the ledger, page by page, and the keys themselves
+    where those differ; full rows are read for what is missing. It moves no watermark. The wide one
+    begins LOOKBACK before the last one that was completed, so that downtime is covered too.
     """
 
     def __init__(
@@ -103,32 +107,43 @@ class Sweeper:
     ) -> None:
         since, until = window.since, window.until
         started_by = clock.now - self._rules.stale_call_after
-        async for page in self._source.ended(Window(max(since, floor), until)):
-            taken.add(await self._take_missing(page))
+        ended = Window(max(since, floor), until)
+        await self._take_missing(taken, self._source.ended(ended))
         # Calls without an end became ready so long after their start; a wide sweep leaves no gap
         # where these durations were changed.
         stale_since = since if wide else started_by - NEAR
         stale = Window(max(min(stale_since, started_by), floor), started_by)
-        async for page in self._source.never_ended(stale):
-            taken.add(await self._take_missing(page))
+        await self._take_missing(taken, self._source.never_ended(stale))
         # Codes of the calls above were compared with them; these are of earlier calls.
         ready = Readiness(ended_by=since, started_by=stale.since, floor=floor)
         async for page in self._source.late_codes(window, ready):
             taken.add(await self._take_missing_codes(page))
         taken.add(await self._intake.look_for_ids(max(since, floor)))
 
-    async def _take_missing(self, page: Page) -> Collection[LineKey]:
-        """Take the calls of a page that have a line which the ledger lacks."""
-        call_ids = [found.call_id for found in page.found]
-        reading = asyncio.create_task(self._source.keys(call_ids))
+    async def _take_missing(self, taken: Taken, pages: AsyncIterator[Page]) -> None:
+        """Take what the ledger lacks of the pages; the next is read while one is compared."""
+        reading = asyncio.ensure_future(anext(pages, None))
         try:
-            known = await self._ledger.known(call_ids)
-            missing = {key.call_id for key in set(await reading) - known}
+            while (page := await reading) is not None:
+                reading = asyncio.ensure_future(anext(pages, None))
+                taken.add(await self._take_missing_calls(page))
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
+
+    async def _take_missing_calls(self, page: Page) -> Collection[LineKey]:
+        """Take the calls of a page that have a line which the ledger lacks."""
+        call_ids = [found.call_id for found in page.found]
         # Of a call whose own id is no whole number there may be no keys to ask for.
-        missing |= {n for n in call_ids if n < 0} - {key.call_id for key in known}
+        nameless = {call_id for call_id in call_ids if call_id < 0}
+        source, ledger = self._source, self._ledger
+        if not nameless:
+            there, here = await _both(source.digest(call_ids), ledger.digest(call_ids))
+            if there == here:
+                return ()
+        keys, known = await _both(source.keys(call_ids), ledger.known(call_ids))
+        missing = {key.call_id for key in set(keys) - known}
+        missing |= nameless - {key.call_id for key in known}
         late = [found for found in page.found if found.call_id in missing]
         return await self._intake.take(late) if late else ()
 
@@ -138,3 +153,14 @@ class Sweeper:
         late = [found for found in page.found if found.row_id not in known]
         codes = {found.row_id for found in late}
         return await self._intake.take(late, only_codes=codes) if late else ()
+
+
+async def _both(source: Coroutine[Any, Any, S], ledger: Coroutine[Any, Any, L]) -> tuple[S, L]:
+    """Ask both databases at once; where the ledger fails, the source's query ends with it."""
+    reading = asyncio.create_task(source)
+    try:
+        answer = await ledger
+        return await reading, answer
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)

@@ -124,6 +124,7 @@ SOURCE = {
     "about": by(*ROWS_OF_CALLS, rows=12, given=(100_014,)),
     "lines": by(*ROWS_OF_CALLS, rows=6 * len(CALL_IDS), given=(CALL_IDS,)),
     "keys": by(*ROWS_OF_CALLS, rows=6 * len(CALL_IDS), given=(CALL_IDS,)),
+    "digest": by(*ROWS_OF_CALLS, rows=6 * len(CALL_IDS), given=(CALL_IDS,)),
     "rebuilt": by(*ROWS_OF_CALLS, rows=6 * 64, given=(KEYS[0], *KEYS)),
 }
 
@@ -171,6 +172,7 @@ LEDGER = {
     "channel": small(),
     "want": small(WANT_CLASS),
     "wanted": small(WANT_CLASS),
+    "digest": by("line_pkey", rows=2 * len(CALL_IDS), given=(CALL_IDS,)),
     "known": by("line_pkey", rows=2 * len(CALL_IDS), given=(CALL_IDS,)),
 }
 

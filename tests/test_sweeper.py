@@ -17,6 +17,7 @@ from daemon import source as source_module
 from daemon.demo.calls import Call, ids
 from daemon.errors import UnreachableError
 from daemon.intake import NO_ID, Form
+from daemon.lines import Digest
 from daemon.poller import Poller
 from daemon.sweeper import Sweeper
 from tests.expected import BERLIN
@@ -679,7 +680,7 @@ async def test_where_nothing_is_missing_nothing_is_taken_said_or_written_and_no_
         announced = site.announced
         # Only records need a user's name.
         await site.db.execute("ALTER TABLE Users RENAME TO hidden")
-        with capture_logs() as events:
+        with capture_logs() as events, patch.object(sweeper._source, "keys", never):
             for wide in (False, True):
                 taken = await sweeper.sweep(wide=wide)
                 assert (taken.lines, taken.call_ids) == (0, set())
@@ -689,6 +690,49 @@ async def test_where_nothing_is_missing_nothing_is_taken_said_or_written_and_no_
         await site.db.execute("UPDATE StatisticsPartB SET ID = ID + 1000 WHERE ID = 7")
         with pytest.raises(UnreachableError):
             await sweeper.sweep(wide=False)
+
+
+async def never(_: object) -> list[Any]:
+    """Stand for what must not be read."""
+    raise AssertionError("the keys were read, though their digest is known")
+
+
+@pytest.mark.parametrize("type_name", ["integer", "numeric", "double precision", "text"])
+async def test_ids_of_other_types_are_compared_all_the_same(site: Site, type_name: str) -> None:
+    """Where such an id hashes to something else than in the ledger, the keys decide."""
+    await site.add(
+        *(ended(n, site.ago(minutes=n)) for n in range(3, 30)),
+        *(leg(n, n, None) for n in range(3, 30, 2)),
+    )
+    await retype(site.db, "StatisticsPartA", type_name, "ID")
+    await retype(site.db, "StatisticsPartB", type_name, "ID", "StatisticsPartAID")
+    async with site.sweeping(start_from=site.ago(days=2)) as (poller, sweeper):
+        await start(poller, sweeper)
+        before = await versions(site)
+        assert len(before) == 27
+        assert (await sweeper.sweep(wide=True)).lines == 0
+        assert await versions(site) == before
+        await site.db.execute("UPDATE StatisticsPartB SET ID = '1000' WHERE ID = '7'")
+        assert (await sweeper.sweep(wide=True)).lines == 1
+        assert "7-0-1000-0" in await site.keys()
+
+
+@EITHER_WAY
+async def test_two_servers_that_hash_differently_are_compared_by_their_keys(site: Site) -> None:
+    await site.add(*(ended(n, site.ago(minutes=n)) for n in range(3, 30)))
+    async with site.sweeping(start_from=site.ago(days=2)) as (poller, sweeper):
+        await start(poller, sweeper)
+        digest = sweeper._ledger.digest
+
+        async def another(call_ids: Any) -> Digest:
+            lines, hashes = await digest(call_ids)
+            return Digest(lines, None if hashes is None else hashes + 1)
+
+        with patch.object(sweeper._ledger, "digest", another):
+            assert (await sweeper.sweep(wide=True)).lines == 0
+            await site.add(leg(31, 7, None))
+            assert (await sweeper.sweep(wide=True)).lines == 1
+    assert "7-0-31-0" in await site.keys()
 
 
 # Beside polls.
@@ -934,13 +978,16 @@ async def test_a_sweep_that_fails_leaves_no_query_behind(site: Site) -> None:
 
     async with site.sweeping(start_from=site.ago(days=2)) as (poller, sweeper):
         await start(poller, sweeper)
-        await add(site.db, ended(1, site.ago(minutes=10)))
-        with (
-            patch.object(sweeper._source, "keys", endless),
-            patch.object(sweeper._ledger, "known", away),
-            pytest.raises(UnreachableError),
-        ):
-            await sweeper.sweep(wide=True)
-        coroutines = [task.get_coro() for task in asyncio.all_tasks()]
-        assert "endless" not in [getattr(one, "__name__", "") for one in coroutines]
-        assert (await sweeper.sweep(wide=True)).lines == 1
+        await add(site.db, *(ended(n, site.ago(minutes=n)) for n in range(10, 20)))
+        for here, there in (("digest", "digest"), ("known", "keys")):
+            reading.clear()
+            before = asyncio.all_tasks()
+            with (
+                patch.object(source_module, "PAGE", 2),
+                patch.object(sweeper._source, there, endless),
+                patch.object(sweeper._ledger, here, away),
+                pytest.raises(UnreachableError),
+            ):
+                await sweeper.sweep(wide=True)
+            assert asyncio.all_tasks() == before
+        assert (await sweeper.sweep(wide=True)).lines == 10
