@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -35,7 +35,7 @@ from daemon.errors import (
 )
 from daemon.intake import Form, Intake
 from daemon.lease import Lease
-from daemon.ledger import Beat, Ledger, open_ledger
+from daemon.ledger import Beat, Binding, Ledger, open_ledger
 from daemon.lifecycle import Notifier, in_words, pause, unless
 from daemon.lines import State
 from daemon.monitor import Condition
@@ -60,6 +60,8 @@ STANDBY_EVERY = 1.0
 """Seconds between two tries of a standing-by instance to take over."""
 LONGEST_WAIT = 5.0
 """Seconds between two tries to reach a database that is away."""
+SOURCE_ANSWERS = 2.0
+"""Seconds to wait for the source's name, where the ledger alone is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +93,15 @@ class Site:
             raise first(group) from group
         finally:
             self.condition.active = False
+            self.condition.paused = None
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             # A task group with errors of its own forgets that it was cancelled from outside.
             raise asyncio.CancelledError
 
     async def _work(self, stop: asyncio.Event, *, poll: bool) -> None:
-        # While we stood by, somebody may have upgraded the ledger.
-        await self.ledger.check_version()
+        # While we stood by, somebody may have upgraded the ledger, or bound it to other calls.
+        await check_ledger(self.settings, self.source, self.ledger)
         sender = await self._sender()
         heart = Heart(self.ledger, sender, self.condition)
         self.lease.on_notice = heart.look
@@ -287,6 +290,20 @@ async def open_databases(settings: Settings) -> AsyncIterator[tuple[Source, Ledg
         open_ledger(settings.ledger_dsn.get_secret_value(), settings.ledger_schema) as ledger,
     ):
         yield source, ledger
+
+
+async def check_ledger(settings: Settings, source: Source, ledger: Ledger) -> None:
+    """Raise `ConfigurationError` for a ledger of another version, client or source.
+
+    Whoever needs the ledger alone must get on while the source is away: then its name is not
+    compared.
+    """
+    await ledger.check_version()
+    database = None
+    with suppress(UnreachableError, TimeoutError):
+        async with asyncio.timeout(SOURCE_ANSWERS):
+            database = (await source.clock()).database
+    await ledger.check_binding(Binding(settings.clients_id, database, settings.source_schemas))
 
 
 @asynccontextmanager

@@ -127,10 +127,9 @@ async def _ledger(
         yield _ok("ledger", "at this program's version")
         if lacking := await ledger.lacking_rights():
             yield _fail("ledger", f"this user may not write: GRANT {lacking} on its tables", 78)
+        database = None if clock is None else clock.database
+        await ledger.check_binding(Binding(settings.clients_id, database, settings.source_schemas))
         if clock is not None:
-            await ledger.check_binding(
-                Binding(settings.clients_id, clock.database, settings.source_schemas)
-            )
             yield _ok("binding", "the ledger belongs to this client and source")
     except (ConfigurationError, UnreachableError) as error:
         yield _fail("ledger", str(error), error.exit_code)

@@ -23,7 +23,7 @@ from daemon import (
     service,
     story,
 )
-from daemon.active import form_of, open_databases
+from daemon.active import check_ledger, form_of, open_databases
 from daemon.database import Database
 from daemon.desk import Choice, Desk, Overview
 from daemon.errors import CallstatsdError, ConfigurationError
@@ -44,6 +44,16 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+
+
+LARGEST_ID = 2**63 - 1
+
+
+def _readable(text: str | None) -> str | None:
+    """Refuse what the shell's encoding made unreadable."""
+    if text is not None and not text.isprintable():
+        raise typer.BadParameter("it holds what is no printable UTF-8 text")
+    return text
 
 
 def main() -> None:
@@ -151,11 +161,15 @@ def status_command(
 @app.command("show")
 def show_command(
     call_id: Annotated[
-        int | None, typer.Argument(metavar="CALL_ID", help="The ID in StatisticsPartA.")
+        int | None,
+        typer.Argument(metavar="CALL_ID", help="The ID in StatisticsPartA.", max=LARGEST_ID),
     ] = None,
     salesforce_id: Annotated[
         str | None,
-        typer.Option(help="The latest calls of this Salesforce record instead, newest first."),
+        typer.Option(
+            callback=_readable,
+            help="The latest calls of this Salesforce record instead, newest first.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
@@ -239,7 +253,7 @@ From = Annotated[
 To = Annotated[
     str | None, typer.Option("--to", metavar="T", help="Only of calls that ended before T.")
 ]
-CallId = Annotated[int | None, typer.Option(help="Only of this call.")]
+CallId = Annotated[int | None, typer.Option(help="Only of this call.", max=LARGEST_ID)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count.")]
 
 
@@ -290,7 +304,9 @@ def discard_command(
 
 @app.command("pause")
 def pause_command(
-    reason: Annotated[str | None, typer.Option(help="Why, for those who look later.")] = None,
+    reason: Annotated[
+        str | None, typer.Option(callback=_readable, help="Why, for those who look later.")
+    ] = None,
 ) -> None:
     """Stop sending until `resume`, also across restarts.
 
@@ -346,7 +362,9 @@ def demo(
     serve_only: Annotated[
         bool, typer.Option("--serve-only", help="Serve only the Salesforce stand-in.")
     ] = False,
-    port: Annotated[int, typer.Option(help="Port of --serve-only; 0 for any free one.")] = 8080,
+    port: Annotated[
+        int, typer.Option(help="Port of --serve-only; 0 for any free one.", min=0, max=65535)
+    ] = 8080,
 ) -> None:
     """Show the whole way of a call; needs no settings.
 
@@ -388,7 +406,7 @@ async def _inquire(
     settings: Settings, call_id: int | None, record: str | None
 ) -> list[story.Evidence]:
     async with open_databases(settings) as (source, ledger):
-        await ledger.check_version()
+        await check_ledger(settings, source, ledger)
         return await inquire(source, Desk(ledger.database), call_id, record)
 
 
@@ -412,7 +430,7 @@ async def _requeue(
     settings: Settings, choice: Choice, *, dry_run: bool
 ) -> tuple[dict[str, int], dict[str, int]]:
     async with open_databases(settings) as (source, ledger):
-        await ledger.check_version()
+        await check_ledger(settings, source, ledger)
         desk = Desk(ledger.database)
         counts = await desk.count(choice)
         if dry_run:
@@ -436,9 +454,8 @@ async def _hold(settings: Settings, *, held: bool, reason: str | None) -> None:
 
 @asynccontextmanager
 async def _desk(settings: Settings) -> AsyncIterator[Desk]:
-    dsn = settings.ledger_dsn.get_secret_value()
-    async with open_ledger(dsn, settings.ledger_schema) as ledger:
-        await ledger.check_version()
+    async with open_databases(settings) as (source, ledger):
+        await check_ledger(settings, source, ledger)
         yield Desk(ledger.database)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,10 +23,10 @@ _SQL = queries.load("ledger.sql")
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Whose calls a ledger holds: one client (None: all) of one source."""
+    """Whose calls a ledger holds: one client (None: all) of one source (None: not asked)."""
 
     clients_id: int | None
-    source_database: str
+    source_database: str | None
     source_schemas: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -135,6 +135,8 @@ class Ledger:
             raise ConfigurationError(
                 "the ledger is not bound to a source yet: run `callstatsd migrate`"
             )
+        if wanted.source_database is None:
+            wanted = replace(wanted, source_database=found.source_database)
         if found != wanted:
             raise ConfigurationError(
                 f"the ledger holds the lines of {found}, the settings name {wanted}: correct them, "

@@ -6,7 +6,14 @@ from functools import partial
 import structlog
 
 from daemon import logs
-from daemon.active import STANDBY_EVERY, Site, open_databases, open_salesforce, patiently
+from daemon.active import (
+    STANDBY_EVERY,
+    Site,
+    check_ledger,
+    open_databases,
+    open_salesforce,
+    patiently,
+)
 from daemon.errors import CallstatsdError, UnreachableError, first
 from daemon.lease import Lease
 from daemon.lifecycle import Notifier, pause, unless
@@ -41,7 +48,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             async with asyncio.TaskGroup() as group:
                 drain = settings.request_timeout + 4 * DRAIN_EXTRA
                 attending = group.create_task(notifier.attend(stop, drain))
-                await patiently(ledger.check_version, stop, partial(_waits, notifier))
+                checked = partial(check_ledger, settings, source, ledger)
+                await patiently(checked, stop, partial(_waits, notifier))
                 settling = group.create_task(settler.run())
                 site = Site(
                     settings, source, ledger, salesforce, settler, lease, notifier, condition

@@ -55,6 +55,7 @@ async def test_status_shows_a_glance_for_people_and_json_for_programs(
     dsn: str, tmp_path: Path
 ) -> None:
     environment = settings(dsn, NOWHERE)
+    await command("migrate", environment=environment, folder=tmp_path)
     code, output, _ = await command("status", environment=environment, folder=tmp_path)
     assert code == 0
     assert "sender          stopped" in output
