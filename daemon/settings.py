@@ -28,6 +28,9 @@ HOUR, DAY = 3600.0, 86400.0
 BERLIN = ZoneInfo("Europe/Berlin")
 CENTURY = 36525 * DAY  # longer ones overflow the intervals of Python and Postgres
 
+POSTGRES_URL = re.compile(r"postgres(?:ql)?://(?:([^/?#\[\]]*)@)?([^/?#@]*)([/?][^#]*)?")
+HOST_PORT = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]*)(:\d{0,5})?", re.ASCII)
+
 PART = r"(?:([0-9]+(?:[.,][0-9]+)?){})?".format
 DURATION = re.compile("P(?=.)" + PART("W") + PART("D") + f"(?:T(?=.){''.join(map(PART, 'HMS'))})?")
 DATE, MINUTE = r"\d{4}-\d\d-\d\d", r"T\d\d:\d\d"
@@ -135,8 +138,15 @@ def check_dsn(value: SecretStr, info: ValidationInfo) -> SecretStr:
     if info.field_name == "ledger_dsn" and not value.get_secret_value():
         source: SecretStr = info.data.get("source_dsn", value)
         return source
-    if not re.match(r"postgres(ql)?://", value.get_secret_value()):
-        raise ValueError("is no Postgres URL; write postgresql://USER:PASSWORD@HOST/DATABASE")
+    match = POSTGRES_URL.fullmatch(value.get_secret_value())
+    user, hosts, rest = match.groups("") if match else ("", "no:url", "")
+    # A `/` or `?` in a password ends the hosts too early; then the `@` comes after them.
+    torn = "@" in rest and not user
+    if torn or not all(HOST_PORT.fullmatch(host) for host in hosts.split(",")):
+        raise ValueError(
+            "is no Postgres URL; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, "
+            "with %23 %2F %3F %5B %5D for # / ? [ ] in the password"
+        )
     return value
 
 
@@ -168,9 +178,18 @@ def read_listen(value: Any) -> Any:
     if not isinstance(value, str) or not value:
         return value or None
     match = re.fullmatch(r"(?:\[([^\]\s]+)\]|([^:\s]+)):(\d{1,5})", value, re.ASCII)
-    if not match or int(match[3]) > 65535:
+    host, port = (match[1] or match[2], int(match[3])) if match else ("", 0)
+    if not match or port > 65535 or not _is_name(host):
         raise ValueError("is no address; write HOST:PORT or [::1]:PORT, or nothing for off")
-    return match[1] or match[2], int(match[3])
+    return host, port
+
+
+def _is_name(host: str) -> bool:
+    """Tell whether a host's labels are ones that can be looked up."""
+    try:
+        return bool(host.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 Dsn = Annotated[SecretStr, After(check_dsn)]
@@ -270,9 +289,9 @@ FIELDS = Settings.model_fields
 SECRETS = {name for name in FIELDS if "SecretStr" in str(FIELDS[name].annotation)}
 ADVICE = {
     "value_error": "{error}",
-    "greater_than": "is too small; write more than {gt}",
-    "greater_than_equal": "is too small; write at least {ge}",
-    "less_than_equal": "is too large; write at most {le}",
+    "greater_than": "is too small; write more than {gt:g}",
+    "greater_than_equal": "is too small; write at least {ge:g}",
+    "less_than_equal": "is too large; write at most {le:.15g}",
     "enum": "is not known; write {expected}",
     "literal_error": "is not known; write {expected}",
     "bool_parsing": "is no switch; write true or false",

@@ -233,7 +233,11 @@ def test_every_fault_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
     assert set(faults) == {
-        "CALLSTATSD_SOURCE_DSN is no Postgres URL; write postgresql://USER:PASSWORD@HOST/DATABASE.",
+        (
+            "CALLSTATSD_SOURCE_DSN is no Postgres URL; write "
+            "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, "
+            "with %23 %2F %3F %5B %5D for # / ? [ ] in the password."
+        ),
         (
             "CALLSTATSD_AUTH='basic' is not known; "
             "write 'client_credentials', 'jwt_bearer', 'password', 'bearer' or 'none'."
@@ -241,7 +245,7 @@ def test_every_fault_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         "CALLSTATSD_POLL_INTERVAL='PT0.01S' is too small; write at least 0.05.",
         "CALLSTATSD_LOOKBACK is too short; write at least CALLSTATSD_STALE_CALL_AFTER plus PT1H.",
         "CALLSTATSD_CONCURRENCY='0' is too small; write at least 1.",
-        "CALLSTATSD_RETRY_MAX='PT0.5S' is too small; write at least 1.0.",
+        "CALLSTATSD_RETRY_MAX='PT0.5S' is too small; write at least 1.",
         "CALLSTATSD_RECORD_RETENTION='P91D' is too long; write at most CALLSTATSD_RETENTION.",
         "CALLSTATSD_LOG_PERSONAL_DATA='perhaps' is no switch; write true or false.",
         "CALLSTATSD_POL_INTERVAL is no setting; did you mean CALLSTATSD_POLL_INTERVAL?",
@@ -361,6 +365,37 @@ def test_bounds_are_kept(monkeypatch: pytest.MonkeyPatch, name: str, good: str, 
 
 
 @pytest.mark.parametrize(
+    "rest",
+    [
+        "", "/acd", "acd@/acd?host=/tmp/sockets", "acd:p@h:5432/acd", "h", "h:5432", "acd@h:",
+        "acd@h1:1,h2:2/acd", "acd@h1,h2/acd?target_session_attrs=any", "acd:p@[::1]:5432/acd",
+        "acd:p@%2Ftmp%2Fsockets/acd", "acd:a%2Fb%40c@h/acd?sslmode=require", "acd:p@q@h/acd",
+        "acd@h/acd?user=a@b",
+    ],
+)  # fmt: skip
+def test_a_dsn_is_what_the_driver_reads(monkeypatch: pytest.MonkeyPatch, rest: str) -> None:
+    dsn = f"postgresql://{rest}"
+    assert load_with(monkeypatch, source_dsn=dsn).source_dsn.get_secret_value() == dsn
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "acd:Sommer#26@h/acd", "acd:Som/mer@h/acd", "acd:Som?mer@h/acd", "acd:Som[mer@h/acd",
+        "acd:Som]mer@h/acd", "acd:26/mer@h/acd", "acd:26?mer@h/acd", "acd:/26@h", "h:port/acd",
+        "acd:p@h:54321234/acd", "[::1/acd", "h/acd#x",
+    ],
+)  # fmt: skip
+def test_a_password_that_tears_a_dsn_apart_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, rest: str
+) -> None:
+    (fault,) = faults_with(monkeypatch, source_dsn=f"postgresql://{rest}")
+    assert fault.startswith("CALLSTATSD_SOURCE_DSN is no Postgres URL; write postgresql://")
+    assert "%23 %2F %3F %5B %5D for # / ? [ ] in the password" in fault
+    assert not any(part in fault for part in ("Som", "26", "mer"))
+
+
+@pytest.mark.parametrize(
     ("text", "address"),
     [
         ("0.0.0.0:80", ("0.0.0.0", 80)),
@@ -374,7 +409,9 @@ def test_http_listen_is_host_and_port(
     assert load_with(monkeypatch, http_listen=text).http_listen == address
 
 
-@pytest.mark.parametrize("text", ["9464", ":9464", "::1:9464", "host:", "host:65536", "a b:1"])
+@pytest.mark.parametrize(
+    "text", ["9464", ":9464", "::1:9464", "host:", "host:65536", "a b:1", "a..b:1"]
+)
 def test_what_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     assert faults_with(monkeypatch, http_listen=text) == (
         (
