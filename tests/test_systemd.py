@@ -92,8 +92,21 @@ def test_the_daemon_is_started_again_unless_its_settings_are_wrong() -> None:
     assert value(BASE, "Type") == "notify"
     assert value(BASE, "Restart") == "on-failure"
     assert value(BASE, "RestartPreventExitStatus") == "78"
-    assert value(BASE, "ExecStartPre") == f"{PROGRAM} migrate"
     assert value(BASE, "WatchdogSec") == "10min"
+
+
+@pytest.mark.parametrize("unit", [BASE, PER_CLIENT], ids=lambda unit: str(unit.stem))
+@pytest.mark.parametrize(("code", "starts"), [(0, True), (78, True), (69, False), (1, False)])
+def test_only_the_daemon_itself_says_that_its_settings_are_wrong(
+    tmp_path: Path, unit: Path, code: int, starts: bool
+) -> None:
+    """RestartPreventExitStatus is about the main process: 78 of `migrate` would be repeated."""
+    program = tmp_path / "callstatsd"
+    program.write_text(f"#!/bin/sh\n[ $1 = migrate ] || exit 99\nexit {code}\n")
+    program.chmod(0o755)
+    line = value(unit, "ExecStartPre").replace(PROGRAM, str(program)).replace("$$", "$")
+    done = subprocess.run(shlex.split(line), check=False)
+    assert (done.returncode == 0) == starts
 
 
 @pytest.mark.parametrize(
