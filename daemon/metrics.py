@@ -1,5 +1,7 @@
 """What is counted, for `/metrics`: a registry of our own, named `callstatsd_*`, with units."""
 
+import math
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from daemon.lines import State
@@ -87,13 +89,17 @@ WATERMARK = Gauge(
     registry=REGISTRY,
 )
 
+# What was never read is unknown, not zero.
+PENDING.set(math.nan)
+OLDEST_PENDING.set(math.nan)
+
 # What has not happened yet is zero, not unknown: the first one is an increase too.
 for _state in State:
     if _state is not State.PENDING:
         LINES.labels(_state)
 for _reason in Reason:
     PAUSES.labels(_reason)
-for _status in ("200", "none"):
+for _status in (200, 400, 401, 403, 404, 409, 423, 429, 500, 502, 503, 504, "none"):
     REQUESTS.labels(_status)
 for _reach in ("near", "lookback"):
     SWEEP_SECONDS.labels(_reach)

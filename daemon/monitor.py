@@ -1,5 +1,6 @@
 """The local HTTP listener: `/metrics`, `/healthz`, `/readyz`. Read only."""
 
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,6 +8,8 @@ from dataclasses import dataclass
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.log import server_logger
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from daemon import logs, metrics
@@ -85,7 +88,8 @@ class Monitor:
         for reason in Reason:
             metrics.PAUSED.labels(reason).set(self._condition.paused == reason)
         metrics.DATABASE_UP.labels("ledger").set(not self._ledger.database.lost)
-        metrics.DATABASE_UP.labels("source").set(not self._source.away)
+        # Who stands by does not ask the source, and would not notice that it is back.
+        metrics.DATABASE_UP.labels("source").set(not (self._condition.active and self._source.away))
         if time.monotonic() - self._read_at < FRESH_FOR:
             return
         try:
@@ -109,6 +113,7 @@ async def listening(app: web.Application, address: tuple[str, int] | None) -> As
     if address is None:
         yield
         return
+    server_logger.addFilter(_says_nothing_of_visitors)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
@@ -122,6 +127,11 @@ async def listening(app: web.Application, address: tuple[str, int] | None) -> As
         yield
     finally:
         await runner.cleanup()
+
+
+def _says_nothing_of_visitors(record: logging.LogRecord) -> bool:
+    """Keep out of the log what is no HTTP: the library would quote it, with whatever is in it."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 async def _strict(_request: web.Request, response: web.StreamResponse) -> None:

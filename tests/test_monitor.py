@@ -1,15 +1,24 @@
 """The local HTTP listener, over real HTTP."""
 
+import asyncio
+import math
 import re
+import signal
 import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import asyncpg
+import pytest
+from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from daemon import metrics
+from daemon.demo.postgres import create_database
 from daemon.demo.standin import Reply
+from daemon.ledger import LOCK_CLASS
+from daemon.monitor import listening
 from tests.calls import plain_call, record_id
 from tests.daemon_process import running
 from tests.whole import Site
@@ -66,6 +75,7 @@ async def test_metrics_tell_what_was_done_and_what_waits(site: Site) -> None:
     assert found["callstatsd_lines_total{state=expired}"] == 0
     assert found["callstatsd_requests_total{status=200}"] == 1
     assert found["callstatsd_requests_total{status=400}"] == 1
+    assert found["callstatsd_requests_total{status=423}"] == 0
     assert found["callstatsd_lines_taken_total"] == 4
     assert found["callstatsd_lines_pending"] == 0
     assert found["callstatsd_lines_kept{state=rejected}"] == 1
@@ -94,6 +104,90 @@ async def test_ready_says_why_it_is_not(site: Site) -> None:
         assert found["callstatsd_pauses_total{reason=operator}"] == 1
         assert found["callstatsd_pauses_total{reason=unavailable}"] == 0
         assert await active.stop() == 0
+
+
+async def test_who_stands_by_again_tells_neither_of_a_pause_nor_of_the_source(
+    site: Site, server: str
+) -> None:
+    """It is the other one that sends and polls now; what was is not what is."""
+    ledger_dsn = await create_database(server, f"{urlsplit(site.dsn).path[1:]}_ledger")
+    apart = {"ledger_dsn": ledger_dsn}
+    await site.run("migrate", **apart)
+    port = free_port()
+    watched = site.settings(http_listen=f"127.0.0.1:{port}", **apart)
+    async with running(watched, site.folder) as first:
+        await first.until("daemon.started")
+        async with running(site.settings(**apart), site.folder) as second:
+            await second.until("daemon.standby")
+            await site.run("pause", **apart)
+            await first.until("sender.paused")
+            ledger_db = await asyncpg.connect(ledger_dsn)
+            source = urlsplit(site.dsn).path[1:]
+            await ledger_db.execute(f'ALTER DATABASE "{source}" ALLOW_CONNECTIONS false')
+            await ledger_db.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", source
+            )
+            await first.until("database.lost", database="source")
+            found = samples((await get(port, "/metrics"))[1])
+            assert found["callstatsd_paused{reason=operator}"] == 1
+            assert found["callstatsd_database_up{database=source}"] == 0
+            first.process.send_signal(signal.SIGSTOP)
+            await ledger_db.execute(END_THE_LOCK_SESSION)
+            await ledger_db.close()
+            await second.until("daemon.started")
+            first.process.send_signal(signal.SIGCONT)
+            await first.until("daemon.standby")
+            found = samples((await get(port, "/metrics"))[1])
+            assert found["callstatsd_active"] == 0
+            assert found["callstatsd_paused{reason=operator}"] == 0
+            assert found["callstatsd_database_up{database=source}"] == 1
+            assert await second.stop() == 0
+            assert await first.stop() == 0
+
+
+END_THE_LOCK_SESSION = (
+    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    f" AND classid = {LOCK_CLASS} AND mode = 'ExclusiveLock'"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"GET /?q=M\xfcller+49301234567 HTTP/1.1",
+        b"GET /?q=" + b"49301234567" * 2000 + b" HTTP/1.1",
+        b"GET / HTTP/1.1\r\nAuthorization: Bearer geheim" + b"49301234567" * 2000,
+        b"49301234567 geheim",
+    ],
+    ids=["bytes", "a long address", "a long header", "no HTTP"],
+)
+async def test_a_visitor_who_speaks_no_http_is_not_quoted(
+    request_line: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    app = web.Application()
+    async with listening(app, ("127.0.0.1", port)):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request_line + b"\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+    assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4"))
+    assert caplog.records == []
+
+
+async def test_what_was_never_read_is_unknown(site: Site) -> None:
+    port = free_port()
+    away = site.settings(
+        ledger_dsn="postgresql://nobody@127.0.0.1:1/none", http_listen=f"127.0.0.1:{port}"
+    )
+    async with running(away, site.folder) as daemon:
+        await daemon.until("database.lost", database="ledger")
+        found = samples((await get(port, "/metrics"))[1])
+        assert await daemon.stop() == 0
+    assert math.isnan(found["callstatsd_lines_pending"])
+    assert math.isnan(found["callstatsd_oldest_pending_seconds"])
+    assert found["callstatsd_database_up{database=ledger}"] == 0
 
 
 async def test_an_address_that_is_taken_ends_nothing(site: Site, db: asyncpg.Connection) -> None:
