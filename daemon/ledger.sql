@@ -247,10 +247,12 @@ marked AS (
 SELECT count(*) FROM gone
 
 -- name: drop_records
--- Drop the records of $2 lines that were settled $1 seconds ago and need no operator; once none is
--- left, remember up to when, so that lines without a record are not read again.
+-- Drop the records of $2 lines that were settled $1 seconds ago and need no operator, and what the
+-- endpoint said of them, which may name somebody; once none is left, remember up to when, so that
+-- lines without a record are not read again.
 WITH dropped AS (
-    UPDATE line SET record = NULL
+    UPDATE line SET record = NULL,
+                    last_error = CASE WHEN state = 'skipped' THEN last_error END
     WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM line
         WHERE settled_at < now() - make_interval(secs => $1) AND record IS NOT NULL

@@ -55,6 +55,19 @@ async def test_lines_go_after_retention_and_records_before_them(
     assert await db.fetchval("SELECT pruned_before FROM ledger") == ENDED + timedelta(seconds=2)
 
 
+async def test_what_was_said_of_a_line_goes_with_its_record(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    for call, state in enumerate(State, 1):
+        await add(ledger, db, call, state, 31.0)
+    await db.execute("UPDATE line SET last_error = 'of ' || state")
+    await prune(ledger)
+    rows = await db.fetch("SELECT state FROM line WHERE last_error IS NOT NULL")
+    # Why a line was skipped, or withdrawn, is in our own words.
+    kept = {"pending", "rejected", "expired", "invalid", "skipped"}
+    assert {row["state"] for row in rows} == kept
+
+
 async def test_what_an_operator_needs_stays_with_its_record(
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:

@@ -243,7 +243,7 @@ def coded(text: str) -> Markup:
 
 
 def _masked(line: Told) -> Told:
-    """Leave no phone number in what Salesforce said of a line."""
+    """Leave no phone number and no mail address in what Salesforce said of a line."""
     if line.last_error is None:
         return line
     return replace(line, last_error=masked(line.last_error, line.key))

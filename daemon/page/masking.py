@@ -1,4 +1,4 @@
-"""Keeps phone numbers off the page: of each its last two digits are left. Pure."""
+"""Keeps phone numbers and mail addresses off the page; of a number two digits are left. Pure."""
 
 import json
 import re
@@ -15,17 +15,22 @@ _HARMLESS = ("SalesForceID", "jtelStatisticsPartAID")
 _TIME = re.compile(r"dtCall\w+")
 
 # What is alike but no phone number comes first: record ids, dates, addresses of machines.
-_ID = r"(?<![A-Za-z0-9])(?=\d*[A-Za-z])(?:[A-Za-z0-9]{18}|[A-Za-z0-9]{15})(?![A-Za-z0-9])"
+_MAIL = r"(?P<mail>(?=[\d.+_-]*[^\W\d_])[\w.+-]+@[\w-]+(?:\.[\w-]+)+)"
+_NO_ID = r"(?:\d+|[A-Za-z]+\d{7,})(?![A-Za-z0-9])"
+_ID = rf"(?<![A-Za-z0-9])(?!{_NO_ID})(?:[A-Za-z0-9]{{18}}|[A-Za-z0-9]{{15}})(?![A-Za-z0-9])"
 _DATE = r"(?<!\d)(?:19|20)\d\d-[01]\d-[0-3]\d(?:[T ][0-2]\d:[0-5]\d(?::[0-5]\d(?:\.\d+)?)?)?(?!\d)"
-_ADDRESS = r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])"
-_PHONE = r"(?P<phone>[+(]*\d(?:[ \u00a0./()\u2010-\u2015-]{0,3}\d){6,})"
-_TEXT = re.compile(f"{_ID}|{_DATE}|{_ADDRESS}|{_PHONE}")
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_ADDRESS = rf"(?<![\d.]){_OCTET}(?:\.{_OCTET}){{3}}(?![\d.])"
+_PHONE = r"(?P<phone>[+(]*\d(?:[ \t\u00a0._/()\u2010-\u2015-]{0,3}\d){6,})"
+_TEXT = re.compile(f"{_MAIL}|{_ID}|{_DATE}|{_ADDRESS}|{_PHONE}")
 
 
 def masked(text: str, known: Collection[int] = ()) -> str:
-    """Shorten what looks like a phone number in a text, but for the ids that are `known`."""
+    """Shorten phone numbers in a text, but for the ids that are `known`; hide mail addresses."""
 
     def shorten(match: re.Match[str]) -> str:
+        if match["mail"] is not None:
+            return HIDDEN
         phone = match["phone"]
         if phone is None or (phone.isdecimal() and int(phone) in known):
             return match[0]
