@@ -238,6 +238,7 @@ async def backfill(
         window = await work.prepare(settings.settle_delay, resend=resend)
         if dry_run:
             await unless(stop, work.count(window))
+            work.progress.seconds = time.monotonic() - began
             return work.progress
         if not wait:
             await unless(stop, work.take(window, resend=resend))

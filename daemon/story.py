@@ -94,6 +94,8 @@ def line_sentence(line: Told, zone: ZoneInfo) -> str:
         ending = ENDINGS[line.state]
         if line.last_error == DISCARDED:
             ending, reason = "withdrawn by an operator", ""
+        elif line.state is State.SKIPPED and line.attempts:
+            ending = "it is not sent again"
         text = f"{line.state}{when}: {ending}{reason}."
     elif line.generation and line.next_try_at is None and line.last_error is None:
         text = "pending: put back by an operator, to be sent next."

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import signal
+import socket
 import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
@@ -58,3 +59,14 @@ async def test_the_stand_in_alone_tells_the_settings_for_it(tmp_path: Path) -> N
         process.send_signal(signal.SIGINT)
         await process.wait()
     assert process.returncode == 0
+
+
+async def test_a_port_that_cannot_be_had_is_told_in_one_line(tmp_path: Path) -> None:
+    environment = settings("postgresql://nobody@127.0.0.1:1/not-used", NOWHERE)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        code, output, errors = await command(
+            "demo", "--serve-only", "--port", port, environment=environment, folder=tmp_path
+        )
+    assert (code, output) == (1, "")
+    assert errors == f"callstatsd: port {port} of 127.0.0.1 cannot be had: choose another\n"

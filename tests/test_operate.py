@@ -250,3 +250,24 @@ async def test_a_state_that_is_pending_cannot_be_requeued(site: Site) -> None:
     code, _, errors = await site.run("requeue", "--state", "pending")
     assert code == 2
     assert "sent anyway" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("show", str(2**63)), "9223372036854775807"),
+        (
+            ("requeue", "--state", "rejected", "--call-id", str(2**63)),
+            "9223372036854775807",
+        ),
+        (("pause", "--reason", "caf\udce9"), "no printable UTF-8 text"),
+        (("show", "--salesforce-id", "\udcff"), "no printable UTF-8 text"),
+    ],
+)
+async def test_what_no_row_can_hold_is_a_wrong_use_and_no_outage(
+    site: Site, arguments: tuple[str, ...], says: str
+) -> None:
+    code, output, errors = await site.run(*arguments)
+    assert (code, output) == (2, "")
+    assert says in " ".join(errors.split())
+    assert "database" not in errors

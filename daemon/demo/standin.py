@@ -20,6 +20,7 @@ from typing import Any, Literal
 from aiohttp import web
 
 from daemon.demo.calls import fate, is_id
+from daemon.errors import CallstatsdError
 
 CLIENT_ID = "callstatsd-demo"
 CLIENT_SECRET = "not-a-secret"  # noqa: S105 - the demo's own, worth nothing
@@ -284,7 +285,10 @@ class StandIn:
 
 @asynccontextmanager
 async def serve(standin: StandIn, port: int = 0) -> AsyncIterator[str]:
-    """Serve on loopback and give the base URL; port 0 takes a free one."""
+    """Serve on loopback and give the base URL; port 0 takes a free one.
+
+    Raises `CallstatsdError` for a port that cannot be had.
+    """
     application = web.Application()
     application.router.add_post(TOKEN_PATH, standin.token)
     application.router.add_post(WRITE_PATH, standin.write)
@@ -294,7 +298,12 @@ async def serve(standin: StandIn, port: int = 0) -> AsyncIterator[str]:
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        listener = socket.create_server(("127.0.0.1", port))
+        try:
+            listener = socket.create_server(("127.0.0.1", port))
+        except OSError as error:
+            raise CallstatsdError(
+                f"port {port} of 127.0.0.1 cannot be had: choose another"
+            ) from error
         await web.SockSite(runner, listener, backlog=1024).start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
