@@ -137,7 +137,8 @@ class Poller:
         shift = started_by - until
         # Rows are read up to `until`, but only what was surely replayed counts as covered.
         limit = visible(clock, self._rules.settle_delay)
-        ready = Readiness(ended_by=watermark, started_by=started_by, floor=floor)
+        # Codes of calls that were read before; those read below are taken whole, in their order.
+        ready = Readiness(ended_by=since - _TICK, started_by=since + shift - _TICK, floor=floor)
         async for page in self._source.late_codes(Window(since, until), ready):
             await self._take(page, taken, codes=True)
         stale = Window(max(since + shift, floor), started_by)

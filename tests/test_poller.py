@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 
 import asyncpg
 import pytest
@@ -373,6 +374,39 @@ async def test_a_late_code_of_a_stale_call_is_taken(site: Site) -> None:
     assert await site.keys() == ["1-0-0-0", "1-0-0-41"]
 
 
+@EITHER_WAY
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_code_does_not_go_before_the_other_lines_of_its_call(
+    site: Site, ends: bool
+) -> None:
+    """A call that became ready during downtime, or was committed late, has a code by then."""
+    async with site.sweeping(start_from=site.ago(days=1)) as (poller, _):
+        await poller.poll()
+        at = site.ago(minutes=2)  # what a poll covers next begins 5 s before
+        changed = {"dtcallend": at if ends else None}
+        if ends:
+            await site.add(call(1, dtcallstart=at - timedelta(minutes=1), **changed))
+        else:
+            at = site.ago(hours=11)
+            await site.add(call(1, dtcallstart=at, **changed))
+        await site.add(leg(11, 1, None, dtcallstart=at), leg(12, 1, None, dtcallstart=at))
+        await site.pass_time(hours=1)
+        await site.add(code(100, 1, None, 12, dtcreated=site.ago(minutes=50)))
+        await site.pass_time(hours=2)
+        commits = []
+        take = poller._intake._ledger.take
+
+        async def watched(entries: Any, **how: Any) -> Any:
+            new = await take(entries, **how)
+            commits.extend([sorted(map(str, new))] if new else [])
+            return new
+
+        with patch.object(poller._intake._ledger, "take", watched):
+            await poller.poll()
+    assert commits == [["1-0-11-0", "1-0-12-100"]]
+
+
+@EITHER_WAY
 async def test_a_code_recorded_between_end_and_taking_comes_with_its_call(site: Site) -> None:
     async with site.poller(start_from=LONG_AGO) as poller:
         await poller.poll()
