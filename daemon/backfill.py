@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -18,7 +19,7 @@ from daemon.intake import Intake
 from daemon.lease import Lease
 from daemon.ledger import Binding, Ledger
 from daemon.lifecycle import Notifier, pause, unless
-from daemon.lines import State
+from daemon.lines import State, untaken
 from daemon.monitor import Condition
 from daemon.sender import DRAIN_EXTRA
 from daemon.settings import Settings
@@ -74,24 +75,33 @@ class Backfill:
         intake: Intake,
         period: Period,
         tell: Callable[[Progress], None],
+        kept: Callable[[], None],
     ) -> None:
-        """Take the rooms to join; `tell` is called when there is progress to show."""
+        """Take the rooms to join; `tell` is called when there is progress to show.
+
+        `kept` raises `UnreachableError` where retention may have removed what is compared with.
+        """
         self._source = source
         self._ledger = ledger
         self._desk = Desk(ledger.database)
         self._intake = intake
         self._period = period
         self._tell = tell
+        self._kept = kept
         self.progress = Progress()
 
-    async def prepare(self, settle_delay: float, *, resend: bool) -> Window:
-        """Return the window's ready part; raises `WindowPrunedError` unless `resend`."""
+    async def prepare(self, settle_delay: float, zone: ZoneInfo, *, resend: bool) -> Window:
+        """Return the window's ready part; raises `WindowPrunedError` unless `resend`.
+
+        `zone` is the ACD server's, in which the error names the earliest time to begin.
+        """
         pruned = await self._desk.pruned_before()
-        if pruned is not None and self._period.since < pruned and not resend:
+        if pruned is not None and self._period.since <= pruned and not resend:
+            earliest = (pruned + timedelta(seconds=1)).astimezone(zone)
             raise WindowPrunedError(
-                f"lines of calls that ended before {pruned.isoformat()} were removed by "
-                "CALLSTATSD_RETENTION, so nobody can tell which were sent: "
-                "begin later, or send all of them (again) with --resend"
+                "lines of calls that ended earlier were removed by CALLSTATSD_RETENTION, so nobody "
+                f"can tell which were sent: begin at {earliest:%Y-%m-%dT%H:%M:%S} or later, "
+                "or send all of them (again) with --resend"
             )
         clock = await self._source.clock()
         await self._source.prepare()
@@ -106,12 +116,13 @@ class Backfill:
             call_ids = [found.call_id for found in page.found]
             keys = await self._source.keys(call_ids)
             have = await self._ledger.known(call_ids)
-            self._count(page, len(keys), len(set(keys) - have))
+            self._count(page, len(keys), len(untaken(keys, have)))
 
     async def take(self, window: Window, *, resend: bool) -> None:
         """Take the window page by page; with `resend` settled lines are made anew and sent."""
         async for page in self._source.ended(window):
             entries = await self._intake.entries(page.found)
+            self._kept()
             new = await self._intake.store(entries, backfill=True)
             if resend:
                 old = [entry for entry in entries if entry.key not in new]
@@ -232,10 +243,10 @@ async def backfill(
         await ledger.check_binding(
             Binding(settings.clients_id, clock.database, settings.source_schemas)
         )
-        await keeping.enter_async_context(ledger.keeping_all())
+        kept = await keeping.enter_async_context(ledger.keeping_all())
         intake = Intake(source, ledger, form_of(settings))
-        work = Backfill(source, ledger, intake, period, tell)
-        window = await work.prepare(settings.settle_delay, resend=resend)
+        work = Backfill(source, ledger, intake, period, tell, kept)
+        window = await work.prepare(settings.settle_delay, settings.source_timezone, resend=resend)
         if dry_run:
             await unless(stop, work.count(window))
             work.progress.seconds = time.monotonic() - began

@@ -1,6 +1,6 @@
 """The operator's desk: what people ask of the ledger, and what they do to it."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -224,24 +224,28 @@ class Desk:
                 return
             after = tuple(rows[-1][:4])
 
-    async def requeue(self, lines: Sequence[Chosen]) -> int:
-        """Put lines back to pending with the record they have; returns how many still could."""
+    async def requeue(self, lines: Sequence[Chosen]) -> set[LineKey]:
+        """Put lines back to pending with the record they have; returns those that still could."""
         return await self._change("requeue", lines)
 
-    async def discard(self, lines: Sequence[Chosen]) -> int:
-        """Withdraw lines; returns how many were still in the state they were chosen in."""
+    async def discard(self, lines: Sequence[Chosen]) -> set[LineKey]:
+        """Withdraw lines; returns those that were still in the state they were chosen in."""
         return await self._change("discard", lines)
 
     async def renew(
-        self, entries: Sequence[Entry], *, backfill: bool | None = None
+        self,
+        entries: Sequence[Entry],
+        states: Collection[State] = tuple(State),
+        *,
+        backfill: bool | None = None,
     ) -> dict[LineKey, State]:
-        """Give settled lines a record made anew; returns the states they are in now."""
+        """Give settled lines in these states a record made anew; returns their states now."""
         entries = sorted(entries, key=lambda entry: entry.key)
 
         async def renew(connection: Any) -> list[Any]:
             async with connection.transaction():
                 rows: list[Any] = await connection.fetch(
-                    _SQL["renew"], *entry_columns(entries), backfill
+                    _SQL["renew"], *entry_columns(entries), backfill, list(states)
                 )
                 await connection.execute(_NOTIFY)
             return rows
@@ -254,12 +258,12 @@ class Desk:
             await connection.execute(_SQL[statement], *arguments)
             await connection.execute(_NOTIFY)
 
-    async def _change(self, statement: str, lines: Sequence[Chosen]) -> int:
+    async def _change(self, statement: str, lines: Sequence[Chosen]) -> set[LineKey]:
         lines = sorted(lines, key=lambda line: line.key)
 
-        async def change(connection: Any) -> str:
+        async def change(connection: Any) -> list[Any]:
             async with connection.transaction():
-                done: str = await connection.execute(
+                done: list[Any] = await connection.fetch(
                     _SQL[statement],
                     *key_columns([line.key for line in lines]),
                     [line.state for line in lines],
@@ -267,7 +271,7 @@ class Desk:
                 await connection.execute(_NOTIFY)
             return done
 
-        return int((await self._database.change(change)).split()[-1])
+        return set(map(LineKey._make, await self._database.change(change)))
 
 
 def _seconds(value: Any) -> float | None:

@@ -68,7 +68,8 @@ WHERE state = ANY ($1::text[])
 GROUP BY state
 
 -- name: requeue
--- Back to pending: the lines of the keys $1… that are still in the state $5, as they are.
+-- Back to pending: the lines of the keys $1… that are still in the state $5, as they are. Retention
+-- may just have dropped a record. Returns the keys.
 UPDATE line AS l
 SET state = 'pending', generation = l.generation + 1, tries = 0, first_try = NULL,
     next_try_at = NULL, settled_at = NULL, last_error = NULL, pending_since = now()
@@ -76,9 +77,12 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
      AS o (call_id, group_id, leg_id, code_id, state)
 WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
     = (o.call_id, o.group_id, o.leg_id, o.code_id) AND l.state = o.state
+  AND l.record IS NOT NULL
+RETURNING l.call_id, l.group_id, l.leg_id, l.code_id
 
 -- name: discard
 -- Withdraw the lines of the keys $1… that are still in the state $5; an answer under way is void.
+-- Returns the keys.
 UPDATE line AS l
 SET state = 'skipped', generation = l.generation + 1, last_error = 'discarded by operator',
     next_try_at = NULL, settled_at = now()
@@ -86,13 +90,14 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
      AS o (call_id, group_id, leg_id, code_id, state)
 WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
     = (o.call_id, o.group_id, o.leg_id, o.code_id) AND l.state = o.state
+RETURNING l.call_id, l.group_id, l.leg_id, l.code_id
 
 -- name: renew
--- Replace the records of settled lines (parallel arrays as in take) and put them into the state
--- that these call for; $12 says whether they count as backfill from now on (NULL: as before).
+-- Replace the records of lines in the states $13 (parallel arrays as in take) and put them into the
+-- state that these call for; $12 says whether they count as backfill from now on (NULL: as before).
 UPDATE line AS l
 SET state = n.state, generation = l.generation + 1, record = n.record, lane = n.lane,
-    salesforce_id = n.salesforce_id, last_error = n.last_error,
+    salesforce_id = n.salesforce_id, last_error = n.last_error, call_ended = n.call_ended,
     backfill = coalesce($12::boolean, l.backfill), tries = 0, first_try = NULL, next_try_at = NULL,
     pending_since = now(),
     settled_at = CASE WHEN n.state <> 'pending' THEN now() END
@@ -101,7 +106,8 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[
      AS n (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id, call_ended, state,
            record, last_error)
 WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
-    = (n.call_id, n.group_id, n.leg_id, n.code_id) AND l.state <> 'pending'
+    = (n.call_id, n.group_id, n.leg_id, n.code_id)
+  AND l.state = ANY ($13::text[]) AND l.state <> 'pending'
 RETURNING l.call_id, l.group_id, l.leg_id, l.code_id, l.state
 
 -- name: window

@@ -33,7 +33,7 @@ class UnreachableError(CallstatsdError):
 
 
 class RefusedError(UnreachableError):
-    """A database is there but lacks a right or a table: waited for by `run`, else exit 78."""
+    """A database is there but lacks a right or a table: exit 78, but for a daemon under way."""
 
     exit_code = 78
 
@@ -44,6 +44,10 @@ class LeaseLostError(CallstatsdError):
 
 class UnwritableError(CallstatsdError):
     """Outcomes could not be written for so long that going on would forget them."""
+
+
+class UnreadableError(CallstatsdError):
+    """A value that the source cannot give: no text in its encoding; its call is `invalid`."""
 
 
 class InvalidLineError(CallstatsdError):

@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from daemon import metrics
-from daemon.errors import InvalidLineError
+from daemon.errors import InvalidLineError, UnreadableError
 from daemon.ledger import Ledger
-from daemon.lines import DataLine, Entry, LineKey, State
+from daemon.lines import NO_NUMBER, DataLine, Entry, LineKey, State
 from daemon.record import call_statistics, lane, to_json
 from daemon.source import Found, Source
 
@@ -19,6 +19,7 @@ _log = structlog.get_logger()
 
 AT_ONCE = 10
 """Records to make in one turn of the event loop: about a millisecond."""
+UNREADABLE = "one of the call's texts is none in the source's encoding"
 NO_ID = "no Salesforce id in the code's or the call's UserData"
 
 
@@ -35,16 +36,7 @@ class Form:
         try:
             record = call_statistics(line, self.zone)
         except InvalidLineError as error:
-            return Entry(
-                key=line.key,
-                ordinal=line.ordinal,
-                lane=lane(line.key, None),
-                salesforce_id=None,
-                call_ended=line.call_ended,
-                state=State.INVALID,
-                record=None,
-                error=str(error),
-            )
+            return _invalid(line.key, line.ordinal, line.call_ended, str(error))
         skipped = record.SalesForceID is None and not self.send_without_id
         return Entry(
             key=line.key,
@@ -87,8 +79,25 @@ class Intake:
     async def entries(self, found: Sequence[Found]) -> list[Entry]:
         """Return all lines of calls, ready to be stored."""
         calls = {row.call_id: row for row in found}
-        lines = await self._source.lines(list(calls))
-        return await self._made(lines) + _nameless(calls, lines)
+        lines, unreadable = await self._lines(list(calls))
+        entries = await self._made(lines)
+        for call_id in unreadable:
+            keys = sorted(await self._source.keys([call_id]))
+            moment = calls[call_id].moment
+            entries += [_invalid(key, n, moment, UNREADABLE) for n, key in enumerate(keys, 1)]
+        return entries + _nameless(calls, lines)
+
+    async def _lines(self, call_ids: list[int]) -> tuple[list[DataLine], list[int]]:
+        """Read the calls' lines, and find the calls that the source cannot give."""
+        try:
+            return await self._source.lines(call_ids), []
+        except UnreadableError:
+            if len(call_ids) == 1:
+                return [], call_ids
+            middle = len(call_ids) // 2
+            first, bad = await self._lines(call_ids[:middle])
+            second, worse = await self._lines(call_ids[middle:])
+            return first + second, bad + worse
 
     async def rebuilt(self, keys: Sequence[LineKey]) -> list[Entry]:
         """Return known lines made anew from the rows that are still there."""
@@ -107,7 +116,11 @@ class Intake:
         """Take up skipped lines of calls since then that have a Salesforce id by now."""
         identified: set[LineKey] = set()
         async for keys in self._ledger.without_id(since, NO_ID):
-            entries = [entry for entry in await self.rebuilt(keys) if entry.error != NO_ID]
+            entries = [
+                entry
+                for entry in await self.rebuilt(keys)
+                if entry.salesforce_id is not None or entry.state is State.INVALID
+            ]
             if entries:
                 found = await self._ledger.identify(entries, NO_ID)
                 _tell_of(entries, found)
@@ -127,19 +140,25 @@ def _nameless(calls: Mapping[int, Found], lines: Sequence[DataLine]) -> list[Ent
     """Keep a trace of calls whose own id is no whole number, so that no row can be asked for."""
     known = {line.key.call_id for line in lines}
     return [
-        Entry(
-            key=LineKey(call_id, 0, 0, 0),
-            ordinal=1,
-            lane=str(LineKey(call_id, 0, 0, 0)),
-            salesforce_id=None,
-            call_ended=row.moment,
-            state=State.INVALID,
-            record=None,
-            error="StatisticsPartA.ID is not a whole number",
+        _invalid(
+            LineKey(call_id, 0, 0, 0), 1, row.moment, "StatisticsPartA.ID is not a whole number"
         )
         for call_id, row in calls.items()
-        if call_id < 0 and call_id not in known
+        if call_id < NO_NUMBER and call_id not in known
     ]
+
+
+def _invalid(key: LineKey, ordinal: int, call_ended: datetime, error: str) -> Entry:
+    return Entry(
+        key=key,
+        ordinal=ordinal,
+        lane=lane(key, None),
+        salesforce_id=None,
+        call_ended=call_ended,
+        state=State.INVALID,
+        record=None,
+        error=error,
+    )
 
 
 def _tell_of(entries: Sequence[Entry], new: Collection[LineKey]) -> None:

@@ -1,6 +1,6 @@
 """The daemon's own tables: every data line ever taken, what was sent and what came back."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -8,7 +8,7 @@ from typing import Any
 
 from daemon import queries
 from daemon.database import Database, quoted
-from daemon.errors import ConfigurationError
+from daemon.errors import ConfigurationError, UnreachableError
 from daemon.lines import Digest, Entry, LineKey, PendingLine, Settlement, State
 
 SCHEMA_VERSION = "0001"
@@ -86,9 +86,7 @@ class Ledger:
 
     async def check_version(self) -> None:
         """Raise `ConfigurationError` unless migrations brought the ledger to our version."""
-        async with self.database.connection() as connection:
-            migrated = await connection.fetchval(_SQL["migrated"])
-            found = await connection.fetchval(_SQL["version"]) if migrated else None
+        found = await self._version()
         if found is None:
             raise ConfigurationError("the ledger does not exist yet: run `callstatsd migrate`")
         if found < SCHEMA_VERSION:
@@ -96,11 +94,26 @@ class Ledger:
                 f"the ledger is at version {found}, this program needs {SCHEMA_VERSION}: "
                 "run `callstatsd migrate`"
             )
-        if found > SCHEMA_VERSION:
+        _refuse_newer(found)
+
+    async def check_upgradable(self) -> None:
+        """Raise `ConfigurationError` where no migration of ours can help."""
+        async with self.database.connection() as connection:
+            encoding = await connection.fetchval(_SQL["encoding"])
+        if encoding != "UTF8":
             raise ConfigurationError(
-                f"the ledger is at version {found}, newer than this program's {SCHEMA_VERSION}: "
-                "install the callstatsd that upgraded it, or a later one"
+                f"the ledger's database has the encoding {encoding}, which cannot hold every "
+                "name: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, and name it in "
+                "CALLSTATSD_LEDGER_DSN"
             )
+        _refuse_newer(await self._version() or SCHEMA_VERSION)
+
+    async def _version(self) -> str | None:
+        async with self.database.connection() as connection:
+            if not await connection.fetchval(_SQL["migrated"]):
+                return None
+            found: str | None = await connection.fetchval(_SQL["version"])
+        return found
 
     async def lacking_rights(self) -> str | None:
         """Name what this user lacks to write the ledger; None if nothing."""
@@ -171,13 +184,23 @@ class Ledger:
         return await self.database.change(remove)
 
     @asynccontextmanager
-    async def keeping_all(self) -> AsyncIterator[None]:
-        """Let nothing be pruned meanwhile: a backfill compares with what is there."""
+    async def keeping_all(self) -> AsyncIterator[Callable[[], None]]:
+        """Let nothing be pruned meanwhile: a backfill compares with what is there.
+
+        Gives a function that raises `UnreachableError` once that cannot be relied on any more.
+        """
         connection = await self.database.connect()
+
+        def still() -> None:
+            if connection.is_closed():
+                raise UnreachableError(
+                    "the session that keeps retention away has ended: start the backfill again"
+                )
+
         try:
             with self.database.watched():
                 await connection.fetchval(_SQL["keep_all"], KEEP_CLASS)
-            yield
+            yield still
         finally:
             connection.terminate()
 
@@ -339,6 +362,14 @@ class Ledger:
     async def _execute(self, statement: str) -> None:
         async with self.database.connection() as connection:
             await connection.execute(_SQL[statement])
+
+
+def _refuse_newer(version: str) -> None:
+    if version > SCHEMA_VERSION:
+        raise ConfigurationError(
+            f"the ledger is at version {version}, newer than this program's {SCHEMA_VERSION}: "
+            "install the callstatsd that upgraded it, or a later one"
+        )
 
 
 LOCK_CLASS = 0x63616C6C

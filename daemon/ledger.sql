@@ -8,6 +8,10 @@ SELECT version_num FROM alembic_version
 -- Whether the ledger's tables can be seen at all.
 SELECT to_regclass('alembic_version') IS NOT NULL AND to_regclass('ledger') IS NOT NULL
 
+-- name: encoding
+-- What the ledger's database can hold.
+SELECT current_setting('server_encoding')
+
 -- name: lacking_rights
 -- Tables of the ledger that this session may not change, NULL if none; a server that is read only
 -- lets nobody change any.
@@ -43,8 +47,9 @@ SELECT start_from, watermark, swept_at, pruned_before, endpoint_proven FROM ledg
 UPDATE ledger SET start_from = $1, watermark = $2 WHERE start_from IS NULL
 
 -- name: take
--- Insert new lines (parallel arrays), from a backfill or not ($12); what is there is left alone.
--- Returns the keys that were new.
+-- Insert new lines (parallel arrays), from a backfill or not ($12); what is there is left alone, also
+-- where its code or leg hangs on another row by now (OFFSET 0: look it up line by line, never join
+-- with the whole ledger). Returns the keys that were new.
 INSERT INTO line (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id, call_ended,
                   backfill, state, record, last_error, settled_at)
 SELECT n.call_id, n.group_id, n.leg_id, n.code_id, n.ordinal, n.lane, n.salesforce_id,
@@ -54,6 +59,12 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[
             $7::text[], $8::timestamptz[], $9::text[], $10::text[], $11::text[])
      AS n (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id, call_ended, state,
            record, last_error)
+WHERE NOT EXISTS (
+    SELECT FROM line AS l
+    WHERE l.call_id = n.call_id AND l.code_id = n.code_id
+      AND (n.code_id <> 0 OR n.leg_id <> 0 AND l.leg_id = n.leg_id)
+    OFFSET 0
+)
 ON CONFLICT DO NOTHING
 RETURNING call_id, group_id, leg_id, code_id
 
@@ -227,13 +238,15 @@ SELECT pg_advisory_lock_shared($1::integer, 'ledger'::regclass::oid::bigint::bit
 SELECT pg_try_advisory_xact_lock($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)
 
 -- name: prune
--- Remove $2 lines that were settled $1 seconds ago and need no operator, and remember up to where.
+-- Remove $2 lines that were settled $1 seconds ago and need no operator, and remember up to where:
+-- never beyond the watermark, because nothing older is taken any more.
 WITH gone AS (
     DELETE FROM line
     WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM line
         WHERE settled_at < now() - make_interval(secs => $1)
           AND state IN ('delivered', 'conflict', 'not_found', 'skipped')
+          AND (call_ended <= coalesce((SELECT watermark FROM ledger), 'infinity')) IS TRUE
         LIMIT $2
         FOR UPDATE SKIP LOCKED
     ))
@@ -259,6 +272,7 @@ WITH dropped AS (
           AND settled_at >= coalesce((SELECT dropped_before FROM ledger), '-infinity')
           AND state IN ('delivered', 'conflict', 'not_found', 'skipped')
         LIMIT $2
+        FOR UPDATE
     ))
     RETURNING 1
 ),

@@ -1,5 +1,6 @@
 """The data line in each of its forms: as read, as taken, as to be sent, as settled. Pure."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -19,6 +20,10 @@ class State(StrEnum):
     SKIPPED = "skipped"
 
 
+NO_NUMBER = -(2**62)
+"""Ids below stand for ids of the source that are no whole numbers, each for one of them."""
+
+
 class LineKey(NamedTuple):
     """Ids of StatisticsPartA, AcdStatisticsPartB, StatisticsPartB and the transaction code.
 
@@ -31,9 +36,21 @@ class LineKey(NamedTuple):
     leg_id: int
     code_id: int
 
+    @property
+    def row(self) -> tuple[int, int, int, int]:
+        """The row that the line is about, whatever it hangs on: code, leg, visit or call."""
+        call, group, leg, code = self
+        return (call, 0, 0, code) if code else (call, 0, leg, 0) if leg else (call, group, 0, 0)
+
     def __str__(self) -> str:
         """Give the form that users, logs and the Idempotency-Key header see."""
         return f"{self.call_id}-{self.group_id}-{self.leg_id}-{self.code_id}"
+
+
+def untaken(keys: Iterable[LineKey], known: Iterable[LineKey]) -> set[LineKey]:
+    """Return the keys of lines that are not known; a row that was moved since is known."""
+    rows = {key.row for key in known}
+    return {key for key in keys if key.row not in rows}
 
 
 class Digest(NamedTuple):

@@ -1,5 +1,7 @@
 """What operators do to lines: send them again, or withdraw them; counted first, told afterwards."""
 
+from collections import Counter
+
 import structlog
 
 from daemon import logs
@@ -16,17 +18,15 @@ async def requeue(desk: Desk, intake: Intake, choice: Choice) -> dict[str, int]:
     A line goes with the record as it was sent. Where that was dropped, or never could be sent, it
     is made anew from the source; such a line may end as `skipped` or `invalid` again.
     """
-    became: dict[str, int] = {}
+    became: Counter[str] = Counter()
     async for lines in desk.choose(choice):
         as_sent = [line for line in lines if line.has_record and not line.without_id]
-        anew = [line.key for line in lines if not line.has_record or line.without_id]
-        became[State.PENDING] = became.get(State.PENDING, 0) + await desk.requeue(as_sent)
-        renewed = await desk.renew(await intake.rebuilt(anew))
-        for state in renewed.values():
-            became[state] = became.get(state, 0) + 1
-        gone = len(anew) - len(renewed)
-        if gone:
-            became["gone"] = became.get("gone", 0) + gone
+        requeued = await desk.requeue(as_sent)
+        anew = [line.key for line in lines if line.key not in requeued]
+        rebuilt = await intake.rebuilt(anew)
+        renewed = await desk.renew(rebuilt, choice.states)
+        gone = ["gone"] * (len(anew) - len(rebuilt))
+        became.update([State.PENDING] * len(requeued) + [*renewed.values(), *gone])
     _tell("requeue", choice, became)
     return became
 
@@ -35,7 +35,7 @@ async def discard(desk: Desk, choice: Choice) -> int:
     """Withdraw lines; returns how many. An answer that is under way changes them no more."""
     discarded = 0
     async for lines in desk.choose(choice):
-        discarded += await desk.discard(lines)
+        discarded += len(await desk.discard(lines))
     _tell("discard", choice, {State.SKIPPED: discarded})
     return discarded
 

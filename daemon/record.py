@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from daemon.errors import InvalidLineError
-from daemon.lines import DataLine, LineKey
+from daemon.lines import NO_NUMBER, DataLine, LineKey
 
 ID_COLUMNS = (
     "StatisticsPartA.ID",
@@ -104,9 +104,8 @@ def call_statistics(line: DataLine, zone: ZoneInfo) -> CallStatistics:
     the column and the kind of value, never the value: it is kept and logged, and a phone number
     must not be.
     """
-    if min(line.key) < 0:
-        # The source's mark for an id that a foreign view holds as something else.
-        column = ID_COLUMNS[next(place for place, part in enumerate(line.key) if part < 0)]
+    if min(line.key) < NO_NUMBER:
+        column = ID_COLUMNS[next(place for place, part in enumerate(line.key) if part < NO_NUMBER)]
         raise InvalidLineError(f"{column} is not a whole number")
     outbound = outbound_flag(line.outbound)
     number = (

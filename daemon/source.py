@@ -12,8 +12,8 @@ import asyncpg
 
 from daemon import queries
 from daemon.database import Database, quoted
-from daemon.errors import ConfigurationError
-from daemon.lines import DataLine, Digest, LineKey
+from daemon.errors import ConfigurationError, UnreadableError
+from daemon.lines import NO_NUMBER, DataLine, Digest, LineKey
 
 PAGE = 2000
 """Calls to read at once: large enough that a statement's fixed cost is small beside its rows."""
@@ -116,7 +116,7 @@ class Readiness:
 class Found(NamedTuple):
     """A row that a window chose: its call, its own id (a code's, or the call's), its time.
 
-    A `call_id` below 0 stands for an id that is no whole number.
+    A `call_id` below `NO_NUMBER` stands for an id that is no whole number.
     """
 
     call_id: int
@@ -236,7 +236,8 @@ class Source:
     async def lines(self, call_ids: Sequence[int]) -> list[DataLine]:
         """Return the calls' data lines in sending order, all as visible in one statement.
 
-        A master view that shows an id twice would repeat a line; the key is kept once.
+        A master view that shows an id twice would repeat a line; the key is kept once. Raises
+        `UnreadableError` for a value that the server cannot give.
         """
         return _lines(await self._fetch("lines", call_ids)) if call_ids else []
 
@@ -255,7 +256,7 @@ class Source:
     async def rebuilt(self, keys: Sequence[LineKey]) -> list[DataLine]:
         """Return the lines of known keys from the rows that are still there.
 
-        A key whose call has gone is left out; a leg or code that has gone leaves its fields empty.
+        A key whose call has gone is left out; where a leg or code has gone, it is as without one.
         """
         if not keys:
             return []
@@ -268,11 +269,16 @@ class Source:
         text = self._sql[statement]
         rows: list[Any]
         async with self._database.connection(statement) as connection:
-            for _ in range(REPEATS):
-                with suppress(*_CONFLICTS):
-                    rows = await connection.fetch(text, *arguments)
-                    return rows
-            rows = await connection.fetch(text, *arguments)
+            try:
+                for _ in range(REPEATS):
+                    with suppress(*_CONFLICTS):
+                        rows = await connection.fetch(text, *arguments)
+                        return rows
+                rows = await connection.fetch(text, *arguments)
+            except asyncpg.DataError as error:
+                if statement == "lines":
+                    raise UnreadableError(f"SQLSTATE {error.sqlstate}") from error
+                raise
             return rows
 
     async def _pages(
@@ -361,12 +367,12 @@ def schema_faults(
 
 
 def whole(value: Any) -> int:
-    """Return an id as a bigint; one that is none becomes a negative number of its own."""
+    """Return an id as a bigint; one that is none becomes a number below `NO_NUMBER`."""
     if type(value) is int:
         return value
     if value == value and abs(value) <= _LARGEST and value == int(value):  # noqa: PLR0124 - NaN
         return int(value)
-    return -1 - zlib.crc32(str(value).encode())
+    return NO_NUMBER - 1 - zlib.crc32(str(value).encode())
 
 
 def _lines(rows: Sequence[Any]) -> list[DataLine]:
@@ -387,15 +393,19 @@ def _relation(table: str, types: Mapping[str, str]) -> str:
     """Return the FROM item for a table: its columns of section 2, ids as numbers.
 
     An id that a view has as text is cast where it is a number; where it is none it becomes a
-    stable negative number, so that the line still has a key and ends as `invalid`.
+    stable number below `NO_NUMBER`, so that the line still has a key and ends as `invalid`.
     """
     columns = []
     for column, kind in TABLES[table].items():
         if kind == _ID and types[column.lower()] not in _ID_TYPES:
             columns.append(
                 f"CASE WHEN {column} IS NULL THEN NULL"
-                f" WHEN {column}::text ~ '^\\s*\\d{{1,18}}\\s*$' THEN {column}::text::bigint"
-                f" ELSE -1 - (hashtextextended({column}::text, 0) & {2**62 - 1}) END AS {column}"
+                f" WHEN {column}::text ~ '^\\s*-?\\d{{1,18}}\\s*$'"
+                f" OR {column}::text ~ '^\\d{{19}}$'"
+                f" AND {column}::text COLLATE \"C\" <= '{_LARGEST}'"
+                f" THEN {column}::text::bigint"
+                f" ELSE {NO_NUMBER} - 1 - (hashtextextended({column}::text, 0) & {2**62 - 1})"
+                f" END AS {column}"
             )
         else:
             columns.append(column)

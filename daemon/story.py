@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from daemon.desk import Standing, Told
-from daemon.lines import LineKey, State
+from daemon.lines import LineKey, State, untaken
 from daemon.source import CallFacts, Clock
 
 
@@ -75,7 +75,7 @@ def sentences(evidence: Evidence, rules: Rules) -> list[str]:
     told = _of_the_source(evidence, rules)
     if evidence.lines:
         told += _of_pending(evidence, rules)
-        missing = set(evidence.keys) - {line.key for line in evidence.lines}
+        missing = untaken(evidence.keys, [line.key for line in evidence.lines])
         if missing and evidence.facts is not None:
             told.append(
                 f"{len(missing)} of its {len(evidence.keys)} lines are not taken yet: "

@@ -13,7 +13,7 @@ from daemon.errors import ConfigurationError, UnreachableError
 from daemon.intake import Intake
 from daemon.ledger import Ledger
 from daemon.lifecycle import pause
-from daemon.lines import LineKey
+from daemon.lines import NO_NUMBER, LineKey, untaken
 from daemon.poller import Rules, Taken, tell_taken, visible
 from daemon.source import FIRST, Clock, Page, Readiness, Source, Window
 
@@ -135,14 +135,14 @@ class Sweeper:
         """Take the calls of a page that have a line which the ledger lacks."""
         call_ids = [found.call_id for found in page.found]
         # Of a call whose own id is no whole number there may be no keys to ask for.
-        nameless = {call_id for call_id in call_ids if call_id < 0}
+        nameless = {call_id for call_id in call_ids if call_id < NO_NUMBER}
         source, ledger = self._source, self._ledger
         if not nameless:
             there, here = await _both(source.digest(call_ids), ledger.digest(call_ids))
             if there == here:
                 return ()
         keys, known = await _both(source.keys(call_ids), ledger.known(call_ids))
-        missing = {key.call_id for key in set(keys) - known}
+        missing = {key.call_id for key in untaken(keys, known)}
         missing |= nameless - {key.call_id for key in known}
         late = [found for found in page.found if found.call_id in missing]
         return await self._intake.take(late) if late else ()

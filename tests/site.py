@@ -104,6 +104,7 @@ class Site:
         start_from: datetime | None = None,
         clients_id: int | None = None,
         prepared: bool = True,
+        send_without_id: bool = False,
     ) -> AsyncIterator[tuple[Poller, Sweeper]]:
         """Start a poller and its sweeper; durations in seconds. START_FROM is now unless given."""
 
@@ -115,7 +116,7 @@ class Site:
             stale_call_after=timedelta(seconds=stale_call_after),
             start_from=start_from,
         )
-        form = Form(BERLIN, False, False)
+        form = Form(BERLIN, False, send_without_id)
         async with self.rooms(form, clients_id) as (source, ledger, intake):
             poller = Poller(source, ledger, intake, rules, announce)
             if prepared:

@@ -14,6 +14,7 @@ import pytest
 from daemon import backfill
 from daemon.demo.standin import Reply
 from daemon.errors import UnreachableError
+from daemon.ledger import open_ledger
 from daemon.settings import load_settings
 from tests.calls import insert, plain_call, record_id
 from tests.daemon_process import PATIENCE, running
@@ -174,6 +175,50 @@ async def test_a_window_that_overlaps_pruned_lines_is_refused(site: Site) -> Non
     assert (code, output) == (1, "")
     assert "--resend" in errors
     assert await site.states() == Counter()
+
+
+async def test_the_refusal_names_when_to_begin_and_that_repeats_nothing(site: Site) -> None:
+    """The very moment of the newest pruned call belongs to what was removed."""
+    await plain_call(site.db, 1, record=record_id(1), ended=DAY)
+    await plain_call(site.db, 2, record=record_id(2), ended=DAY + timedelta(seconds=1))
+    await site.db.execute("UPDATE ledger SET pruned_before = $1", DAY)
+    at = f"{DAY.astimezone(BERLIN):%Y-%m-%dT%H:%M:%S}"
+    code, _, errors = await site.run("backfill", "--from", at, *WINDOW[2:])
+    assert code == 1
+    earliest = f"{(DAY + timedelta(seconds=1)).astimezone(BERLIN):%Y-%m-%dT%H:%M:%S}"
+    assert f"begin at {earliest} or later" in errors
+    done = await site.told("backfill", "--from", earliest, *WINDOW[2:])
+    assert (done["calls"], done["delivered"]) == (1, 1)
+    assert [request.key for request in site.salesforce.requests] == ["2-0-0-0"]
+
+
+async def test_resend_sees_lines_through_whose_call_has_another_end_by_now(site: Site) -> None:
+    await add_calls(site, 3)
+    assert (await site.told("backfill", *WINDOW))["delivered"] == 3
+    await site.db.execute("UPDATE StatisticsPartA SET dtCallEnd = dtCallEnd + interval '2 days'")
+    site.salesforce.rule = lambda incoming: (
+        Reply(400, "no such field") if incoming.key == "2-0-0-0" else None
+    )
+    later = [f"{DAY + timedelta(days=days):%Y-%m-%d}" for days in (2, 3)]
+    code, output, _ = await site.run(
+        "backfill", "--from", later[0], "--to", later[1], "--resend", "--json"
+    )
+    done = json.loads(output)
+    assert (code, done["delivered"], done["rejected"]) == (1, 2, 1)
+    assert await site.states() == Counter(delivered=2, rejected=1)
+
+
+async def test_a_backfill_that_retention_may_have_disturbed_ends(site: Site) -> None:
+    async with open_ledger(site.dsn, "callstatsd") as ledger, ledger.keeping_all() as kept:
+        kept()
+        await site.db.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks"
+            " WHERE locktype = 'advisory' AND mode = 'ShareLock'"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+        await asyncio.sleep(0.5)
+        with pytest.raises(UnreachableError, match="start the backfill again"):
+            kept()
 
 
 async def test_it_ends_with_1_when_lines_need_an_operator(site: Site) -> None:

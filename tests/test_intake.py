@@ -3,16 +3,19 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from daemon import logs
+from daemon import logs, migrate
+from daemon.database import Database
 from daemon.demo.calls import day, ids, load
 from daemon.errors import UnreachableError
 from daemon.intake import NO_ID, Form, Intake
 from daemon.lines import LineKey
-from daemon.source import Found, Window
+from daemon.source import Found, Window, open_source
 from tests.expected import BERLIN, data_lines
 from tests.rows import START, at, call, code, leg, retype, sample, visit
 from tests.site import EITHER_WAY, LONG_AGO, Site, opened
@@ -223,6 +226,43 @@ async def test_a_call_whose_id_is_no_whole_number_ends_as_one_invalid_line(
         ("pending", ""),
     ]
     assert [event["event"] for event in events] == [logs.LINE_INVALID]
+
+
+async def test_a_text_that_the_source_cannot_give_spoils_its_own_call_only(
+    site: Site, server: str, template: str
+) -> None:
+    """SQL_ASCII takes any bytes, and refuses to give what is no UTF-8."""
+    connection = await asyncpg.connect(server)
+    name = f"{urlsplit(site.source_dsn).path[1:]}_ascii"
+    try:
+        await connection.execute(
+            f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0"
+        )
+    finally:
+        await connection.close()
+    dsn = urlsplit(site.source_dsn)._replace(path=f"/{name}").geturl()
+    async with Database("source", dsn, session={}, size=1) as database:
+        await migrate.create_reference_schema(database, "jtelstats")
+    db = await asyncpg.connect(dsn, server_settings={"search_path": "jtelstats"})
+    try:
+        await load(db, sample(*(call(n) for n in range(1, 8)), leg(31, 3, None), leg(32, 3, None)))
+        await db.execute("UPDATE StatisticsPartA SET ANumber = 'M' || chr(252) WHERE ID IN (3, 6)")
+    finally:
+        await db.close()
+    async with (
+        open_source(dsn, ("jtelstats",), BERLIN, None) as source,
+        site.rooms(SENDING) as (_, ledger, _),
+    ):
+        intake = Intake(source, ledger, SENDING)
+        with capture_logs() as events:
+            assert len(await take(intake, *range(1, 8))) == 8
+            assert await take(intake, *range(1, 8)) == set()
+    states = {key: line["state"] for key, line in zip(
+        await site.keys(), await site.lines(), strict=True
+    )}  # fmt: skip
+    spoilt = {key for key, state in states.items() if state == "invalid"}
+    assert spoilt == {"3-0-31-0", "3-0-32-0", "6-0-0-0"}
+    assert {event["event"] for event in events} == {logs.LINE_INVALID}
 
 
 async def test_the_watermark_moves_with_the_lines_and_forward_only(

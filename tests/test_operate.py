@@ -8,8 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from daemon.demo.standin import Reply
+from daemon.desk import Desk
+from daemon.intake import Form, Intake
+from daemon.ledger import open_ledger
+from daemon.lines import LineKey, State
+from daemon.source import open_source
 from tests.calls import insert, plain_call, record_id, seed_003
 from tests.daemon_process import PATIENCE, running
+from tests.expected import BERLIN
 from tests.whole import Site
 
 ENDED = datetime(2026, 11, 20, 9, tzinfo=UTC)
@@ -250,6 +256,23 @@ async def test_a_state_that_is_pending_cannot_be_requeued(site: Site) -> None:
     code, _, errors = await site.run("requeue", "--state", "pending")
     assert code == 2
     assert "sent anyway" in errors
+
+
+async def test_what_a_sweep_has_taken_up_meanwhile_is_not_sent_twice(site: Site) -> None:
+    """Chosen as skipped, identified and delivered before it could be made anew."""
+    await plain_call(site.db, 1, record=record_id(1), ended=ENDED)
+    await deliver(site, delivered=1)
+    async with (
+        open_ledger(site.dsn, "callstatsd") as ledger,
+        open_source(site.dsn, ("jtelstats",), BERLIN, None) as source,
+    ):
+        desk = Desk(ledger.database)
+        rebuilt = await Intake(source, ledger, Form(BERLIN, False, False)).rebuilt(
+            [LineKey(1, 0, 0, 0)]
+        )
+        assert await desk.renew(rebuilt, (State.SKIPPED,)) == {}
+        assert await site.states() == Counter(delivered=1)
+        assert await desk.renew(rebuilt) == {LineKey(1, 0, 0, 0): State.PENDING}
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ KEYS = [CALL_IDS[:64], [0] * 64, [0] * 64, [0] * 64]
 HUNG_UP = list(range(CALLS // 2 + 18, CALLS // 2 + 1281, 20))
 """Calls whose one line has the key A-0-0-0."""
 OLD_KEYS = [[call_id // 2 // 20 * 20 + 18 for call_id in HUNG_UP], [0] * 64, [0] * 64, [0] * 64]
+CODED_KEYS = [HUNG_UP, [0] * 64, [7] * 64, [8] * 64]
 SENT_KEYS = [HUNG_UP, [0] * 64, [0] * 64, [0] * 64]
 
 
@@ -131,13 +132,14 @@ SOURCE = {
 LEDGER = {
     "version": small(),
     "migrated": small(),
+    "encoding": small(),
     "lacking_rights": small(),
     "binding": small(),
     "bind": small(None, "acd", ["jtelstats"], True),
     "progress": small(),
     "start": small(NOW, NOW),
-    # What is new is not looked for; the primary key refuses what is not.
-    "take": small(*entries(OLD_KEYS, "pending"), False),
+    # Of lines with a leg or code it is looked up whether the call has those.
+    "take": by("line_pkey", rows=3 * 64, given=(*entries(CODED_KEYS, "pending"), False)),
     "advance": small(NOW + timedelta(days=1)),
     "swept": small(NOW),
     # Without an id of its own choice: the window's lines, found by their place in the table.
@@ -192,7 +194,7 @@ DESK = {
     "count_lines": by("line_kept", rows=SKIPPED, given=CHOICE, also=["line_failed"]),
     "requeue": by("line_pkey", rows=64, given=(*OLD_KEYS, ["delivered"] * 64)),
     "discard": by("line_pkey", rows=64, given=(*OLD_KEYS, ["delivered"] * 64)),
-    "renew": by("line_pkey", rows=64, given=(*entries(OLD_KEYS, "pending"), None)),
+    "renew": by("line_pkey", rows=64, given=(*entries(OLD_KEYS, "pending"), None, ["delivered"])),
     "window": by(
         "line_call_ended",
         rows=3 * PER_DAY + BLOCKS,

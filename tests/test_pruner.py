@@ -1,18 +1,25 @@
 """Retention: what goes, what stays, and what it must not disturb."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
 
 import asyncpg
 import pytest
 
+from daemon import operate
+from daemon.desk import Choice, Chosen, Desk
 from daemon.errors import UnreachableError
+from daemon.intake import Form, Intake
 from daemon.ledger import Ledger, open_ledger
 from daemon.lines import Entry, LineKey, State
 from daemon.pruner import BATCH, Pruned, Pruner
+from daemon.source import open_source
 from tests.calls import plain_call, record_id
 from tests.daemon_process import running
+from tests.expected import BERLIN
 from tests.whole import Site
 
 DAY = 86_400.0
@@ -135,6 +142,53 @@ async def test_a_ledger_that_is_away_ends_nothing() -> None:
         assert not running.done()
         stop.set()
         await running
+
+
+async def test_nothing_that_is_still_to_be_polled_falls_below_what_was_pruned(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    """A backfill took a window ahead of the watermark, or a clock was wrong for a while."""
+    await add(ledger, db, 1, State.DELIVERED, 100.0)
+    await add(ledger, db, 3, State.DELIVERED, 100.0)
+    await db.execute("UPDATE ledger SET watermark = $1", ENDED + timedelta(seconds=2))
+    assert (await prune(ledger)).lines == 1
+    assert await db.fetchval("SELECT pruned_before FROM ledger") == ENDED + timedelta(seconds=1)
+    await db.execute("UPDATE ledger SET watermark = $1", ENDED + timedelta(seconds=3))
+    assert (await prune(ledger)).lines == 1
+
+
+async def test_a_record_that_goes_while_its_line_is_requeued_is_made_anew(site: Site) -> None:
+    """Chosen with its record, put back without: nobody could send it."""
+    for call in (1, 2):
+        await plain_call(site.db, call, record=record_id(call))
+    async with running(site.settings(), site.folder) as daemon:
+        await site.until(delivered=2)
+        assert await daemon.stop() == 0
+    await site.db.execute("UPDATE line SET settled_at = now() - interval '31 days'")
+    await site.db.execute("UPDATE ledger SET dropped_before = NULL")
+    await site.db.execute("DELETE FROM StatisticsPartA WHERE ID = 2")
+    async with (
+        open_ledger(site.dsn, "callstatsd") as ledger,
+        open_source(site.dsn, ("jtelstats",), BERLIN, None) as source,
+    ):
+        desk = Desk(ledger.database)
+        requeue = desk.requeue
+
+        async def late(lines: Sequence[Chosen]) -> set[LineKey]:
+            assert all(line.has_record for line in lines)
+            assert (await prune(ledger)).records == 2
+            return await requeue(lines)
+
+        intake = Intake(source, ledger, Form(BERLIN, False, False))
+        with patch.object(desk, "requeue", late):
+            became = await operate.requeue(desk, intake, Choice((State.DELIVERED,)))
+    assert became == {"pending": 1, "gone": 1}
+    assert await site.states() == Counter(pending=1, delivered=1)
+    assert await site.db.fetchval("SELECT count(*) FROM line WHERE record IS NULL") == 1
+    async with running(site.settings(), site.folder) as daemon:
+        await site.until(delivered=2)
+        assert await daemon.stop() == 0
+    assert [request.key for request in site.salesforce.requests].count("1-0-0-0") == 2
 
 
 async def test_a_backfill_over_pruned_lines_is_refused(site: Site) -> None:

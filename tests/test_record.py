@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from daemon.errors import InvalidLineError
-from daemon.lines import DataLine, LineKey
+from daemon.lines import NO_NUMBER, DataLine, LineKey
 from daemon.record import (
     CallStatistics,
     call_statistics,
@@ -745,17 +745,24 @@ def test_a_duration_is_minus_one_only_without_a_connect_and_never_less(
     assert seconds == -1 if connect is None else seconds >= 0
 
 
+ODD = NO_NUMBER - 1
+
+
+def test_an_id_below_zero_is_a_number_all_the_same() -> None:
+    assert call_statistics(CODE_AAA._replace(key=LineKey(-5, -1, -1, -1)), BERLIN)
+
+
 @pytest.mark.parametrize(
     ("key", "expected"),
     [
-        (LineKey(-1, 2202, 3203, 4201), "StatisticsPartA.ID is not a whole number"),
-        (LineKey(1201, -1, 3203, 4201), "AcdStatisticsPartB.ID is not a whole number"),
-        (LineKey(1201, 2202, -7, 4201), "StatisticsPartB.ID is not a whole number"),
-        (LineKey(1201, 2202, 3203, -1), "AcdStatisticsTransactionCodes.ID is not a whole number"),
-        (LineKey(1201, -1, 3203, -1), "AcdStatisticsPartB.ID is not a whole number"),
+        (LineKey(ODD, 2202, 3203, 4201), "StatisticsPartA.ID is not a whole number"),
+        (LineKey(1201, ODD, 3203, 4201), "AcdStatisticsPartB.ID is not a whole number"),
+        (LineKey(1201, 2202, ODD - 7, 4201), "StatisticsPartB.ID is not a whole number"),
+        (LineKey(1201, 2202, 3203, ODD), "AcdStatisticsTransactionCodes.ID is not a whole number"),
+        (LineKey(1201, ODD, 3203, ODD), "AcdStatisticsPartB.ID is not a whole number"),
     ],
 )
-def test_a_key_with_a_negative_part_is_invalid_and_names_the_table(
+def test_a_key_with_a_part_that_is_no_number_is_invalid_and_names_the_table(
     key: LineKey, expected: str
 ) -> None:
     assert reason(key=key) == expected

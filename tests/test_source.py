@@ -505,6 +505,24 @@ async def test_an_id_that_is_no_number_spoils_its_own_line_only(
     assert [entry.key for entry in entries] == [e.key for e in taken(await source.lines([1201]))]
 
 
+@pytest.mark.parametrize("type_name", ["bigint", "text", "numeric"])
+async def test_every_number_that_fits_is_an_id(
+    db: asyncpg.Connection, source: Source, type_name: str
+) -> None:
+    """Of 19 digits too, and below zero, as some write for "none"."""
+    large, small = 2**63 - 1, -(10**17)
+    await load(db, sample(call(large), call(small), leg(31, large, -1), leg(32, small, None)))
+    await retype(db, "StatisticsPartA", type_name, "ID")
+    await retype(
+        db, "StatisticsPartB", type_name, "ID", "StatisticsPartAID", "AcdStatisticsPartBID"
+    )
+    entries = taken(await source.lines([large, small]))
+    assert {(str(entry.key), entry.state) for entry in entries} == {
+        (f"{large}--1-31-0", State.PENDING),
+        (f"{small}-0-32-0", State.PENDING),
+    }
+
+
 async def test_a_call_whose_id_is_no_number_is_found_and_named(
     db: asyncpg.Connection, source: Source
 ) -> None:

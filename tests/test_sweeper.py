@@ -254,6 +254,33 @@ async def test_rows_of_a_taken_call_that_appear_late_give_the_missing_lines_only
     assert '"CallerID":"49402"' in bodies["1-22-0-0"]
 
 
+@EITHER_WAY
+async def test_rows_that_hang_on_others_by_now_are_not_sent_again(site: Site) -> None:
+    """A code or leg keeps its one line; changed rows are for `backfill --resend`."""
+    at = site.ago(minutes=3)
+    await site.add(
+        ended(1, at),
+        leg(11, 1, None),
+        leg(12, 1, None),
+        code(100, 1, None, None, dtcreated=at),
+    )
+    async with site.sweeping(start_from=site.ago(days=1)) as (poller, sweeper):
+        await start(poller, sweeper)
+        taken = await site.keys()
+        assert taken == ["1-0-11-0", "1-0-12-0", "1-0-0-100"]
+        await site.add(visit(5, 1))
+        await site.db.execute("UPDATE StatisticsPartB SET AcdStatisticsPartBID = 5 WHERE ID = 12")
+        await site.db.execute(
+            "UPDATE AcdStatisticsTransactionCodes"
+            " SET StatisticsPartBID = 11, AcdStatisticsPartBID = 5"
+        )
+        for _ in range(2):
+            assert (await sweeper.sweep(wide=True)).lines == 0
+        await site.add(leg(13, 1, 5))
+        assert (await sweeper.sweep(wide=True)).lines == 1
+    assert await site.keys() == [*taken[:2], "1-5-13-0", taken[2]]
+
+
 @pytest.mark.parametrize("kind", ["ended", "never ended"])
 async def test_codes_that_appear_late_are_found_though_their_call_ended_before_the_window(
     site: Site, kind: str
@@ -394,6 +421,19 @@ async def test_a_skipped_line_whose_id_came_late_becomes_pending_with_its_record
         assert (line["settled_at"] is None) == (line["state"] == "pending")
         wanted = line["salesforce_id"]
         assert (f'"SalesForceID":"{wanted}"' if wanted else '"SalesForceID":null') in line["record"]
+
+
+async def test_lines_that_were_skipped_stay_so_when_others_would_be_sent_by_now(
+    site: Site,
+) -> None:
+    await site.add(ended(1, site.ago(minutes=3), userdata=None))
+    async with site.sweeping(start_from=site.ago(days=1)) as (poller, sweeper):
+        await start(poller, sweeper)
+    all_wanted = site.sweeping(start_from=site.ago(days=1), send_without_id=True)
+    async with all_wanted as (_, sweeper):
+        await site.add(ended(2, site.ago(minutes=3), userdata=None))
+        assert (await sweeper.sweep(wide=True)).call_ids == {2}
+    assert [line["state"] for line in await site.lines()] == ["skipped", "pending"]
 
 
 async def test_ids_are_looked_for_as_far_back_as_the_sweep_reaches(site: Site) -> None:
