@@ -101,9 +101,9 @@ class Site:
 
     async def _work(self, stop: asyncio.Event, *, poll: bool) -> None:
         # While we stood by, somebody may have upgraded the ledger, or bound it to other calls.
-        await check_ledger(self.settings, self.source, self.ledger)
+        binding = await check_ledger(self.settings, self.source, self.ledger)
         sender = await self._sender()
-        heart = Heart(self.ledger, sender, self.condition)
+        heart = Heart(self.ledger, sender, self.condition, binding)
         self.lease.on_notice = heart.look
         await heart.begin()
         _log.info(logs.DAEMON_STARTED, version=__version__, concurrency=self.settings.concurrency)
@@ -196,9 +196,12 @@ class Site:
 class Heart:
     """Writes every few seconds what this instance does, and hears what operators want."""
 
-    def __init__(self, ledger: Ledger, sender: Sender, condition: Condition) -> None:
-        """Take whose state to tell, and where."""
+    def __init__(
+        self, ledger: Ledger, sender: Sender, condition: Condition, binding: Binding
+    ) -> None:
+        """Take whose state to tell, and where; and whose the ledger must be."""
         self._condition = condition
+        self._binding = binding
         self._ledger = ledger
         self._sender = sender
         self._started = time.monotonic()
@@ -220,12 +223,13 @@ class Heart:
             await self._ledger.pause_ended()
 
     async def run(self) -> None:
-        """Beat until cancelled."""
+        """Beat until cancelled; raises `ConfigurationError` when the ledger is bound anew."""
         while True:
             await pause(self._noticed, BEAT_EVERY)
             self._noticed.clear()
             try:
                 await self._beat()
+                await self._ledger.check_binding(self._binding)
             except UnreachableError as error:
                 _log.debug(logs.DAEMON_UNHEARD, error=str(error))
 
@@ -253,7 +257,7 @@ class Heart:
 
 
 async def patiently(
-    call: Callable[[], Awaitable[None]], stop: asyncio.Event, on_failure: Callable[[], None]
+    call: Callable[[], Awaitable[object]], stop: asyncio.Event, on_failure: Callable[[], None]
 ) -> None:
     """Call until its database is there, or until told to stop; one that refuses is an error."""
     waits = AsyncRetrying(
@@ -292,18 +296,20 @@ async def open_databases(settings: Settings) -> AsyncIterator[tuple[Source, Ledg
         yield source, ledger
 
 
-async def check_ledger(settings: Settings, source: Source, ledger: Ledger) -> None:
+async def check_ledger(settings: Settings, source: Source, ledger: Ledger) -> Binding:
     """Raise `ConfigurationError` for a ledger of another version, client or source.
 
     Whoever needs the ledger alone must get on while the source is away: then its name is not
-    compared.
+    compared. Returns what was.
     """
     await ledger.check_version()
     database = None
     with suppress(UnreachableError, TimeoutError):
         async with asyncio.timeout(SOURCE_ANSWERS):
             database = (await source.clock()).database
-    await ledger.check_binding(Binding(settings.clients_id, database, settings.source_schemas))
+    binding = Binding(settings.clients_id, database, settings.source_schemas)
+    await ledger.check_binding(binding)
+    return binding
 
 
 @asynccontextmanager

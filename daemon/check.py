@@ -123,6 +123,7 @@ async def _ledger(
     ledger: Ledger, clock: Clock | None, settings: Settings
 ) -> AsyncIterator[Finding]:
     try:
+        await ledger.check_upgradable()
         await ledger.check_version()
         yield _ok("ledger", "at this program's version")
         if lacking := await ledger.lacking_rights():

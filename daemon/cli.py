@@ -392,6 +392,7 @@ async def _migrate(settings: Settings, *, reference_schema: bool, rebind: bool) 
         async with Database("source", source_dsn, session={}, size=1) as database:
             await migrate.create_reference_schema(database, schemas[0])
     async with open_ledger(ledger_dsn, settings.ledger_schema) as ledger:
+        await ledger.check_upgradable()
         await migrate.upgrade(ledger.database, settings.ledger_schema)
         await ledger.check_version()
         async with open_source(

@@ -48,8 +48,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             async with asyncio.TaskGroup() as group:
                 drain = settings.request_timeout + 4 * DRAIN_EXTRA
                 attending = group.create_task(notifier.attend(stop, drain))
-                checked = partial(check_ledger, settings, source, ledger)
-                await patiently(checked, stop, partial(_waits, notifier))
+                check = partial(check_ledger, settings, source, ledger)
+                await patiently(check, stop, partial(_waits, notifier))
                 settling = group.create_task(settler.run())
                 site = Site(
                     settings, source, ledger, salesforce, settler, lease, notifier, condition

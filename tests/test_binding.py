@@ -95,6 +95,14 @@ async def test_a_daemon_whose_source_is_away_sends_for_its_own_client_only(site:
         assert await daemon.stop() == 0
 
 
+async def test_a_daemon_whose_ledger_is_bound_anew_ends(site: Site) -> None:
+    async with running(site.settings(), site.folder) as daemon:
+        await daemon.until("daemon.started")
+        assert (await site.run("migrate", "--rebind", clients_id="77"))[0] == 0
+        assert await daemon.ended() == 78
+    assert "the ledger holds the lines of client 77" in daemon.text
+
+
 @pytest.mark.parametrize("arguments", [("status",), ("pause",), ("check",), ("run",)])
 async def test_a_ledger_that_belongs_to_nobody_yet_is_refused(
     site: Site, arguments: tuple[str, ...]

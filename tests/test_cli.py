@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -92,6 +93,38 @@ async def test_migrate_binds_compares_and_rebinds(dsn: str, tmp_path: Path) -> N
 
     assert (await command("migrate", "--rebind", environment=of_two, folder=tmp_path))[0] == 0
     assert (await command("migrate", environment=of_two, folder=tmp_path))[0] == 0
+
+
+@pytest.mark.parametrize("arguments", [["migrate"], ["check"], ["status"]])
+async def test_a_newer_ledger_is_refused_by_all(
+    dsn: str, db: asyncpg.Connection, arguments: list[str], tmp_path: Path
+) -> None:
+    await db.execute("UPDATE alembic_version SET version_num = '9999'")
+    code, output, errors = await command(
+        *arguments, environment=settings(dsn, NOWHERE), folder=tmp_path
+    )
+    assert code == 78
+    assert "newer than this program's" in output + errors
+    assert "Traceback" not in errors
+
+
+async def test_a_ledger_that_cannot_hold_every_name_is_refused(
+    server: str, empty_dsn: str, tmp_path: Path
+) -> None:
+    name = f"{urlsplit(empty_dsn).path[1:]}_latin"
+    connection = await asyncpg.connect(server)
+    try:
+        await connection.execute(
+            f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"
+        )
+    finally:
+        await connection.close()
+    latin = urlsplit(empty_dsn)._replace(path=f"/{name}").geturl()
+    environment = settings(empty_dsn, NOWHERE, ledger_dsn=latin)
+    for arguments in (["migrate"], ["check"]):
+        code, output, errors = await command(*arguments, environment=environment, folder=tmp_path)
+        assert code == 78
+        assert "has the encoding LATIN1" in output + errors
 
 
 async def test_migrate_makes_the_reference_schema_when_asked(
