@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -101,7 +101,10 @@ class Site:
 
     async def _work(self, stop: asyncio.Event, *, poll: bool) -> None:
         # While we stood by, somebody may have upgraded the ledger, or bound it to other calls.
-        binding = await check_ledger(self.settings, self.source, self.ledger)
+        await self.ledger.check_version()
+        # The source's name is left to the poller: nobody keeps the lock while we wait for it here.
+        binding = Binding(self.settings.clients_id, None, self.settings.source_schemas)
+        await self.ledger.check_binding(binding)
         sender = await self._sender()
         heart = Heart(self.ledger, sender, self.condition, binding)
         self.lease.on_notice = heart.look
@@ -296,20 +299,20 @@ async def open_databases(settings: Settings) -> AsyncIterator[tuple[Source, Ledg
         yield source, ledger
 
 
-async def check_ledger(settings: Settings, source: Source, ledger: Ledger) -> Binding:
+async def check_ledger(settings: Settings, source: Source, ledger: Ledger) -> None:
     """Raise `ConfigurationError` for a ledger of another version, client or source.
 
     Whoever needs the ledger alone must get on while the source is away: then its name is not
-    compared. Returns what was.
+    compared.
     """
     await ledger.check_version()
-    database = None
-    with suppress(UnreachableError, TimeoutError):
-        async with asyncio.timeout(SOURCE_ANSWERS):
-            database = (await source.clock()).database
-    binding = Binding(settings.clients_id, database, settings.source_schemas)
-    await ledger.check_binding(binding)
-    return binding
+    asking = asyncio.create_task(source.clock())
+    # Not cancelled and waited for: a silent server holds up that too.
+    done, _ = await asyncio.wait({asking}, timeout=SOURCE_ANSWERS)
+    asking.cancel()
+    answered = done and not isinstance(asking.exception(), UnreachableError)
+    database = asking.result().database if answered else None
+    await ledger.check_binding(Binding(settings.clients_id, database, settings.source_schemas))
 
 
 @asynccontextmanager

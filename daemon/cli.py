@@ -51,8 +51,10 @@ LARGEST_ID = 2**63 - 1
 
 def _readable(text: str | None) -> str | None:
     """Refuse what the shell's encoding made unreadable."""
-    if text is not None and not text.isprintable():
-        raise typer.BadParameter("it holds what is no printable UTF-8 text")
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        raise typer.BadParameter("it is no UTF-8 text") from None
     return text
 
 

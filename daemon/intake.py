@@ -1,9 +1,10 @@
 """From chosen calls to lines in the ledger: read, make the record once, take what is new."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -16,6 +17,8 @@ from daemon.record import call_statistics, lane, to_json
 from daemon.source import Found, Source
 
 _log = structlog.get_logger()
+
+T = TypeVar("T")
 
 AT_ONCE = 10
 """Records to make in one turn of the event loop: about a millisecond."""
@@ -79,7 +82,7 @@ class Intake:
     async def entries(self, found: Sequence[Found]) -> list[Entry]:
         """Return all lines of calls, ready to be stored."""
         calls = {row.call_id: row for row in found}
-        lines, unreadable = await self._lines(list(calls))
+        lines, unreadable = await _apart(self._source.lines, list(calls))
         entries = await self._made(lines)
         for call_id in unreadable:
             keys = sorted(await self._source.keys([call_id]))
@@ -87,21 +90,15 @@ class Intake:
             entries += [_invalid(key, n, moment, UNREADABLE) for n, key in enumerate(keys, 1)]
         return entries + _nameless(calls, lines)
 
-    async def _lines(self, call_ids: list[int]) -> tuple[list[DataLine], list[int]]:
-        """Read the calls' lines, and find the calls that the source cannot give."""
-        try:
-            return await self._source.lines(call_ids), []
-        except UnreadableError:
-            if len(call_ids) == 1:
-                return [], call_ids
-            middle = len(call_ids) // 2
-            first, bad = await self._lines(call_ids[:middle])
-            second, worse = await self._lines(call_ids[middle:])
-            return first + second, bad + worse
-
     async def rebuilt(self, keys: Sequence[LineKey]) -> list[Entry]:
         """Return known lines made anew from the rows that are still there."""
-        return await self._made(await self._source.rebuilt(keys))
+        lines, unreadable = await _apart(self._source.rebuilt, list(keys))
+        entries = await self._made(lines)
+        for key in unreadable:
+            facts = await self._source.about(key.call_id)
+            moment = facts and (facts.ended or facts.started)
+            entries += [_invalid(key, 1, moment, UNREADABLE)] if moment else []
+        return entries
 
     async def _made(self, lines: Sequence[DataLine]) -> list[Entry]:
         """Make records, leaving others their turn in between: requests in flight are answered."""
@@ -119,7 +116,8 @@ class Intake:
             entries = [
                 entry
                 for entry in await self.rebuilt(keys)
-                if entry.salesforce_id is not None or entry.state is State.INVALID
+                if entry.salesforce_id is not None
+                or (entry.state is State.INVALID and entry.error != UNREADABLE)
             ]
             if entries:
                 found = await self._ledger.identify(entries, NO_ID)
@@ -134,6 +132,21 @@ class Intake:
         new = await self._ledger.take(entries, watermark=watermark, backfill=backfill)
         _tell_of(entries, new)
         return new
+
+
+async def _apart(
+    read: Callable[[Sequence[T]], Awaitable[list[DataLine]]], wanted: list[T]
+) -> tuple[list[DataLine], list[T]]:
+    """Read lines, and find out by halves which of those wanted the source cannot give."""
+    try:
+        return await read(wanted), []
+    except UnreadableError:
+        if len(wanted) == 1:
+            return [], wanted
+        middle = len(wanted) // 2
+        first, bad = await _apart(read, wanted[:middle])
+        second, worse = await _apart(read, wanted[middle:])
+        return first + second, bad + worse
 
 
 def _nameless(calls: Mapping[int, Found], lines: Sequence[DataLine]) -> list[Entry]:

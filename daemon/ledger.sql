@@ -48,8 +48,8 @@ UPDATE ledger SET start_from = $1, watermark = $2 WHERE start_from IS NULL
 
 -- name: take
 -- Insert new lines (parallel arrays), from a backfill or not ($12); what is there is left alone, also
--- where its code or leg hangs on another row by now (OFFSET 0: look it up line by line, never join
--- with the whole ledger). Returns the keys that were new.
+-- where its code is on another leg by now, or its leg in another group (OFFSET 0: look it up line by
+-- line, never join with the whole ledger). Returns the keys that were new.
 INSERT INTO line (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id, call_ended,
                   backfill, state, record, last_error, settled_at)
 SELECT n.call_id, n.group_id, n.leg_id, n.code_id, n.ordinal, n.lane, n.salesforce_id,
@@ -62,7 +62,8 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[
 WHERE NOT EXISTS (
     SELECT FROM line AS l
     WHERE l.call_id = n.call_id AND l.code_id = n.code_id
-      AND (n.code_id <> 0 OR n.leg_id <> 0 AND l.leg_id = n.leg_id)
+      AND CASE WHEN n.code_id <> 0 THEN l.leg_id <> n.leg_id
+               ELSE n.leg_id <> 0 AND l.leg_id = n.leg_id END
     OFFSET 0
 )
 ON CONFLICT DO NOTHING
@@ -306,7 +307,9 @@ SELECT EXISTS (
 -- name: digest
 -- How many lines the calls $1 have, and the sum of their keys' hashes.
 SELECT count(*) AS lines,
-       sum(hash_record_extended(ROW (call_id, group_id, leg_id, code_id), 0)) AS digest
+       sum(hashint8extended(
+           hash_record_extended(ROW (call_id, group_id, leg_id, code_id), 0), 0
+       )) AS digest
 FROM line WHERE call_id = ANY ($1::bigint[])
 
 -- name: known

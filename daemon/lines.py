@@ -1,6 +1,7 @@
 """The data line in each of its forms: as read, as taken, as to be sent, as settled. Pure."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -36,21 +37,29 @@ class LineKey(NamedTuple):
     leg_id: int
     code_id: int
 
-    @property
-    def row(self) -> tuple[int, int, int, int]:
-        """The row that the line is about, whatever it hangs on: code, leg, visit or call."""
-        call, group, leg, code = self
-        return (call, 0, 0, code) if code else (call, 0, leg, 0) if leg else (call, group, 0, 0)
+    def is_moved(self, known: "LineKey") -> bool:
+        """Whether a known line of the call is of the same code on another leg, or the same leg."""
+        if self.code_id != known.code_id:
+            return False
+        if self.code_id:
+            return self.leg_id != known.leg_id
+        return self.leg_id != 0 and self.leg_id == known.leg_id
 
     def __str__(self) -> str:
         """Give the form that users, logs and the Idempotency-Key header see."""
         return f"{self.call_id}-{self.group_id}-{self.leg_id}-{self.code_id}"
 
 
-def untaken(keys: Iterable[LineKey], known: Iterable[LineKey]) -> set[LineKey]:
-    """Return the keys of lines that are not known; a row that was moved since is known."""
-    rows = {key.row for key in known}
-    return {key for key in keys if key.row not in rows}
+def untaken(keys: Iterable[LineKey], known: Collection[LineKey]) -> set[LineKey]:
+    """Return the keys of lines that are not known, nor of a row that was moved since."""
+    of_call = defaultdict(list)
+    for key in known:
+        of_call[key.call_id].append(key)
+    return {
+        key
+        for key in set(keys).difference(known)
+        if not any(map(key.is_moved, of_call[key.call_id]))
+    }
 
 
 class Digest(NamedTuple):

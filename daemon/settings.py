@@ -29,7 +29,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 CENTURY = 36525 * DAY  # longer ones overflow the intervals of Python and Postgres
 
 POSTGRES_URL = re.compile(r"postgres(?:ql)?://(?:([^/?#\[\]]*)@)?([^/?#@]*)([/?][^#]*)?")
-HOST_PORT = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]*)(:\d{0,5})?", re.ASCII)
+HOST_PORT = re.compile(r"(?:\[[0-9a-f:.%]+\]|([^:\[\]]*))(?::\d{0,5})?", re.ASCII | re.IGNORECASE)
 
 PART = r"(?:([0-9]+(?:[.,][0-9]+)?){})?".format
 DURATION = re.compile("P(?=.)" + PART("W") + PART("D") + f"(?:T(?=.){''.join(map(PART, 'HMS'))})?")
@@ -140,14 +140,22 @@ def check_dsn(value: SecretStr, info: ValidationInfo) -> SecretStr:
         return source
     match = POSTGRES_URL.fullmatch(value.get_secret_value())
     user, hosts, rest = match.groups("") if match else ("", "no:url", "")
-    # A `/` or `?` in a password ends the hosts too early; then the `@` comes after them.
-    torn = "@" in rest and not user
-    if torn or not all(HOST_PORT.fullmatch(host) for host in hosts.split(",")):
+    # A `/` or `?` in a password ends the hosts too early; then an `@` comes before any option.
+    torn = not user and re.match("[^=]*@", rest)
+    several = hosts.split(",")
+    if torn or not all(map(_is_host, several)) or (len(several) > 1 and not all(several)):
         raise ValueError(
             "is no Postgres URL; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, "
             "with %23 %2F %3F %5B %5D for # / ? [ ] in the password"
         )
     return value
+
+
+def _is_host(text: str) -> bool:
+    """Tell whether a host, with its port or without, is one that the driver reads."""
+    match = HOST_PORT.fullmatch(text)
+    host = match[1] if match else ".."
+    return not host or "%" in host or _is_name(host)
 
 
 def check_url(value: str, info: ValidationInfo) -> str:

@@ -257,6 +257,7 @@ class Source:
         """Return the lines of known keys from the rows that are still there.
 
         A key whose call has gone is left out; where a leg or code has gone, it is as without one.
+        Raises `UnreadableError` as `lines` does.
         """
         if not keys:
             return []
@@ -276,7 +277,7 @@ class Source:
                         return rows
                 rows = await connection.fetch(text, *arguments)
             except asyncpg.DataError as error:
-                if statement == "lines":
+                if statement in {"lines", "rebuilt"}:
                     raise UnreadableError(f"SQLSTATE {error.sqlstate}") from error
                 raise
             return rows

@@ -201,13 +201,14 @@ SELECT call_id, coalesce(group_id, 0) AS group_id, coalesce(leg_id, 0) AS leg_id
 FROM line
 
 -- name: digest
--- How many data lines the calls $1 have, and the sum of their keys' hashes.
+-- How many data lines the calls $1 have, and the sum of their keys' hashes. A record's hash is a sum
+-- itself: hashed once more, so that two rows that exchange a part are told apart.
 {rows},
 {expansion}
 SELECT count(*) AS lines,
-       sum(hash_record_extended(
+       sum(hashint8extended(hash_record_extended(
            ROW (call_id, coalesce(group_id, 0), coalesce(leg_id, 0), coalesce(code_id, 0)), 0
-       )) AS digest
+       ), 0)) AS digest
 FROM line
 
 -- name: rebuilt

@@ -1,6 +1,7 @@
 """Calls become lines in the ledger: new ones only, each with its record or the reason for none."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,10 +15,10 @@ from daemon.database import Database
 from daemon.demo.calls import day, ids, load
 from daemon.errors import UnreachableError
 from daemon.intake import NO_ID, Form, Intake
-from daemon.lines import LineKey
+from daemon.lines import LineKey, State
 from daemon.source import Found, Window, open_source
 from tests.expected import BERLIN, data_lines
-from tests.rows import START, at, call, code, leg, retype, sample, visit
+from tests.rows import RECORD, START, at, call, code, leg, retype, sample, visit
 from tests.site import EITHER_WAY, LONG_AGO, Site, opened
 
 SENDING = Form(BERLIN, empty_as_string=False, send_without_id=False)
@@ -228,41 +229,68 @@ async def test_a_call_whose_id_is_no_whole_number_ends_as_one_invalid_line(
     assert [event["event"] for event in events] == [logs.LINE_INVALID]
 
 
-async def test_a_text_that_the_source_cannot_give_spoils_its_own_call_only(
-    site: Site, server: str, template: str
-) -> None:
-    """SQL_ASCII takes any bytes, and refuses to give what is no UTF-8."""
-    connection = await asyncpg.connect(server)
+@pytest.fixture
+async def any_bytes(site: Site, server: str) -> str:
+    """The DSN of a source in SQL_ASCII: takes any bytes, and refuses to give what is no UTF-8."""
     name = f"{urlsplit(site.source_dsn).path[1:]}_ascii"
+    dsn = urlsplit(site.source_dsn)._replace(path=f"/{name}").geturl()
+    connection = await asyncpg.connect(server)
     try:
         await connection.execute(
             f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0"
         )
     finally:
         await connection.close()
-    dsn = urlsplit(site.source_dsn)._replace(path=f"/{name}").geturl()
     async with Database("source", dsn, session={}, size=1) as database:
         await migrate.create_reference_schema(database, "jtelstats")
+    return dsn
+
+
+@asynccontextmanager
+async def over(site: Site, dsn: str) -> AsyncIterator[tuple[asyncpg.Connection, Intake]]:
+    """A connection to that source, and an intake from it."""
     db = await asyncpg.connect(dsn, server_settings={"search_path": "jtelstats"})
     try:
-        await load(db, sample(*(call(n) for n in range(1, 8)), leg(31, 3, None), leg(32, 3, None)))
-        await db.execute("UPDATE StatisticsPartA SET ANumber = 'M' || chr(252) WHERE ID IN (3, 6)")
+        async with (
+            open_source(dsn, ("jtelstats",), BERLIN, None) as source,
+            site.rooms(SENDING) as (_, ledger, _),
+        ):
+            yield db, Intake(source, ledger, SENDING)
     finally:
         await db.close()
-    async with (
-        open_source(dsn, ("jtelstats",), BERLIN, None) as source,
-        site.rooms(SENDING) as (_, ledger, _),
-    ):
-        intake = Intake(source, ledger, SENDING)
+
+
+async def test_a_text_that_the_source_cannot_give_spoils_its_own_call_only(
+    site: Site, any_bytes: str
+) -> None:
+    async with over(site, any_bytes) as (db, intake):
+        await load(db, sample(*(call(n) for n in range(1, 8)), leg(31, 3, None), leg(32, 3, None)))
+        await db.execute("UPDATE StatisticsPartA SET ANumber = 'M' || chr(252) WHERE ID IN (3, 6)")
         with capture_logs() as events:
             assert len(await take(intake, *range(1, 8))) == 8
             assert await take(intake, *range(1, 8)) == set()
-    states = {key: line["state"] for key, line in zip(
-        await site.keys(), await site.lines(), strict=True
-    )}  # fmt: skip
-    spoilt = {key for key, state in states.items() if state == "invalid"}
+    keys, lines = await site.keys(), await site.lines()
+    spoilt = {key for key, line in zip(keys, lines, strict=True) if line["state"] == "invalid"}
     assert spoilt == {"3-0-31-0", "3-0-32-0", "6-0-0-0"}
     assert {event["event"] for event in events} == {logs.LINE_INVALID}
+
+
+async def test_a_text_that_the_source_cannot_give_holds_up_no_other_line(
+    site: Site, any_bytes: str
+) -> None:
+    """Neither what is made anew, nor what waits for an id that came late."""
+    async with over(site, any_bytes) as (db, intake):
+        await load(db, sample(*(call(n, userdata=None) for n in range(1, 4))))
+        await take(intake, 1, 2, 3)
+        await db.execute("UPDATE StatisticsPartA SET UserData = $1", RECORD)
+        await db.execute("UPDATE StatisticsPartA SET ANumber = 'M' || chr(252) WHERE ID = 2")
+        entries = await intake.rebuilt([LineKey(n, 0, 0, 0) for n in (1, 2, 3)])
+        assert [(entry.key.call_id, entry.state) for entry in entries] == [
+            (1, State.PENDING), (3, State.PENDING), (2, State.INVALID),
+        ]  # fmt: skip
+        found = await intake.look_for_ids(LONG_AGO)
+        assert {key.call_id for key in found} == {1, 3}
+    assert [line["state"] for line in await site.lines()] == ["pending", "skipped", "pending"]
 
 
 async def test_the_watermark_moves_with_the_lines_and_forward_only(

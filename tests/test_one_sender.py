@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from daemon.demo.standin import Incoming, Reply
 from daemon.lease import Lease
 from daemon.ledger import open_ledger
@@ -66,6 +68,33 @@ async def test_after_a_kill_another_instance_delivers_within_five_seconds(site: 
         found = await audit(site, breaks=wires.breaks)
     print(f"{seconds:.2f} s", found)  # noqa: T201 - shown by pytest -s, and with a failure
     assert found.repeated_after_breaks <= 4 + 64
+
+
+@pytest.mark.parametrize("mode", [Mode.DEAF, Mode.STALL])
+async def test_a_silent_source_delays_no_takeover(site: Site, mode: Mode) -> None:
+    """What is in the ledger can be sent without it."""
+    async with wired(site) as wires:
+        async with (
+            running(wires.settings(), site.folder) as first,
+            running(wires.settings(), site.folder) as second,
+        ):
+            async with asyncio.timeout(PATIENCE):
+                while not (started := first.seen("daemon.started") + second.seen("daemon.started")):
+                    await asyncio.sleep(0.01)
+            assert len(started) == 1
+            holder, other = (first, second) if first.seen("daemon.started") else (second, first)
+            await other.until("daemon.standby")
+            await plain_call(site.db, 1, record=record_id(1))
+            await holder.until("line.delivered")
+            await wires.source.switch(mode)
+            await site.db.execute(
+                "UPDATE line SET state = 'pending', settled_at = NULL, generation = generation + 1"
+            )
+            holder.signal(signal.SIGKILL)
+            seconds = await taken_over(other, time.monotonic(), within=5)
+            assert len(other.seen("daemon.standby")) == 1
+            assert await other.stop() == 0
+    print(f"{seconds:.2f} s")  # noqa: T201
 
 
 async def test_a_frozen_instance_is_replaced_within_fifteen_seconds_and_thawed_sends_nothing(

@@ -370,7 +370,8 @@ def test_bounds_are_kept(monkeypatch: pytest.MonkeyPatch, name: str, good: str, 
         "", "/acd", "acd@/acd?host=/tmp/sockets", "acd:p@h:5432/acd", "h", "h:5432", "acd@h:",
         "acd@h1:1,h2:2/acd", "acd@h1,h2/acd?target_session_attrs=any", "acd:p@[::1]:5432/acd",
         "acd:p@%2Ftmp%2Fsockets/acd", "acd:a%2Fb%40c@h/acd?sslmode=require", "acd:p@q@h/acd",
-        "acd@h/acd?user=a@b",
+        "acd@h/acd?user=a@b", "h/acd?user=acd@server&password=x", "acd@:5432/acd",
+        "/acd?host=/tmp&user=acd&password=p@ss", "acd@acd_db-1.example.com/acd",
     ],
 )  # fmt: skip
 def test_a_dsn_is_what_the_driver_reads(monkeypatch: pytest.MonkeyPatch, rest: str) -> None:
@@ -383,7 +384,8 @@ def test_a_dsn_is_what_the_driver_reads(monkeypatch: pytest.MonkeyPatch, rest: s
     [
         "acd:Sommer#26@h/acd", "acd:Som/mer@h/acd", "acd:Som?mer@h/acd", "acd:Som[mer@h/acd",
         "acd:Som]mer@h/acd", "acd:26/mer@h/acd", "acd:26?mer@h/acd", "acd:/26@h", "h:port/acd",
-        "acd:p@h:54321234/acd", "[::1/acd", "h/acd#x",
+        "acd:p@h:54321234/acd", "[::1/acd", "h/acd#x", "acd@h:5432,/acd",
+        "acd@a..b/acd", "acd@[h]/acd",
     ],
 )  # fmt: skip
 def test_a_password_that_tears_a_dsn_apart_is_refused_and_not_shown(

@@ -281,6 +281,42 @@ async def test_rows_that_hang_on_others_by_now_are_not_sent_again(site: Site) ->
     assert await site.keys() == [*taken[:2], "1-5-13-0", taken[2]]
 
 
+@EITHER_WAY
+@pytest.mark.parametrize("wide", [False, True])
+async def test_an_attempt_that_appears_after_its_code_is_taken(site: Site, wide: bool) -> None:
+    """The code names it, so its line has another group by then: nothing was moved."""
+    at = site.ago(minutes=3)
+    await site.add(ended(1, at), visit(21, 1), code(41, 1, None, 31, dtcreated=at))
+    async with site.sweeping(start_from=site.ago(days=1)) as (poller, sweeper):
+        await start(poller, sweeper)
+        assert await site.keys() == ["1-21-0-0", "1-0-31-41"]
+        await site.add(leg(31, 1, 21))
+        assert (await sweeper.sweep(wide=wide)).lines == 1
+        assert (await sweeper.sweep(wide=wide)).lines == 0
+    assert "1-21-31-41" in await site.keys()
+
+
+@EITHER_WAY
+async def test_rows_that_exchange_their_places_change_the_digest(site: Site) -> None:
+    """A sum of sums would be the same for A-0-11-100 and A-0-12-0, A-0-11-0 and A-0-12-100."""
+    at = site.ago(minutes=3)
+    for n in range(1, 41):
+        await site.add(
+            ended(n, at),
+            leg(1000 + n, n, None),
+            leg(2000 + n, n, None),
+            code(n, n, None, 1000 + n, dtcreated=at),
+        )
+    async with site.sweeping(start_from=site.ago(days=1)) as (poller, sweeper):
+        await start(poller, sweeper)
+        source, ledger = sweeper._source, sweeper._ledger
+        assert all([await source.digest([n]) == await ledger.digest([n]) for n in range(1, 41)])
+        await site.db.execute(
+            "UPDATE AcdStatisticsTransactionCodes SET StatisticsPartBID = StatisticsPartBID + 1000"
+        )
+        assert not any([await source.digest([n]) == await ledger.digest([n]) for n in range(1, 41)])
+
+
 @pytest.mark.parametrize("kind", ["ended", "never ended"])
 async def test_codes_that_appear_late_are_found_though_their_call_ended_before_the_window(
     site: Site, kind: str
