@@ -17,6 +17,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
 from daemon.lines import State
 from daemon.page import words
@@ -314,7 +315,9 @@ async def test_the_page_is_whole_without_javascript(browser: Browser, look: Look
         def search() -> str:
             driver.find_element(By.ID, "q").send_keys("7")
             driver.find_element(By.TAG_NAME, "button").click()
-            driver.find_element(By.CSS_SELECTOR, ".lines summary").click()
+            # The click does not wait for the page that it asks for.
+            summary = (By.CSS_SELECTOR, ".lines summary")
+            WebDriverWait(driver, WITHIN).until(lambda page: page.find_element(*summary)).click()
             return driver.find_element(By.TAG_NAME, "body").text
 
         text = await browser.do(search)
