@@ -219,7 +219,7 @@ def jwt_bearer(client_id: str, username: str, key_file: Path, token_url: str) ->
         import jwt  # noqa: PLC0415
     except ImportError as error:
         raise ConfigurationError(
-            "CALLSTATSD_AUTH=jwt_bearer needs PyJWT: pip install 'callstatsd[jwt]'"
+            "CALLSTATSD_AUTH=jwt_bearer needs PyJWT: pip install 'PyJWT[crypto]'"
         ) from error
     host = urlsplit(token_url).hostname or ""
     sandbox = host == "test.salesforce.com" or ".sandbox." in host

