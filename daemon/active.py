@@ -132,6 +132,7 @@ class Site:
     async def _sender(self) -> Sender:
         settings = self.settings
         progress = await self.ledger.progress()
+        failing = await self.ledger.failing_answers()
         self.salesforce.may_send = lambda: self.lease.held
         backoff = Backoff(settings.retry_initial, settings.retry_max)
         sender = Sender(
@@ -143,6 +144,7 @@ class Site:
                 backoff,
                 endpoint_proven=progress.endpoint_proven,
                 api_budget=settings.api_budget,
+                failing=failing,
             ),
             backoff,
             Limits(

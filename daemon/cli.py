@@ -155,7 +155,7 @@ def status_command(
 
     overview = _run(read())
     if as_json:
-        typer.echo(orjson.dumps(report.status_json(overview)))
+        typer.echo(orjson.dumps(report.status_json(overview, settings.source_timezone)))
     else:
         report.show_status(overview, settings.source_timezone)
 

@@ -8,10 +8,12 @@ from typing import Any
 from daemon import queries
 from daemon.database import Database
 from daemon.ledger import LOCK_CLASS, Hold, entry_columns, key_columns
-from daemon.lines import Entry, LineKey, State
+from daemon.lines import Entry, LineKey, State, Streak
 
 BATCH = 1000
 """Lines that an operator's act changes in one transaction."""
+STREAKS = 50
+"""Streaks of a failing endpoint that are named at once."""
 
 _SQL = queries.load("desk.sql")
 _NOTIFY = queries.load("ledger.sql")["notify"]
@@ -42,19 +44,21 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What `status` shows: counts per state, and the standing."""
+    """What `status` shows: counts per state, the standing, and what a failing endpoint refused."""
 
     lines: dict[str, int]
     oldest_pending_seconds: float | None
     standing: Standing
+    streaks: Sequence[Streak]
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Lines that somebody waits for, per state."""
+    """Lines that somebody waits for, per state; ages of the oldest to send, and to look at."""
 
     lines: dict[str, int]
     oldest_pending_seconds: float | None
+    oldest_kept_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,7 @@ class Glance:
     standing: Standing
     waiting: Sequence[Told]
     failed: Sequence[Told]
+    streaks: Sequence[Streak] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +140,8 @@ class Desk:
         async with self._database.connection() as connection:
             counted = await connection.fetch(_SQL["counts"])
             oldest = await connection.fetchval(_SQL["oldest"])
-        return Overview(_by_state(counted), _seconds(oldest), await self.standing())
+        standing, streaks = await self.standing(), await self.streaks()
+        return Overview(_by_state(counted), _seconds(oldest), standing, streaks)
 
     async def standing(self) -> Standing:
         """Return what the ledger and its instance say of themselves; costs next to nothing."""
@@ -146,12 +152,19 @@ class Desk:
         held = None if since is None else Hold(since, reason)
         return Standing(held=held, active=active, **row)
 
+    async def streaks(self) -> list[Streak]:
+        """Return what is still refused of the lines that a failing endpoint refused."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_SQL["streaks"], STREAKS)
+        return [Streak(*row) for row in rows]
+
     async def waiting(self) -> Waiting:
         """Return how many lines wait for Salesforce, and for an operator."""
         async with self._database.connection() as connection:
             row = dict(await connection.fetchrow(_SQL["waiting"]))
         oldest = _seconds(row.pop("oldest_pending_seconds"))
-        return Waiting(row, oldest)
+        oldest_kept = _seconds(row.pop("oldest_kept_seconds"))
+        return Waiting(row, oldest, oldest_kept)
 
     async def window(self, since: datetime, until: datetime) -> dict[str, int]:
         """Return lines per state of the calls that ended in [since, until)."""
@@ -181,7 +194,8 @@ class Desk:
             await connection.execute(_IN_ORDER)
             oldest = await connection.fetch(_SQL["oldest_pending"], waiting)
             latest = await connection.fetch(_SQL["latest_failed"], failed)
-        return Glance(now, await self.standing(), _told(oldest), _told(latest))
+        standing, streaks = await self.standing(), await self.streaks()
+        return Glance(now, standing, _told(oldest), _told(latest), streaks)
 
     async def tally(self, since: datetime) -> Tally:
         """Return the counts of what waits, and of what was settled in each hour from `since`."""

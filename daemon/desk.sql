@@ -5,13 +5,19 @@
 SELECT state, count(*) AS lines FROM line GROUP BY state
 
 -- name: waiting
--- Lines per state that somebody waits for, and the age of the oldest to send; by partial indexes.
+-- Lines per state that somebody waits for, the age of the oldest to send, and of the oldest that an
+-- operator must look at, not_found ones of streaks among them; by partial indexes.
 SELECT (SELECT count(*) FROM line WHERE state = 'pending') AS pending,
        (SELECT count(*) FROM line WHERE state = 'rejected') AS rejected,
        (SELECT count(*) FROM line WHERE state = 'expired') AS expired,
        (SELECT count(*) FROM line WHERE state = 'invalid') AS invalid,
        (SELECT extract(epoch FROM now() - min(pending_since)) FROM line WHERE state = 'pending')
-           AS oldest_pending_seconds
+           AS oldest_pending_seconds,
+       (SELECT extract(epoch FROM now() - least(
+           (SELECT min(settled_at) FROM line WHERE state IN ('rejected', 'expired', 'invalid')),
+           (SELECT min(n.settled_at) FROM streak AS s JOIN line AS n
+            ON n.state = 'not_found' AND n.settled_at BETWEEN s.since AND s.until)
+       ))) AS oldest_kept_seconds
 
 -- name: oldest
 -- Seconds since the oldest pending line became so.
@@ -23,6 +29,36 @@ SELECT g.watermark, g.start_from, g.held_since, g.held_reason, g.delivered_at AS
        i.host, i.pid, i.version, i.started_at, i.beat_at, i.stopped_at, i.unclean_at,
        i.state, i.reason, i.retry_at
 FROM ledger AS g LEFT JOIN instance AS i ON true
+
+-- name: streaks
+-- What is still refused of the streaks of a failing endpoint, the oldest $1 of them. Streaks between
+-- which no other line was refused are told as one.
+WITH streaks AS (
+    SELECT since, until, max(until) OVER (
+        ORDER BY since, id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ) AS earlier
+    FROM streak
+),
+apart AS (
+    SELECT since, until, count(*) FILTER (WHERE EXISTS (
+        SELECT FROM line AS l
+        WHERE l.state IN ('rejected', 'not_found')
+          AND l.settled_at > s.earlier AND l.settled_at < s.since
+        OFFSET 0
+    )) OVER (ORDER BY since, until) AS number
+    FROM streaks AS s
+)
+SELECT w.since, w.until, n.rejected, n.not_found
+FROM (SELECT min(since) AS since, max(until) AS until FROM apart GROUP BY number) AS w
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE state = 'rejected') AS rejected,
+           count(*) FILTER (WHERE state = 'not_found') AS not_found
+    FROM line
+    WHERE state IN ('rejected', 'not_found') AND settled_at BETWEEN w.since AND w.until
+) AS n
+WHERE n.rejected + n.not_found > 0
+ORDER BY w.since
+LIMIT $1
 
 -- name: holder
 -- Whether any session holds the lock of this ledger.

@@ -4,7 +4,7 @@ A lane is a Salesforce record (its 15-character form), or a single line that has
 """
 
 from bisect import insort
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import inf
@@ -94,13 +94,14 @@ class Lanes(Generic[Line]):
                 heappush(self._ready, (line.order, line.lane))
         return added
 
-    def next(self, avoid: str | None = None, before: Any = None) -> Line | None:
+    def next(self, avoid: Mapping[str, int] | None = None, before: Any = None) -> Line | None:
         """Hand out the first line that may be sent, or None.
 
-        `avoid` is a lane to pass over while another one is ready: after a pause the line that
-        caused it shall not be the first again. `before` leaves out lines of that order or later.
+        `avoid` has lanes to pass over while another one is ready: after a pause the line that
+        caused it shall not be the first again. Of these alone, the one with the least number is
+        chosen. `before` leaves out lines of that order or later.
         """
-        passed: tuple[Any, str] | None = None
+        passed: list[tuple[Any, str]] = []
         found: Line | None = None
         while self._ready and found is None:
             if before is not None and self._ready[0][0] >= before:
@@ -110,16 +111,37 @@ class Lanes(Generic[Line]):
             lane = self._lanes.get(name)
             if lane is None or lane.busy or not lane.waiting or lane.waiting[0].order != order:
                 continue  # an entry that a newer one replaced
-            if name == avoid:
-                passed = entry
+            if avoid and name in avoid:
+                passed.append(entry)
                 continue
             found = self._take(lane)
-        if passed is None:
-            return found
-        if found is None:
-            return self._take(self._lanes[passed[1]])
-        heappush(self._ready, passed)
+        if avoid and passed and found is None:
+            chosen = min(passed, key=lambda entry: avoid[entry[1]])
+            passed.remove(chosen)
+            found = self._take(self._lanes[chosen[1]])
+        for entry in passed:
+            heappush(self._ready, entry)
         return found
+
+    def claim(self, line: Line) -> bool:
+        """Hand out this line, which the ledger has as the first of its lane; it may be new here.
+
+        False if it may not be sent now: its lane has one out, or the line is out itself or was,
+        and its outcome is not written yet.
+        """
+        lane = self._lanes.get(line.lane) or _Lane()
+        first = lane.waiting[0] if lane.waiting else None
+        if lane.busy:
+            return False
+        if first is not None and first.key == line.key:
+            self._take(lane)
+            return True
+        if line.key in self._keys or (first is not None and first.order < line.order):
+            return False
+        self._lanes[line.lane] = lane
+        self._keys.add(line.key)
+        lane.busy = True
+        return True
 
     def done(self, line: Line, *, held_back: bool = False) -> None:
         """Free the line's lane; with `held_back` forget the lane's waiting lines as well.

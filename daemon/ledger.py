@@ -9,14 +9,27 @@ from typing import Any
 from daemon import queries
 from daemon.database import Database, quoted
 from daemon.errors import ConfigurationError, UnreachableError
-from daemon.lines import Digest, Entry, LineKey, PendingLine, Settlement, State
+from daemon.lines import (
+    Digest,
+    Entry,
+    FailingAnswers,
+    LineKey,
+    PendingLine,
+    Settlement,
+    State,
+    Streak,
+)
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 """The newest migration this program knows; revisions are numbers, so that they compare."""
 
 MICROSECOND = timedelta(microseconds=1)
 PAGE = 2000
 """Lines to read at once."""
+NEWEST = 10_000
+"""Pending lines among which the newest one that may be sent is looked for."""
+REFUSED = 100
+"""Refused lines that are looked at for a row of failing answers that another sender began."""
 
 _SQL = queries.load("ledger.sql")
 
@@ -262,6 +275,56 @@ class Ledger:
             await connection.execute(_SQL["in_order"])
             rows = await connection.fetch(_SQL["pending"], limit, without_lanes)
         return [PendingLine(LineKey._make(row[:4]), *row[4:]) for row in rows]
+
+    async def newest(self, *, backfill: bool) -> PendingLine | None:
+        """Return the newest line for a probe of an endpoint that fails: live, or from backfills.
+
+        It is ready, the first of its record, and has not failed as a probe in this pause.
+        """
+        async with self.database.connection() as connection, connection.transaction():
+            await connection.execute(_SQL["in_order"])
+            row = await connection.fetchrow(_SQL["newest"], backfill, NEWEST)
+        return None if row is None else PendingLine(LineKey._make(row[:4]), *row[4:])
+
+    async def failing_answers(self) -> FailingAnswers:
+        """Return whether the pause for a failing endpoint lasts, and the row of refusals since.
+
+        Answers of 500 settle nothing, so that those of an earlier sender are not known.
+        """
+        async with self.database.connection() as connection:
+            paused = await connection.fetchval(_SQL["streak_lasts"])
+            proven = (await connection.fetchrow(_SQL["progress"]))["endpoint_proven"]
+            rows = await connection.fetch(_SQL["refused_last"], REFUSED)
+        refused = {}
+        for row in rows:
+            bad_request = row["state"] == State.REJECTED and row["last_status"] == 400
+            if not bad_request and (proven or row["state"] != State.NOT_FOUND):
+                break
+            refused[row["lane"]] = LineKey._make(row[:4])
+        return FailingAnswers(paused, refused)
+
+    async def streak_began(self, refused: Sequence[LineKey]) -> None:
+        """Remember the pause for a failing endpoint, and the lines that it refused before.
+
+        `refused` has the first line of each record.
+        """
+        async with self.database.connection() as connection:
+            await connection.execute(_SQL["streak_began"], *key_columns(refused))
+
+    async def streak_ended(self) -> Streak | None:
+        """End that pause; returns what stays refused, None if there was no such pause."""
+        async with self.database.connection() as connection:
+            row = await connection.fetchrow(_SQL["streak_ended"])
+        return None if row is None else Streak(*row)
+
+    async def probe_failed(self, key: LineKey) -> None:
+        """Choose this line for no further probe as the newest in this pause."""
+        async with self.database.connection() as connection:
+            await connection.execute(_SQL["probe_failed"], *key)
+
+    async def prune_streaks(self) -> None:
+        """Forget streaks of which no line is refused any more."""
+        await self._execute("prune_streaks")
 
     async def settle(
         self, settlements: Sequence[Settlement], retry_for: float

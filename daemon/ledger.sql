@@ -20,7 +20,7 @@ SELECT CASE
     THEN 'a primary that is not read only, and SELECT, INSERT, UPDATE, DELETE'
     ELSE (
         SELECT 'SELECT, INSERT, UPDATE, DELETE'
-        FROM unnest(ARRAY['ledger', 'line', 'lane', 'instance']) AS t (name)
+        FROM unnest(ARRAY['ledger', 'line', 'lane', 'instance', 'streak']) AS t (name)
         WHERE NOT has_table_privilege(t.name, 'SELECT')
            OR NOT has_table_privilege(t.name, 'INSERT')
            OR NOT has_table_privilege(t.name, 'UPDATE')
@@ -127,6 +127,45 @@ WHERE l.state = 'pending'
 ORDER BY l.backfill, l.call_ended, l.call_id, l.ordinal
 LIMIT $1
 
+-- name: newest
+-- Of the $2 newest pending lines, live or from backfills ($1): the newest that may be sent now, is
+-- the first of its record, and has not failed as a probe in the present pause. Each record is
+-- looked up once (OFFSET 0: and none beyond the one that is found).
+SELECT l.call_id, l.group_id, l.leg_id, l.code_id, l.generation, l.backfill, l.call_ended,
+       l.ordinal, l.lane, l.salesforce_id, l.record, l.attempts, l.tries,
+       coalesce(k.tries, 0) AS lane_tries
+FROM (
+    SELECT o.*
+    FROM (
+        SELECT DISTINCT ON (p.lane) p.*
+        FROM (
+            SELECT call_id, group_id, leg_id, code_id, backfill, call_ended, ordinal, lane,
+                   next_try_at, probe_failed_at
+            FROM line
+            WHERE state = 'pending' AND backfill = $1::boolean
+            ORDER BY call_ended DESC, call_id DESC, ordinal DESC
+            LIMIT $2
+        ) AS p
+        ORDER BY p.lane, p.call_ended, p.call_id, p.ordinal, p.group_id, p.leg_id, p.code_id
+    ) AS o
+    ORDER BY o.call_ended DESC, o.call_id DESC, o.ordinal DESC
+    OFFSET 0
+) AS n
+JOIN line AS l USING (call_id, group_id, leg_id, code_id)
+LEFT JOIN lane AS k ON k.lane = n.lane
+WHERE (n.next_try_at IS NULL OR n.next_try_at <= now())
+  AND (k.until IS NULL OR k.until <= now())
+  AND (n.probe_failed_at > (SELECT max(until) FROM streak WHERE ended_at IS NULL)) IS NOT TRUE
+  AND NOT EXISTS (
+      SELECT FROM line AS e
+      WHERE e.lane = n.lane AND e.state = 'pending'
+        AND (e.backfill, e.call_ended, e.call_id, e.ordinal, e.group_id, e.leg_id, e.code_id)
+          < (n.backfill, n.call_ended, n.call_id, n.ordinal, n.group_id, n.leg_id, n.code_id)
+      OFFSET 0
+  )
+ORDER BY n.call_ended DESC, n.call_id DESC, n.ordinal DESC
+LIMIT 1
+
 -- name: settle
 -- Write what came of attempts (parallel arrays $1 to $13), unless a person intervened since; hold
 -- the lanes $15 for $16 seconds after $17 tries, and free the lanes $18, whose records answer
@@ -202,6 +241,64 @@ WHERE paused_since IS NOT NULL
 -- name: proven
 -- The endpoint has written (or judged) a line for the first time.
 UPDATE ledger SET endpoint_proven = true WHERE NOT endpoint_proven
+
+-- name: streak_began
+-- The sender pauses because the endpoint fails. The streak is what was refused since the first of
+-- the lines $1…; where the endpoint refused none, it is this moment.
+INSERT INTO streak (since, until)
+SELECT coalesce(min(settled_at), now()), coalesce(max(settled_at), now())
+FROM line
+WHERE state IN ('rejected', 'not_found') AND settled_at >= (
+    SELECT min(l.settled_at)
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+         AS k (call_id, group_id, leg_id, code_id)
+    JOIN line AS l USING (call_id, group_id, leg_id, code_id)
+    WHERE l.state IN ('rejected', 'not_found')
+)
+
+-- name: streak_ended
+-- The endpoint works again: returns the streak's window, and how many of its lines stay refused.
+WITH ended AS (
+    UPDATE streak SET ended_at = now() WHERE ended_at IS NULL RETURNING since, until
+)
+SELECT w.since, w.until, n.rejected, n.not_found
+FROM (SELECT min(since) AS since, max(until) AS until FROM ended) AS w
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE state = 'rejected') AS rejected,
+           count(*) FILTER (WHERE state = 'not_found') AS not_found
+    FROM line
+    WHERE state IN ('rejected', 'not_found') AND settled_at BETWEEN w.since AND w.until
+) AS n
+WHERE w.since IS NOT NULL
+
+-- name: streak_lasts
+-- Whether the sender pauses because the endpoint fails, also if nobody sends at the moment.
+SELECT EXISTS (SELECT FROM streak WHERE ended_at IS NULL)
+
+-- name: probe_failed
+-- The line $1… was sent while the endpoint failed, and got no better answer.
+UPDATE line SET probe_failed_at = now()
+WHERE (call_id, group_id, leg_id, code_id) = ($1, $2, $3, $4)
+
+-- name: refused_last
+-- The $1 lines that Salesforce refused last, newest first: since the last delivery and the last
+-- streak.
+SELECT call_id, group_id, leg_id, code_id, lane, state, last_status
+FROM line
+WHERE state IN ('conflict', 'not_found', 'rejected')
+  AND settled_at > coalesce((SELECT delivered_at FROM ledger), '-infinity')
+  AND settled_at > coalesce((SELECT max(greatest(until, ended_at)) FROM streak), '-infinity')
+ORDER BY settled_at DESC
+LIMIT $1
+
+-- name: prune_streaks
+-- Forget streaks that are over and whose lines were all sent again or withdrawn.
+DELETE FROM streak AS s
+WHERE s.ended_at IS NOT NULL AND NOT EXISTS (
+    SELECT FROM line
+    WHERE state IN ('rejected', 'not_found') AND settled_at BETWEEN s.since AND s.until
+    OFFSET 0
+)
 
 -- name: succeed
 -- Remember that the instance before this one did not stop in order.

@@ -1,7 +1,7 @@
 """The data line in each of its forms: as read, as taken, as to be sent, as settled. Pure."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -164,3 +164,23 @@ class Settlement(NamedTuple):
     hold: bool = False
     free: bool = False
     lane_tries: int = 0
+
+
+class FailingAnswers(NamedTuple):
+    """What the ledger knows of an endpoint that fails (contract 5, `endpoint_failing`).
+
+    `paused` while such a pause lasts. `refused` has the first line of each record that was refused
+    in the row that may lead to one.
+    """
+
+    paused: bool
+    refused: Mapping[str, LineKey]
+
+
+class Streak(NamedTuple):
+    """Lines that were settled from `since` to `until` while the endpoint failed, and still are."""
+
+    since: datetime
+    until: datetime
+    rejected: int
+    not_found: int

@@ -83,6 +83,11 @@ NEED_OPERATOR = Gauge(
     ["state"],
     registry=REGISTRY,
 )
+OLDEST_KEPT = Gauge(
+    "callstatsd_oldest_kept_seconds",
+    "Seconds since the oldest line that waits for an operator was settled; 0 without one",
+    registry=REGISTRY,
+)
 WATERMARK = Gauge(
     "callstatsd_watermark_timestamp_seconds",
     "Up to when calls are taken, Unix time by the source's clock",
@@ -92,6 +97,7 @@ WATERMARK = Gauge(
 # What was never read is unknown, not zero.
 PENDING.set(math.nan)
 OLDEST_PENDING.set(math.nan)
+OLDEST_KEPT.set(math.nan)
 
 # What has not happened yet is zero, not unknown: the first one is an increase too.
 for _state in State:

@@ -101,6 +101,7 @@ class Monitor:
         self._read_at = time.monotonic()
         metrics.PENDING.set(waiting.lines[State.PENDING])
         metrics.OLDEST_PENDING.set(waiting.oldest_pending_seconds or 0)
+        metrics.OLDEST_KEPT.set(waiting.oldest_kept_seconds or 0)
         for state in (State.REJECTED, State.EXPIRED, State.INVALID):
             metrics.NEED_OPERATOR.labels(state).set(waiting.lines[state])
         if standing.watermark is not None:

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,7 @@ Outcome = Delivered | Conflict | NotFound | Rejected | Locked | Failed | Unanswe
 
 _API_USAGE = re.compile(r"(?:^|[;,\s])api-usage=(\d+)/(\d+)")
 _IMPOSSIBLE_STATUS = re.compile(r"Invalid status code for HTTP response: (\d{3})\b")
+_ERROR_CODE = re.compile(r"[A-Z][A-Z_]{1,63}")
 _SHORT = 200
 
 
@@ -154,6 +156,18 @@ def classify(answer: Answer | NoAnswer | NoToken) -> Outcome:
     if 200 <= status < 300:
         return Delivered(status, expected=status == 200)
     return _refusal(status, codes, answer, _short(errors, answer.body))
+
+
+def error_code(body: str) -> str | None:
+    """Return the platform's errorCode or the endpoint's `code`; None where it is no such word.
+
+    Anything else might name somebody, and the log must not (contract 9).
+    """
+    codes: list[object] = [code for code, _ in _platform_errors(body)]
+    if body.lstrip().startswith("{"):
+        parsed = _parsed(body)
+        codes = [parsed.get("code")] if isinstance(parsed, dict) else []
+    return next((c for c in codes if isinstance(c, str) and _ERROR_CODE.fullmatch(c)), None)
 
 
 def api_usage(header: str | None) -> float | None:
@@ -194,17 +208,20 @@ def _refusal(status: int, codes: set[str], answer: Answer, text: str | None) -> 
 
 def _platform_errors(body: str) -> list[tuple[str, str]]:
     """Return (errorCode, message) pairs of the platform's array; [] for any other body."""
-    if not body.lstrip().startswith("["):
-        return []
-    try:
-        parsed = json.loads(body)
-    except (ValueError, RecursionError):
-        return []
+    parsed = _parsed(body) if body.lstrip().startswith("[") else None
     return [
         (item["errorCode"], str(item.get("message") or ""))
-        for item in parsed
+        for item in parsed or ()
         if isinstance(item, dict) and isinstance(item.get("errorCode"), str) and item["errorCode"]
     ]
+
+
+def _parsed(body: str) -> Any:
+    """Return what the JSON says; None where it is none, or an outrageous one."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _short(errors: list[tuple[str, str]], body: str) -> str | None:

@@ -4,9 +4,11 @@ Contract 5: one pause for the whole sender; after it one request, then doubling 
 """
 
 from dataclasses import dataclass
+from math import inf
 from typing import assert_never
 
 from daemon.backoff import Backoff
+from daemon.lines import FailingAnswers, LineKey
 from daemon.outcome import (
     Conflict,
     Delivered,
@@ -22,6 +24,8 @@ from daemon.outcome import (
 
 FAILING_AFTER = 20
 """Different records in a row answered as if the endpoint itself were broken."""
+FAILING_MAX = 60.0
+"""Most seconds between two probes of such an endpoint, so that good lines wait for minutes only."""
 UNANSWERED_AFTER = 2
 """Different records in a row that got no answer."""
 
@@ -41,25 +45,43 @@ class Pace:
 
     Answers to requests that started before the newest pause neither end nor lengthen it; callers
     pass the `epoch` they saw when the request started.
+
+    `failing` from the first pause as `endpoint_failing` until an answer ends it, whatever else
+    pauses meanwhile; then `newest` says whether the next probe is the newest line that is ready,
+    or the first. `avoid` has the lanes that shall not be the first after a pause while another one
+    is ready, each with a number that grows with time.
     """
 
     def __init__(
-        self, concurrency: int, backoff: Backoff, *, endpoint_proven: bool, api_budget: float = 1.0
+        self,
+        concurrency: int,
+        backoff: Backoff,
+        *,
+        endpoint_proven: bool,
+        api_budget: float = 1.0,
+        failing: FailingAnswers | None = None,
+        failing_after: int = FAILING_AFTER,
     ) -> None:
-        """Start at full concurrency; `endpoint_proven` once a 2xx or 409 was ever seen.
+        """Start at full concurrency, or in the pause that `failing` says has not ended.
 
-        `api_budget` is the share of the org's daily calls that may be used; 1 sets no bound.
+        `endpoint_proven` once a 2xx or 409 was ever seen. `api_budget` is the share of the org's
+        daily calls that may be used; 1 sets no bound.
         """
+        paused, refused = failing or FailingAnswers(paused=False, refused={})
         self._api_budget = api_budget
         self._api_usage = 0.0
         self._api_seen = float("-inf")
         self._concurrency = concurrency
         self._backoff = backoff
-        self._window = concurrency
+        self._failing_after = failing_after
+        self._window = 1 if paused else concurrency
         self._unanswered: set[str] = set()
-        self._failing: set[str] = set()
+        self._row: dict[str, LineKey | None] = dict(refused)
         self.endpoint_proven = endpoint_proven
-        self.pause: Pause | None = None
+        self.failing = paused
+        self.newest = paused
+        self.avoid: dict[str, int] = {}
+        self.pause = Pause(Reason.ENDPOINT_FAILING, -inf, 0, None) if paused else None
         self.epoch = 0
 
     def may_start(self, in_flight: int, now: float) -> bool:
@@ -69,29 +91,48 @@ class Pace:
         return in_flight < self._window
 
     @property
-    def avoid(self) -> str | None:
-        """The lane that shall not be the first after a pause, while another one is ready."""
-        return self.pause.lane if self.pause else None
+    def refused(self) -> list[LineKey]:
+        """The first line of each record that was refused in the present row of failing answers."""
+        return [key for key in self._row.values() if key is not None]
 
-    def judge(self, outcome: Outcome, lane: str) -> Halted | None:
-        """Say whether the sender must pause: for this outcome, or for a streak of its kind."""
+    def spared(self, outcome: Outcome) -> Halted | None:
+        """Return what an outcome means while the endpoint fails; None if the same as ever.
+
+        A 400, 404 or 500 then says nothing of its line, which stays pending.
+        """
+        if not self.failing:
+            return None
+        match outcome:
+            case Failed(status, error):
+                return Halted(Reason.ENDPOINT_FAILING, status, None, error)
+            case Rejected(status, error) if status == 400:
+                return Halted(Reason.ENDPOINT_FAILING, status, None, error)
+            case NotFound(error):
+                return Halted(Reason.ENDPOINT_FAILING, 404, None, error)
+        return None
+
+    def judge(self, outcome: Outcome, lane: str, key: LineKey | None = None) -> Halted | None:
+        """Say whether the sender must pause: for this outcome, or for a streak of its kind.
+
+        The key is that of the line, to be named if a streak refuses it.
+        """
         match outcome:
             case Halted():
                 self._unanswered.clear()
-                self._failing.clear()
+                self._row.clear()
                 return outcome
             case Unanswered(status, error):
-                self._failing.clear()
+                self._row.clear()
                 self._unanswered.add(lane)
                 if len(self._unanswered) >= UNANSWERED_AFTER:
                     return Halted(Reason.UNANSWERED, status, None, error)
                 return None
             case Failed(status, error):
-                return self._failed(lane, status, error)
+                return self._failed(lane, None, status, error)
             case Rejected(status, error) if status == 400:
-                return self._failed(lane, status, error)
+                return self._failed(lane, key, status, error)
             case NotFound(error) if not self.endpoint_proven:
-                return self._failed(lane, 404, error)
+                return self._failed(lane, key, 404, error)
             case Delivered() | Conflict():
                 self.endpoint_proven = True
             case NotFound() | Rejected() | Locked():
@@ -99,7 +140,7 @@ class Pace:
             case _:
                 assert_never(outcome)
         self._unanswered.clear()
-        self._failing.clear()
+        self._row.clear()
         return None
 
     def used(self, api_usage: float | None, now: float) -> Halted | None:
@@ -116,6 +157,10 @@ class Pace:
         known = now - self._api_seen < self._backoff.maximum
         return known and self._api_usage > self._api_budget / 2
 
+    def probe_first(self) -> None:
+        """Let the first line be the next probe: there is no newest one that may be."""
+        self.newest = False
+
     def answered(self, epoch: int) -> bool:
         """Take an answer that calls for no pause; True if it ends one."""
         if epoch != self.epoch:
@@ -124,6 +169,9 @@ class Pace:
             self._window = min(self._window * 2, self._concurrency)
             return False
         self.pause = None
+        self.failing = self.newest = False
+        self.avoid.clear()
+        self._row.clear()
         self._window = min(2, self._concurrency)
         return True
 
@@ -133,14 +181,24 @@ class Pace:
             return None
         tries = self.pause.tries + 1 if self.pause else 1
         delay = self._backoff.delay(tries, halted.retry_after)
+        if halted.reason is Reason.ENDPOINT_FAILING:
+            delay = min(delay, FAILING_MAX)
+            self.newest = self.failing and not self.newest
+            self.failing = True
+        if not self.failing:
+            self.avoid.clear()
+        if lane is not None:
+            self.avoid[lane] = self.epoch
         self.pause = Pause(halted.reason, now + delay, tries, lane)
         self.epoch += 1
         self._window = 1
         return self.pause
 
-    def _failed(self, lane: str, status: int, error: str | None) -> Halted | None:
+    def _failed(
+        self, lane: str, refused: LineKey | None, status: int, error: str | None
+    ) -> Halted | None:
         self._unanswered.clear()
-        self._failing.add(lane)
-        if len(self._failing) >= FAILING_AFTER:
+        self._row[lane] = self._row.get(lane) or refused
+        if len(self._row) >= self._failing_after:
             return Halted(Reason.ENDPOINT_FAILING, status, None, error)
         return None

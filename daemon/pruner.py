@@ -59,6 +59,7 @@ class Pruner:
             n := await self._ledger.drop_records(self._record_retention, BATCH)
         ):
             records += n
+        await self._ledger.prune_streaks()
         if records or lines:
             _log.info(logs.RETENTION_PRUNED, records=records, lines=lines)
         return Pruned(records, lines)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -31,6 +31,16 @@ class SenderStatus(TypedDict):
     retry_at: str | None
 
 
+class StreakStatus(TypedDict):
+    """Lines that are refused since the endpoint failed, and the command that sends them again."""
+
+    since: str
+    until: str
+    rejected: int
+    not_found: int
+    requeue: str
+
+
 class Status(TypedDict):
     """`status --json` (contract, section 8); times are ISO 8601 with offset."""
 
@@ -39,17 +49,30 @@ class Status(TypedDict):
     watermark: str | None
     last_delivered_at: str | None
     sender: SenderStatus
+    streaks: NotRequired[list[StreakStatus]]
 
 
-def status_json(overview: Overview) -> Status:
-    """Put the ledger's word into the fixed form."""
-    return {
+def status_json(overview: Overview, zone: ZoneInfo) -> Status:
+    """Put the ledger's word into the fixed form; `streaks` only where there are any."""
+    status: Status = {
         "lines": overview.lines,
         "oldest_pending_seconds": overview.oldest_pending_seconds,
         "watermark": _iso(overview.standing.watermark),
         "last_delivered_at": _iso(overview.standing.last_delivered_at),
         "sender": _sender(overview.standing),
     }
+    if overview.streaks:
+        status["streaks"] = [
+            {
+                "since": streak.since.isoformat(),
+                "until": streak.until.isoformat(),
+                "rejected": streak.rejected,
+                "not_found": streak.not_found,
+                "requeue": story.requeue_command(streak, zone),
+            }
+            for streak in overview.streaks
+        ]
+    return status
 
 
 def _sender(standing: Standing) -> SenderStatus:
@@ -86,6 +109,9 @@ def show_status(overview: Overview, zone: ZoneInfo) -> None:
     console.print(f"oldest pending  {waiting}")
     console.print(f"taken up to     {_local(standing.watermark, zone) or 'not started yet'}")
     console.print(f"last delivered  {_local(standing.last_delivered_at, zone) or 'never'}")
+    for streak in overview.streaks:
+        console.print(f"\n{story.streak_sentence(streak)}", markup=False, soft_wrap=True)
+        console.print(f"  {story.requeue_command(streak, zone)}", markup=False, soft_wrap=True)
 
 
 def show_counts(counts: dict[str, int], heading: str) -> None:

@@ -18,12 +18,15 @@ from daemon.ledger import Ledger
 from daemon.lines import PendingLine, State
 from daemon.outcome import (
     Answer,
+    Delivered,
     Halted,
     NoAnswer,
     NoToken,
+    Outcome,
     Reason,
     Unanswered,
     classify,
+    error_code,
 )
 from daemon.pace import Pace
 from daemon.settlement import holds_lane, settle
@@ -112,6 +115,8 @@ class Sender:
         self._stopping = False
         self._timer: asyncio.TimerHandle | None = None
         self._sparing = False
+        self._newest_wanted = False
+        self._newest: PendingLine | None = None
         self.pace = pace
         self.held = False
         self.on_turn: Callable[[], None] = lambda: None
@@ -210,8 +215,22 @@ class Sender:
             or not self._may_send()
         ):
             return None
-        line = self._lanes.next(self.pace.avoid, BACKFILL if self._spares(now) else None)
+        line = self._next_newest() if self.pace.newest else None
+        if not self.pace.newest:
+            line = self._lanes.next(self.pace.avoid, BACKFILL if self._spares(now) else None)
         return None if line is None else Request(line, self.pace.epoch, now)
+
+    def _next_newest(self) -> PendingLine | None:
+        """Take the newest line for a probe, or have it read; the first one where there is none."""
+        line, self._newest = self._newest, None
+        if line is None:
+            self._newest_wanted = True
+            self._wake.set()
+            return None
+        if not self._lanes.claim(line):
+            self.pace.probe_first()
+            return None
+        return line
 
     def _spares(self, now: float) -> bool:
         """Whether backfill waits for the org's other users; told when that changes."""
@@ -243,10 +262,10 @@ class Sender:
     def _answer(self, request: Request, answer: Answer | NoAnswer | NoToken) -> None:
         """Judge an answer: what becomes of the line, its lane and the sender."""
         line = request.line
-        outcome = classify(answer)
+        outcome = self._outcome(line, answer)
         halted = error = None
         if not self._stopping:
-            halted = self.pace.judge(outcome, line.lane)
+            halted = self.pace.judge(outcome, line.lane, line.key)
             # What the endpoint says may name a caller; only our own words go to the log.
             if not isinstance(answer, Answer):
                 error = answer.error
@@ -254,9 +273,8 @@ class Sender:
                 error = halted.error
         if halted is not None:
             self._halt(halted, request, error)
-        elif not isinstance(outcome, Unanswered | Halted) and self.pace.answered(request.epoch):
-            _log.info(logs.SENDER_RESUMED)
-            self._mark_paused()
+        elif not isinstance(outcome, Unanswered | Halted):
+            self._go_on(request)
         if self.pace.endpoint_proven:
             self._settler.mark_proven()
         seconds = _now() - request.began
@@ -270,13 +288,35 @@ class Sender:
             self._lane_tries.pop(line.lane, None)
         if not holds_lane(outcome):
             self._lanes.done(line)
-        self._settler.add(Attempt(line, seconds, outcome, settlement))
+        self._settler.add(Attempt(line, seconds, outcome, settlement, _code(answer, outcome)))
+
+    def _outcome(self, line: PendingLine, answer: Answer | NoAnswer | NoToken) -> Outcome:
+        """Say what an answer means, which is less of the line while the endpoint fails."""
+        outcome = classify(answer)
+        if not self.pace.failing or (spared := self.pace.spared(outcome)) is None:
+            return outcome
+        self._settler.note_failed_probe(line.key)
+        return spared
+
+    def _go_on(self, request: Request) -> None:
+        """End the pause that the request was a probe of."""
+        failing = self.pace.failing
+        if not self.pace.answered(request.epoch):
+            return
+        if failing:
+            self._settler.note_streak_ended()
+        else:
+            _log.info(logs.SENDER_RESUMED)
+        self._mark_paused()
 
     def _halt(self, halted: Halted, request: Request, error: str | None) -> None:
         before = self.pace.pause.reason if self.pace.pause else None
+        refused = None if self.pace.failing else self.pace.refused
         pause = self.pace.halt(halted, request.line.lane, request.epoch, _now())
         if pause is None:
             return
+        if self.pace.failing and refused is not None:
+            self._settler.note_streak(refused)
         retry_in = pause.until - _now()
         news = pause.reason != before
         tell = _log.warning if news else _log.debug
@@ -302,17 +342,23 @@ class Sender:
     async def _refill(self) -> None:
         """Keep lines at hand, reading at least once per idle interval."""
         self._mark_paused()
+        if self.pace.pause is not None:  # left by an earlier sender
+            _log.warning(logs.SENDER_PAUSED, reason=self.pace.pause.reason, retry_in=0.0)
+            metrics.PAUSES.labels(self.pace.pause.reason).inc()
         # Outcomes of an earlier lease come first: their lines are pending until they are written.
         await self._settler.idle()
         while True:
             self._wake.clear()
             try:
                 await self._read()
+                if self._newest_wanted and self.pace.newest:
+                    await self._read_newest()
             except UnreachableError as error:
                 _log.debug(logs.SENDER_UNREAD, error=str(error))
                 await asyncio.sleep(self._limits.idle)
                 self._look = True
             self._pump()
+            self._newest = None
             self.on_turn()
             await self._until_woken()
 
@@ -338,6 +384,24 @@ class Sender:
             if not self._more:
                 self._lanes.forgive()
                 return
+
+    async def _read_newest(self) -> None:
+        """Read the newest line that may be the next probe; `_pump` takes it at once, or never."""
+        async with self._settler.turn:
+            forgotten = self._forgotten
+            line = await self._ledger.newest(backfill=False)
+            if line is None and not self._spares(_now()):
+                line = await self._ledger.newest(backfill=True)
+        if forgotten != self._forgotten:
+            self._wake.set()  # read before a person's act, so it may be what that withdrew
+            return
+        self._newest_wanted = False
+        if line is None:
+            self.pace.probe_first()
+            return
+        if line.lane_tries:
+            self._lane_tries.setdefault(line.lane, line.lane_tries)
+        self._newest = line
 
     async def _until_woken(self) -> None:
         seconds = self._limits.idle
@@ -379,6 +443,13 @@ def _raise_defects(*tasks: asyncio.Task[None]) -> None:
     for task in tasks:
         if task.done():
             task.result()
+
+
+def _code(answer: Answer | NoAnswer | NoToken, outcome: Outcome) -> str | None:
+    """Return the code that an answer gives for a failure."""
+    if isinstance(outcome, Delivered) or not isinstance(answer, Answer):
+        return None
+    return error_code(answer.body)
 
 
 _requests = cache(metrics.REQUESTS.labels)

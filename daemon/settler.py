@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import structlog
@@ -12,7 +12,7 @@ import structlog
 from daemon import logs, metrics
 from daemon.errors import UnreachableError, UnwritableError
 from daemon.ledger import Ledger
-from daemon.lines import PendingLine, Settlement, State
+from daemon.lines import LineKey, PendingLine, Settlement, State
 from daemon.outcome import Delivered, Locked, Outcome
 
 _log = structlog.get_logger()
@@ -34,6 +34,7 @@ class Attempt(NamedTuple):
     seconds: float
     outcome: Outcome
     settlement: Settlement
+    error_code: str | None = None
 
 
 class Settler:
@@ -49,6 +50,7 @@ class Settler:
         self._ledger = ledger
         self._retry_for = retry_for
         self._unsettled: list[Attempt] = []
+        self._notes: list[Callable[[], Awaitable[None]]] = []
         self._work = asyncio.Event()
         self._clean = asyncio.Event()
         self._clean.set()
@@ -85,6 +87,36 @@ class Settler:
         """Leave the clock to the next holder of the ledger, who sets it right at its start."""
         self._paused = self._paused_written = None
 
+    def note_streak(self, refused: Sequence[LineKey]) -> None:
+        """Remember that the sender pauses as the endpoint fails, after all outcomes so far."""
+        self._note(partial(self._ledger.streak_began, refused))
+
+    def note_failed_probe(self, key: LineKey) -> None:
+        """Remember that this line was answered no better in that pause."""
+        self._note(partial(self._ledger.probe_failed, key))
+
+    def note_streak_ended(self) -> None:
+        """Remember and log that the endpoint works again, and what stays refused."""
+        self._note(self._end_streak)
+
+    def _note(self, write: Callable[[], Awaitable[None]]) -> None:
+        self._notes.append(write)
+        self._clean.clear()
+        self._work.set()
+
+    async def _end_streak(self) -> None:
+        streak = await self._ledger.streak_ended()
+        if streak is None:
+            _log.info(logs.SENDER_RESUMED)
+            return
+        _log.info(
+            logs.SENDER_RESUMED,
+            rejected=streak.rejected,
+            not_found=streak.not_found,
+            since=streak.since.isoformat(),
+            until=streak.until.isoformat(),
+        )
+
     def mark_proven(self) -> None:
         """Remember that the endpoint works."""
         self._proven = True
@@ -109,13 +141,15 @@ class Settler:
 
     async def finish(self, seconds: float) -> None:
         """Write what is left, for at most so many seconds; raises `UnwritableError` if it fails."""
-        if not self._unsettled:
+        if self._clean.is_set():
             return
         try:
             async with asyncio.timeout(seconds):
                 while not await self._try():  # noqa: ASYNC110 - the ledger tells nobody
                     await asyncio.sleep(RETRY_EVERY)
         except TimeoutError:
+            if not self._unsettled:
+                return  # the next start finds a streak that did not end, and probes at once
             _log.error(logs.SENDER_UNSETTLED, lines=len(self._unsettled))
             raise UnwritableError(
                 f"{len(self._unsettled)} outcomes could not be written; "
@@ -154,7 +188,7 @@ class Settler:
         if self._proven and not self._proven_written:
             await self._ledger.proven()
             self._proven_written = True
-        batch = list(self._unsettled)
+        batch, notes = list(self._unsettled), len(self._notes)
         settled = {}
         if batch:
             settled = await self._ledger.settle(
@@ -164,14 +198,17 @@ class Settler:
         elif self._failing_since is not None:
             await self._ledger.progress()
         self._failing_since = None
-        if not self._unsettled:
-            self._clean.set()
         self.on_settled(batch)
         now = datetime.now(UTC)
         for attempt in batch:
             if attempt.line.key in settled:
                 _count(attempt, settled[attempt.line.key][0], now)
                 _tell(attempt, *settled[attempt.line.key])
+        for _ in range(notes):
+            await self._notes[0]()
+            del self._notes[0]
+        if not self._unsettled and not self._notes:
+            self._clean.set()
 
 
 _lines = cache(metrics.LINES.labels)
@@ -196,6 +233,8 @@ def _tell(attempt: Attempt, state: State, attempts: int) -> None:
         "seconds": round(attempt.seconds, 3),
         "record": line.record,
     }
+    if attempt.error_code is not None:
+        about["error_code"] = attempt.error_code
     if state is State.DELIVERED:
         expected = isinstance(outcome, Delivered) and outcome.expected
         (_log.info if expected else _log.warning)(logs.LINE_DELIVERED, **about)

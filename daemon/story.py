@@ -3,12 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from daemon.desk import Standing, Told
-from daemon.lines import LineKey, State, untaken
+from daemon.lines import LineKey, State, Streak, untaken
 from daemon.source import CallFacts, Clock
 
 
@@ -45,6 +45,32 @@ ENDINGS = {
     State.INVALID: "a row cannot become a record; mend it, then `callstatsd requeue`",
     State.SKIPPED: "it was not sent",
 }
+
+
+def requeue_command(streak: Streak, zone: ZoneInfo) -> str:
+    """Return the command that sends the lines of a streak again, and no others.
+
+    Its times are whole seconds of the ACD's clocks; in the hour that these repeat, the window
+    grows by that hour, as a local time is read as the earlier of two.
+    """
+    since = streak.since.astimezone(zone)
+    ends = streak.until.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=1)
+    until = ends.astimezone(zone).replace(fold=0)
+    until += ends - until
+    return (
+        "callstatsd requeue --state rejected --state not_found "
+        f"--settled-from {since:%Y-%m-%dT%H:%M:%S} --settled-to {until:%Y-%m-%dT%H:%M:%S}"
+    )
+
+
+def streak_sentence(streak: Streak) -> str:
+    """Say what a failing endpoint has refused, and what to do about it."""
+    lines = _count(streak.rejected + streak.not_found, "line")
+    was = "was" if lines == "1 line" else "were"
+    return (
+        f"{lines} {was} refused while the endpoint was failing. Once it works, send "
+        f"{'it' if was == 'was' else 'them'} again:"
+    )
 
 
 def as_json(evidence: Evidence, rules: Rules) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def test_where_much_waits_each_lane_has_a_line_and_no_more_until_it_is_empty() -
 def test_nothing_comes_of_nothing() -> None:
     lanes: Lanes[Line] = Lanes(1)
     assert lanes.next() is None
-    assert lanes.next("A") is None
+    assert lanes.next({"A": 1}) is None
     assert (lanes.waiting, lanes.full, lanes.starved) == (0, [], False)
     lanes.clear()
     lanes.forgive()
@@ -253,22 +253,72 @@ def test_clearing_forgets_what_waits_and_keeps_what_is_out() -> None:
 
 def test_the_avoided_lane_waits_while_another_one_is_ready() -> None:
     lanes = lanes_with(line(1, "A"), line(2, "B"), line(3, "C", backfill=True))
-    assert lanes.next(avoid="A") == line(2, "B")
-    assert lanes.next(avoid="A") == line(3, "C", backfill=True)
-    assert lanes.next(avoid="A") == line(1, "A")
-    assert lanes.next(avoid="A") is None
+    assert lanes.next(avoid={"A": 1}) == line(2, "B")
+    assert lanes.next(avoid={"A": 1}) == line(3, "C", backfill=True)
+    assert lanes.next(avoid={"A": 1}) == line(1, "A")
+    assert lanes.next(avoid={"A": 1}) is None
 
 
 def test_the_avoided_lane_keeps_its_place_for_later() -> None:
     lanes = lanes_with(line(1, "A"), line(2, "B"), line(3, "C"))
-    assert lanes.next(avoid="A") == line(2, "B")
+    assert lanes.next(avoid={"A": 1}) == line(2, "B")
     assert lanes.next() == line(1, "A")
 
 
 @pytest.mark.parametrize("avoid", ["B", "no such lane"])
 def test_avoiding_a_lane_that_is_not_ready_changes_nothing(avoid: str) -> None:
     lanes = lanes_with(line(1, "A"), line(2, "B"), line(3, "B"))
-    assert lanes.next(avoid=avoid) == line(1, "A")
+    assert lanes.next(avoid={avoid: 1}) == line(1, "A")
+
+
+def test_of_avoided_lanes_alone_the_one_that_failed_first_has_its_turn() -> None:
+    lanes = lanes_with(line(1, "A"), line(2, "B"), line(3, "C"))
+    assert lanes.next(avoid={"A": 7, "B": 5, "C": 6}) == line(2, "B")
+    assert lanes.next(avoid={"A": 7, "B": 5, "C": 6}) == line(3, "C")
+    assert lanes.next() == line(1, "A")
+
+
+def test_a_line_that_is_not_in_memory_can_be_claimed_and_keeps_its_lane() -> None:
+    lanes = lanes_with(line(1, "A"))
+    assert lanes.claim(line(8, "B"))
+    assert lanes.add([line(8, "B"), line(9, "B")]) == 1
+    assert lanes.next() == line(1, "A")
+    assert lanes.next() is None
+    lanes.done(line(8, "B"))
+    assert lanes.next() == line(9, "B")
+
+
+def test_the_first_line_of_a_lane_in_memory_can_be_claimed_and_no_other() -> None:
+    lanes = lanes_with(line(1, "A"), line(2, "A"), line(3, "A"))
+    assert not lanes.claim(line(2, "A"))
+    assert not lanes.claim(line(4, "A"))
+    assert lanes.claim(line(1, "A"))
+    assert not lanes.claim(line(2, "A"))
+    assert lanes.next() is None
+    lanes.done(line(1, "A"))
+    assert not lanes.claim(line(1, "A"))
+    assert take_all(lanes) == [2, 3]
+
+
+def test_an_earlier_line_than_memory_has_can_be_claimed() -> None:
+    lanes = lanes_with(line(5, "A"), line(6, "A"))
+    assert lanes.claim(line(3, "A"))
+    assert lanes.waiting == 2
+    lanes.done(line(3, "A"))
+    assert take_all(lanes) == [5, 6]
+
+
+def test_what_was_left_out_of_a_lane_comes_after_the_line_that_was_claimed() -> None:
+    lanes: Lanes[Line] = Lanes(1)
+    lanes.add([line(1), line(2), line(3)])
+    assert lanes.claim(line(1))
+    assert lanes.starved
+    lanes.done(line(1))
+    lanes.settled(line(1))
+    assert lanes.claim(line(2))
+    assert lanes.add([line(2), line(3)]) == 1
+    lanes.done(line(2))
+    assert take_all(lanes) == [3]
 
 
 class LanesAgainstALedger(RuleBasedStateMachine):
@@ -344,16 +394,41 @@ class LanesAgainstALedger(RuleBasedStateMachine):
             unknown = [each for each in offered if each.lane == lane and each.key not in known]
             assert self.waiting[lane] == unknown[:DEPTH], "an empty lane takes in what it can"
 
-    @rule(avoid=st.none() | st.sampled_from("ABC"))
-    def next(self, avoid: str | None) -> None:
+    @rule(avoid=st.dictionaries(st.sampled_from("ABC"), st.integers(), max_size=3))
+    def next(self, avoid: dict[str, int]) -> None:
         ready = [lines[0] for lane, lines in self.waiting.items() if lines and lane not in self.out]
-        ready.sort(key=lambda each: (each.lane == avoid, each.order))
+        ready.sort(key=lambda each: (each.lane in avoid, avoid.get(each.lane, 0), each.order))
         found = self.lanes.next(avoid)
         assert found == (ready[0] if ready else None)
         if found is not None:
             assert found.lane not in self.out
             assert found.key not in self.unsettled
             self.waiting[found.lane].remove(found)
+            self.out[found.lane] = found
+
+    @precondition(lambda self: self.pending)
+    @rule(data=st.data())
+    def claim(self, data: st.DataObject) -> None:
+        """The ledger names a line that is the first of its record, as it is written there."""
+        first = {
+            each.lane: each for each in sorted(self.pending.values(), key=lambda p: p.order)[::-1]
+        }
+        candidates = [
+            each
+            for each in first.values()
+            if each.key not in self.lines_that_wait and each.lane not in self.lanes_held
+        ]
+        if not candidates:
+            return
+        found = data.draw(st.sampled_from(sorted(candidates, key=lambda each: each.order)))
+        was_waiting = self.waiting[found.lane]
+        in_order = not was_waiting or found.order <= was_waiting[0].order
+        may = found.lane not in self.out and found.key not in self.unsettled and in_order
+        assert self.lanes.claim(found) is may
+        if may:
+            if found in was_waiting:
+                was_waiting.remove(found)
+            self.left_out[found.lane].discard(found)
             self.out[found.lane] = found
 
     @precondition(lambda self: self.out)
@@ -436,7 +511,7 @@ class LanesAgainstALedger(RuleBasedStateMachine):
                 del self.pending[held.key]
                 self.lanes.settled(held)
             self.unsettled.clear()
-            self.next(None)
+            self.next({})
         assert not self.pending
         self.lanes.forgive()
         assert (self.lanes.waiting, self.lanes.full, self.lanes.starved) == (0, [], False)

@@ -22,6 +22,7 @@ from daemon.outcome import (
     Rejected,
     Unanswered,
     classify,
+    error_code,
 )
 
 
@@ -295,6 +296,40 @@ def test_the_error_is_short_and_on_one_line(body: str, error: str | None) -> Non
 def test_an_array_with_keys_of_the_endpoints_own_is_still_shown_to_people() -> None:
     outcome = classify(Answer(422, '[{"error": "CallerID is too long"}]'))
     assert "CallerID is too long" in (error_of(outcome) or "")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (platform("JSON_PARSER_ERROR", "No such column"), "JSON_PARSER_ERROR"),
+        ('[{"errorCode": "49301234567"}, {"errorCode": "APEX_ERROR"}]', "APEX_ERROR"),
+        ('{"code": "RECORD_GONE", "message": "Müller"}', "RECORD_GONE"),
+        (' {"code": "AB"}', "AB"),
+        (json.dumps({"code": "A" * 64}), "A" * 64),
+        (json.dumps({"code": "A" * 65}), None),
+        ('{"code": "A"}', None),
+        ('{"code": "_A"}', None),
+        ('{"code": "Mueller"}', None),
+        ('{"code": "MÜLLER"}', None),
+        ('{"code": "CODE_1"}', None),
+        ('{"code": "GONE\\n"}', None),
+        ('{"code": 404}', None),
+        ('{"code": ["GONE"]}', None),
+        ('{"errorCode": "GONE"}', None),
+        ('{"code": "GONE"', None),
+        ('"GONE"', None),
+        ("GONE", None),
+    ],
+)
+def test_the_code_of_an_answer_is_a_word_of_capitals_or_nothing(
+    body: str, code: str | None
+) -> None:
+    assert error_code(body) == code
+
+
+@pytest.mark.parametrize("body", ODD_BODIES.values(), ids=ODD_BODIES.keys())
+def test_a_body_of_any_other_shape_has_no_code(body: str) -> None:
+    assert error_code(body) in {None, "NOT_FOUND"}
 
 
 @given(status=st.integers(100, 999), body=st.text(), retry_after=st.none() | st.floats(0, 1e9))

@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 
 from daemon.backoff import Backoff
+from daemon.lines import FailingAnswers, LineKey
 from daemon.outcome import (
     Answer,
     Conflict,
@@ -19,7 +20,7 @@ from daemon.outcome import (
     Unanswered,
     classify,
 )
-from daemon.pace import FAILING_AFTER, UNANSWERED_AFTER, Pace, Pause
+from daemon.pace import FAILING_AFTER, FAILING_MAX, UNANSWERED_AFTER, Pace, Pause
 
 BACKOFF = Backoff(initial=1.0, maximum=60.0)
 DELIVERED = Delivered(200, expected=True)
@@ -278,19 +279,19 @@ def test_a_retry_after_of_0_does_not_take_the_pause_away() -> None:
 
 def test_the_lane_that_caused_the_pause_is_avoided_until_the_pause_ends() -> None:
     pace = make()
-    assert pace.avoid is None
+    assert not pace.avoid
     paused(pace, lane="A")
-    assert pace.avoid == "A"
+    assert list(pace.avoid) == ["A"]
     paused(pace, lane="B")
-    assert pace.avoid == "B"
+    assert list(pace.avoid) == ["B"]
     pace.answered(pace.epoch)
-    assert pace.avoid is None
+    assert not pace.avoid
 
 
 def test_a_pause_that_no_lane_caused_avoids_none() -> None:
     pace = make()
     assert paused(pace, lane=None).lane is None
-    assert pace.avoid is None
+    assert not pace.avoid
 
 
 def test_a_pause_tells_why_until_when_after_how_many_tries_and_who() -> None:
@@ -301,6 +302,151 @@ def test_a_pause_tells_why_until_when_after_how_many_tries_and_who() -> None:
     assert paused(pace, Halted(Reason.API_LIMIT, 403, 9.0, None), "B", now=200) == Pause(
         Reason.API_LIMIT, 209.0, 2, "B"
     )
+
+
+# While it pauses because the endpoint fails
+
+KEYS = [LineKey(number, 0, 0, 0) for number in range(30)]
+
+
+def failing(concurrency: int = 8, *, proven: bool = True, maximum: float = 60.0) -> Pace:
+    """A pace that twenty refused lines have just paused."""
+    pace = Pace(concurrency, Backoff(1.0, maximum), endpoint_proven=proven)
+    for number in range(20):
+        halted = pace.judge(Rejected(400, "bad"), f"lane {number}", KEYS[number])
+    assert halted is not None
+    paused(pace, halted, "lane 19")
+    return pace
+
+
+def probe(pace: Pace, outcome: Outcome, lane: str, now: float = 0) -> Pause | None:
+    """Let a probe come to that; returns the pause, as it is afterwards."""
+    epoch = pace.epoch
+    spared = pace.spared(outcome)
+    if halted := pace.judge(spared or outcome, lane):
+        return pace.halt(halted, lane, epoch, now)
+    if not isinstance(outcome, Unanswered):
+        pace.answered(epoch)
+    return pace.pause
+
+
+@pytest.mark.parametrize("proven", [False, True])
+@pytest.mark.parametrize("outcome", [*FAULTS, NotFound("gone")], ids=str)
+def test_a_fault_then_is_the_endpoints_and_not_the_lines(outcome: Outcome, *, proven: bool) -> None:
+    pace = failing(proven=proven)
+    spared = pace.spared(outcome)
+    assert spared is not None
+    assert (spared.reason, spared.sent) == (Reason.ENDPOINT_FAILING, True)
+    assert make().spared(outcome) is None
+
+
+@pytest.mark.parametrize(
+    "outcome", [DELIVERED, Conflict(None), Rejected(422, None), Locked(None, None), DOWN], ids=str
+)
+def test_any_other_answer_means_what_it_ever_does(outcome: Outcome) -> None:
+    assert failing().spared(outcome) is None
+
+
+def test_the_streak_names_the_first_refused_line_of_each_record() -> None:
+    pace = make(proven=False)
+    pace.judge(Rejected(400, None), "A", KEYS[1])
+    pace.judge(Rejected(400, None), "A", KEYS[2])
+    pace.judge(Failed(500, None), "B", KEYS[3])
+    pace.judge(Rejected(400, None), "B", KEYS[4])
+    pace.judge(NotFound(None), "C", KEYS[5])
+    pace.judge(Failed(500, None), "D", KEYS[6])
+    assert pace.refused == [KEYS[1], KEYS[4], KEYS[5]]
+
+
+def test_probes_are_the_first_line_and_the_newest_one_in_turn() -> None:
+    pace = failing()
+    kinds = []
+    for number in range(4):
+        kinds.append(pace.newest)
+        probe(pace, Rejected(400, None), f"lane {number}")
+    assert kinds == [False, True, False, True]
+    assert pace.failing
+    probe(pace, DELIVERED, "other")
+    assert (pace.failing, pace.newest, pace.pause) == (False, False, None)
+
+
+def test_where_there_is_no_newest_line_the_first_one_has_its_turn() -> None:
+    pace = failing()
+    probe(pace, Rejected(400, None), "A")
+    assert pace.newest
+    pace.probe_first()
+    assert not pace.newest
+    probe(pace, Rejected(400, None), "B")
+    assert pace.newest
+
+
+def test_no_probe_waits_for_longer_than_a_minute() -> None:
+    pace = failing(maximum=900.0)
+    waits = []
+    for number in range(12):
+        pause = probe(pace, Failed(500, None), f"lane {number}", now=1000)
+        assert pause is not None
+        waits.append(pause.until - 1000)
+    assert all(before <= after for before, after in pairwise(waits))
+    assert waits[-1] == FAILING_MAX == 60
+    short = failing(maximum=5.0)
+    for number in range(9):
+        pause = probe(short, Failed(500, None), f"lane {number}", now=1000)
+    assert pause is not None
+    assert pause.until == 1005
+
+
+def test_records_whose_probes_failed_are_avoided_and_the_last_one_most() -> None:
+    pace = failing()
+    for lane in ("A", "B", "A"):
+        probe(pace, Rejected(400, None), lane)
+    assert sorted(pace.avoid, key=lambda lane: pace.avoid[lane]) == ["lane 19", "B", "A"]
+
+
+def test_a_pause_for_another_reason_between_costs_no_second_streak() -> None:
+    pace = failing()
+    pause = probe(pace, DOWN, "A")
+    assert pause is not None
+    assert pause.reason is Reason.UNAVAILABLE
+    assert pace.failing
+    pause = probe(pace, Rejected(400, None), "B")
+    assert pause is not None
+    assert pause.reason is Reason.ENDPOINT_FAILING
+
+
+def test_a_late_success_of_an_older_request_does_not_make_the_endpoint_work() -> None:
+    pace = make()
+    old = pace.epoch
+    halted = judge_all(pace, Rejected(400, None), range(20))[-1]
+    assert halted is not None
+    paused(pace, halted)
+    assert pace.judge(DELIVERED, "late") is None
+    assert not pace.answered(old)
+    assert pace.failing
+    assert pace.spared(Rejected(400, None)) is not None
+
+
+def test_a_sender_that_begins_in_such_a_pause_probes_at_once_and_refuses_nothing() -> None:
+    pace = Pace(8, BACKOFF, endpoint_proven=True, failing=FailingAnswers(True, {}))
+    assert pace.pause is not None
+    assert pace.pause.reason is Reason.ENDPOINT_FAILING
+    assert window(pace, 0) == 1
+    assert pace.newest
+    pause = probe(pace, Rejected(400, None), "A", now=100)
+    assert pause is not None
+    assert 101 <= pause.until <= 102
+    assert not pace.newest
+    probe(pace, DELIVERED, "B")
+    assert window(pace) == 2
+
+
+def test_a_row_of_refusals_goes_on_where_an_earlier_sender_was() -> None:
+    before = {f"lane {number}": KEYS[number] for number in range(19)}
+    pace = Pace(8, BACKOFF, endpoint_proven=True, failing=FailingAnswers(False, before))
+    assert window(pace) == 8
+    assert pace.judge(Rejected(400, None), "lane 3", KEYS[20]) is None
+    assert pace.judge(Rejected(400, None), "lane 19", KEYS[21]) is not None
+    assert pace.refused == [*before.values(), KEYS[21]]
 
 
 # Answers to requests that are older than the pause

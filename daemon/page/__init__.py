@@ -33,6 +33,8 @@ WAITING = 5
 """Waiting lines that are shown."""
 FAILURES = 10
 """Calls with failed lines that are shown."""
+STREAKS = 3
+"""Streaks of a failing endpoint that are shown."""
 LINES_PER_CALL = 20
 """Failed lines to read for each failure shown, as those of one call are told together."""
 
@@ -140,6 +142,7 @@ class Page:
             "version": __version__,
             "chart": None,
             "failures": [],
+            "streaks": [],
             "waiting": [],
             "counts": None,
         }
@@ -169,6 +172,8 @@ class Page:
             "headline": words.headline(sayings[0], sayings[-1]),
             "waiting": glance.waiting,
             "failures": words.failures(list(glance.failed), FAILURES),
+            "streaks": glance.streaks[:STREAKS],
+            "more_streaks": len(glance.streaks) > STREAKS,
             "standing": glance.standing,
         }
 
@@ -263,7 +268,7 @@ def _templates() -> jinja2.Environment:
         auto_reload=False,
     )
     environment.filters["coded"] = coded
-    environment.globals |= {"State": State, "STATES": chart.STATES, "words": words}
+    environment.globals |= {"State": State, "STATES": chart.STATES, "words": words, "story": story}
     return environment
 
 

@@ -206,7 +206,10 @@ def sending(standing: Standing, view: View, waiting: int | None) -> Saying:
         again = ""
         if standing.retry_at is not None:
             again = f" Next try: {moment(standing.retry_at, view)}."
-        return replace(said, text=f"{said.text} No line is lost by it.{again}")
+        lost = "No line is lost by it."
+        if standing.reason == Reason.ENDPOINT_FAILING:
+            lost = "The lines that were refused before that was clear are named below."
+        return replace(said, text=f"{said.text} {lost}{again}")
     if standing.state == "stopped":
         return Saying(Tone.WARN, "Not sending", f"The daemon is stopping. {last}")
     where = "" if view.active else f"{_other(standing)} sends. "
