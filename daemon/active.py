@@ -34,8 +34,8 @@ from daemon.errors import (
     first,
 )
 from daemon.intake import Form, Intake
-from daemon.lease import Lease
-from daemon.ledger import Beat, Binding, Ledger, open_ledger
+from daemon.lease import TRY_EVERY, Lease
+from daemon.ledger import Beat, Binding, Ledger, Tenure, open_ledger
 from daemon.lifecycle import Notifier, in_words, pause, unless
 from daemon.lines import State
 from daemon.monitor import Condition
@@ -56,8 +56,6 @@ BEAT_EVERY = 2.0
 """Seconds between two words of the active instance to `status`."""
 STATUS_EVERY = 5.0
 """Seconds between two counts for `systemctl status`."""
-STANDBY_EVERY = 1.0
-"""Seconds between two tries of a standing-by instance to take over."""
 LONGEST_WAIT = 5.0
 """Seconds between two tries to reach a database that is away."""
 SOURCE_ANSWERS = 2.0
@@ -83,12 +81,12 @@ class Site:
             self.condition.active = True
             await self._work(stop, poll=poll)
         except* LeaseLostError as lost:
-            _log.warning(logs.DAEMON_STANDBY, error=str(lost.exceptions[0]))
+            _log.warning(logs.DAEMON_STANDBY, error=str(first(lost)))
         except* RefusedError as group:
             raise first(group) from group
         except* UnreachableError as away:
             _log.debug(logs.DAEMON_WAITING, error=str(away.exceptions[0]))
-            await pause(stop, STANDBY_EVERY)
+            await pause(stop, TRY_EVERY)
         except* CallstatsdError as group:
             raise first(group) from group
         finally:
@@ -100,23 +98,31 @@ class Site:
             raise asyncio.CancelledError
 
     async def _work(self, stop: asyncio.Event, *, poll: bool) -> None:
+        async with asyncio.TaskGroup() as group:
+            # First of all: whatever we do or wait for, the lock lives by its pings.
+            keeping = group.create_task(self.lease.keep())
+            await self._send(stop, poll=poll)
+            keeping.cancel()
+
+    async def _send(self, stop: asyncio.Event, *, poll: bool) -> None:
         # While we stood by, somebody may have upgraded the ledger, or bound it to other calls.
         await self.ledger.check_version()
         # The source's name is left to the poller: nobody keeps the lock while we wait for it here.
         binding = Binding(self.settings.clients_id, None, self.settings.source_schemas)
         await self.ledger.check_binding(binding)
         sender = await self._sender()
-        heart = Heart(self.ledger, sender, self.condition, binding)
+        heart = Heart(self.ledger, sender, self.condition, binding, self.lease.tenure)
         self.lease.on_notice = heart.look
         await heart.begin()
+        if not self.lease.held:
+            _log.debug(logs.DAEMON_WAITING, error="the last instance may still be sending")
+            self.notifier.ready("starting: the last instance may still be sending for 3 seconds")
+        await unless(stop, self.lease.until_held())
         _log.info(logs.DAEMON_STARTED, version=__version__, concurrency=self.settings.concurrency)
         self.notifier.ready("sending")
         try:
             async with asyncio.TaskGroup() as group:
-                background = [
-                    group.create_task(self.lease.keep()),
-                    group.create_task(heart.run()),
-                ]
+                background = [group.create_task(heart.run())]
                 if self.notifier.heard:
                     background.append(group.create_task(self._tell_systemd(sender)))
                 if poll:
@@ -133,7 +139,7 @@ class Site:
         settings = self.settings
         progress = await self.ledger.progress()
         failing = await self.ledger.failing_answers()
-        self.salesforce.may_send = lambda: self.lease.held
+        self.salesforce.permit = self.lease
         backoff = Backoff(settings.retry_initial, settings.retry_max)
         sender = Sender(
             self.ledger,
@@ -202,9 +208,15 @@ class Heart:
     """Writes every few seconds what this instance does, and hears what operators want."""
 
     def __init__(
-        self, ledger: Ledger, sender: Sender, condition: Condition, binding: Binding
+        self,
+        ledger: Ledger,
+        sender: Sender,
+        condition: Condition,
+        binding: Binding,
+        tenure: Tenure,
     ) -> None:
-        """Take whose state to tell, and where; and whose the ledger must be."""
+        """Take whose state to tell, and where; whose the ledger must be, and who holds it."""
+        self._tenure = tenure
         self._condition = condition
         self._binding = binding
         self._ledger = ledger
@@ -222,13 +234,16 @@ class Heart:
 
         A pause that it could not close counts against no line, nor does the time since.
         """
-        await self._ledger.succeed()
+        await self._ledger.succeed(self._tenure)
         await self._beat()
         if not self._sender.held:
             await self._ledger.pause_ended()
 
     async def run(self) -> None:
-        """Beat until cancelled; raises `ConfigurationError` when the ledger is bound anew."""
+        """Beat until cancelled; raises `ConfigurationError` when the ledger is bound anew.
+
+        Raises `LeaseLostError` when another instance holds it.
+        """
         while True:
             await pause(self._noticed, BEAT_EVERY)
             self._noticed.clear()
@@ -255,7 +270,8 @@ class Heart:
                 reason=reason,
                 retry_in=retry_in,
                 stopped=stopped,
-            )
+            ),
+            self._tenure,
         )
         self._sender.hold(held=held is not None)
         self._condition.paused = self._sender.paused[0] if self._sender.paused else None

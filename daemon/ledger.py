@@ -8,7 +8,7 @@ from typing import Any
 
 from daemon import queries
 from daemon.database import Database, quoted
-from daemon.errors import ConfigurationError, UnreachableError
+from daemon.errors import ConfigurationError, LeaseLostError, UnreachableError
 from daemon.lines import (
     Digest,
     Entry,
@@ -83,6 +83,15 @@ class Beat:
 
 
 @dataclass(frozen=True, slots=True)
+class Tenure:
+    """One holding of the ledger's lock: its name, the ledger's oid, and who held it before."""
+
+    lease: str | None = None
+    ledger_oid: int | None = None
+    previous: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """An operator's pause: since when, and why."""
 
@@ -136,8 +145,7 @@ class Ledger:
 
     async def binding(self) -> Binding | None:
         """Return whose calls this ledger holds; None before the first `migrate`."""
-        async with self.database.connection() as connection:
-            row = await connection.fetchrow(_SQL["binding"])
+        row = await self._only_row("binding")
         if row["bound_at"] is None:
             return None
         return Binding(row["clients_id"], row["source_database"], tuple(row["source_schemas"]))
@@ -171,8 +179,7 @@ class Ledger:
 
     async def progress(self) -> Progress:
         """Return how far calls are taken."""
-        async with self.database.connection() as connection:
-            return Progress(*await connection.fetchrow(_SQL["progress"]))
+        return Progress(*await self._only_row("progress"))
 
     async def start(self, start_from: datetime, watermark: datetime) -> None:
         """Keep START_FROM and the first watermark; only the first start does."""
@@ -390,14 +397,20 @@ class Ledger:
         """Remember that the endpoint exists: from now on its 404 is about the record."""
         await self._execute("proven")
 
-    async def succeed(self) -> None:
-        """Begin after another instance, which may have been killed."""
-        await self._execute("succeed")
-
-    async def beat(self, beat: Beat) -> Hold | None:
-        """Write what this instance does; return the operator's pause, if any."""
+    async def succeed(self, tenure: Tenure) -> None:
+        """Begin after another instance, which may have been killed; the next beat says whether."""
         async with self.database.connection() as connection:
             await connection.execute(
+                _SQL["succeed"], tenure.lease, tenure.ledger_oid, tenure.previous
+            )
+
+    async def beat(self, beat: Beat, tenure: Tenure) -> Hold | None:
+        """Write what this instance does; return the operator's pause, if any.
+
+        Raises `LeaseLostError`, and writes nothing, once another instance holds the ledger.
+        """
+        async with self.database.connection() as connection:
+            written = await connection.fetchval(
                 _SQL["beat"],
                 beat.host,
                 beat.pid,
@@ -407,8 +420,12 @@ class Ledger:
                 beat.reason,
                 beat.retry_in,
                 beat.stopped,
+                tenure.lease,
+                tenure.ledger_oid,
             )
-            row = await connection.fetchrow(_SQL["held"])
+        if not written:
+            raise LeaseLostError("another instance has taken the ledger over")
+        row = await self._only_row("held")
         return None if row["held_since"] is None else Hold(row["held_since"], row["held_reason"])
 
     async def known(self, call_ids: Sequence[int]) -> set[LineKey]:
@@ -421,6 +438,14 @@ class Ledger:
         """Return what all lines of these calls come to; for comparing with the source's."""
         async with self.database.connection() as connection:
             return Digest(*await connection.fetchrow(_SQL["digest"], call_ids))
+
+    async def _only_row(self, statement: str) -> Any:
+        """Return what is kept once for the whole ledger."""
+        async with self.database.connection() as connection:
+            row = await connection.fetchrow(_SQL[statement])
+        if row is None:
+            raise UnreachableError("the ledger is empty: it is just being restored")
+        return row
 
     async def _execute(self, statement: str) -> None:
         async with self.database.connection() as connection:

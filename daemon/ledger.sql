@@ -301,31 +301,50 @@ WHERE s.ended_at IS NOT NULL AND NOT EXISTS (
 )
 
 -- name: succeed
--- Remember that the instance before this one did not stop in order.
-UPDATE instance SET unclean_at = now() WHERE stopped_at IS NULL
+-- Take the instance's row over for the lease $1 of the ledger with the oid $2, from the lease $3 and
+-- from no other; remember when the instance before this one did not stop in order.
+UPDATE instance
+SET lease = $1, ledger_oid = $2, stopped_at = NULL,
+    unclean_at = CASE WHEN stopped_at IS NULL THEN now() ELSE unclean_at END
+WHERE lease IS NOT DISTINCT FROM $3
 
 -- name: beat
 -- What the active instance is doing: host, pid, version, seconds since start, state, reason,
--- seconds until it tries again, whether it has stopped.
-INSERT INTO instance (host, pid, version, started_at, beat_at, state, reason, retry_at, stopped_at)
+-- seconds until it tries again, whether it has stopped; its lease $9 of the ledger with the oid $10.
+-- No row while another lease owns the instance's row.
+INSERT INTO instance (host, pid, version, started_at, beat_at, state, reason, retry_at, stopped_at,
+                      lease, ledger_oid)
 VALUES ($1, $2, $3, now() - make_interval(secs => $4), now(), $5, $6,
-        now() + make_interval(secs => $7), CASE WHEN $8 THEN now() END)
+        now() + make_interval(secs => $7), CASE WHEN $8 THEN now() END, $9, $10)
 ON CONFLICT (single) DO UPDATE
 SET host = excluded.host, pid = excluded.pid, version = excluded.version,
     started_at = excluded.started_at, beat_at = excluded.beat_at, state = excluded.state,
     reason = excluded.reason, retry_at = excluded.retry_at, stopped_at = excluded.stopped_at
+WHERE instance.lease IS NOT DISTINCT FROM excluded.lease
+RETURNING true
 
 -- name: held
 -- Whether an operator holds the sender.
 SELECT held_since, held_reason FROM ledger
 
 -- name: lock
--- Try to become the one active instance of this ledger; the key is the ledger table's own oid.
-SELECT pg_try_advisory_lock($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)
+-- Try to become the one active instance of this ledger ($1 is the lock's class); the key is the
+-- ledger table's own oid. No row while a restore or a migration has not come to its end: a restore
+-- adds primary keys after all data. Names are looked up as the statement runs, never kept.
+SELECT l.oid::oid AS ledger_oid,
+       pg_try_advisory_lock($1::integer, l.oid::oid::bigint::bit(32)::integer) AS acquired
+FROM to_regclass('ledger') AS l (oid)
+WHERE EXISTS (SELECT FROM pg_index WHERE indrelid = to_regclass('line') AND indisprimary)
+  AND EXISTS (SELECT FROM ledger WHERE bound_at IS NOT NULL)
+
+-- name: last_holder
+-- Whose the instance's row is, and of which ledger; whether it has stopped in order.
+SELECT lease, ledger_oid, stopped_at IS NOT NULL AS stopped FROM instance
 
 -- name: ping
--- Show the server that the holder of the lock lives, and the holder that its session does.
-SELECT 1
+-- Show the server that the holder of the lock lives, and the holder that its session does, and which
+-- tables it is about, NULL if none. It must wait for nobody: it locks no table.
+SELECT to_regclass('ledger')::oid
 
 -- name: keep_all
 -- Let nothing be pruned for as long as the session lives ($1 is the lock's class).
@@ -385,8 +404,9 @@ SELECT count(*) FROM dropped
 SELECT pg_notify('callstatsd_' || 'ledger'::regclass::oid, '')
 
 -- name: channel
--- Where that instance listens.
-SELECT 'callstatsd_' || 'ledger'::regclass::oid
+-- Where that instance listens, and of which ledger that is.
+SELECT 'callstatsd_' || l.oid::oid AS channel, l.oid::oid AS ledger_oid
+FROM CAST('ledger' AS regclass) AS l (oid)
 
 -- name: want
 -- Say, for as long as the session lives, that a `run` wants this ledger.

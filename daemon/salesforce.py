@@ -3,11 +3,13 @@
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -41,6 +43,49 @@ class Endpoint:
         return f"{instance_url or ''}{self.url}" if self.url.startswith("/") else self.url
 
 
+class Permit(Protocol):
+    """The right to start a request: a `Lease`."""
+
+    @property
+    def held(self) -> bool:
+        """Whether a request may start now."""
+
+    async def until_held(self) -> None:
+        """Wait until one may."""
+
+
+class _Always:
+    held = True
+
+    async def until_held(self) -> None:
+        """Wait for nothing."""
+
+
+_permit: ContextVar[Permit] = ContextVar("permit")
+
+
+class _WithdrawnError(Exception):
+    """The right to start a request was lost while its connection was opened; nothing was sent."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Asks for the right to start a request when its connection is there, which may take long."""
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Any],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
+    ) -> aiohttp.connector.Connection:
+        """Raise `_WithdrawnError` where nothing may be sent on the connection now."""
+        connection = await super().connect(req, traces, timeout)
+        permit = _permit.get(None)
+        if permit is not None and not permit.held:
+            connection.release()
+            raise _WithdrawnError
+        return connection
+
+
 class Salesforce:
     """The endpoint; any number of requests at once."""
 
@@ -49,7 +94,7 @@ class Salesforce:
         self._session = session
         self._endpoint = endpoint
         self._tokens = tokens
-        self.may_send: Callable[[], bool] = lambda: True
+        self.permit: Permit = _Always()
 
     async def post(self, key: str, record: bytes) -> Answer | NoAnswer | NoToken:
         """Send a record under its key; a refused token is renewed and the request tried again.
@@ -60,13 +105,10 @@ class Salesforce:
         answer: Answer | NoAnswer | None = None
         try:
             token = await self._tokens.token()
-            if not self.may_send():
-                return NoAnswer(sent=False, error="the ledger's lock is lost")
             answer = await self._post(token, key, record)
             if isinstance(answer, Answer) and answer.status in {401, *_REDIRECTS}:
                 renewed = await self._tokens.renew(token)
-                # Meanwhile the ledger's lock, and with it the right to send, may be lost.
-                if renewed is not token and self.may_send():
+                if renewed is not token:
                     answer = await self._post(renewed, key, record)
         except TokenError as error:
             status = answer.status if isinstance(answer, Answer) else None
@@ -75,8 +117,14 @@ class Salesforce:
 
     async def _post(self, token: Token, key: str, record: bytes) -> Answer | NoAnswer:
         url = self._endpoint.under(token.instance_url)
-        began = time.monotonic()
-        answer = await self._request(url, token, key, record)
+        while True:
+            began = time.monotonic()
+            try:
+                answer = await self._request(url, token, key, record)
+            except _WithdrawnError:
+                await self.permit.until_held()
+            else:
+                break
         _log.debug(
             logs.REQUEST_DONE,
             method="POST",
@@ -92,6 +140,8 @@ class Salesforce:
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
         if token.authorization is not None:
             headers["Authorization"] = token.authorization
+        # For the connector, in this task only: requests for tokens need no permit.
+        asking = _permit.set(self.permit)
         try:
             async with self._session.post(
                 url,
@@ -116,6 +166,8 @@ class Salesforce:
             return NoAnswer(sent=False, error=_said(error))
         except (aiohttp.ClientError, TimeoutError, OSError, asyncio.IncompleteReadError) as error:
             return NoAnswer(sent=True, error=_said(error))
+        finally:
+            _permit.reset(asking)
 
 
 @asynccontextmanager
@@ -144,7 +196,7 @@ async def open_session(
                 "write the path of a PEM file with certificates of authorities"
             ) from error
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15, ssl=context),
+        connector=_Connector(limit=0, keepalive_timeout=15, ssl=context),
         timeout=aiohttp.ClientTimeout(
             total=request_timeout, connect=min(CONNECT_TIMEOUT, 0.9 * request_timeout)
         ),

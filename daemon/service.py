@@ -7,7 +7,6 @@ import structlog
 
 from daemon import logs
 from daemon.active import (
-    STANDBY_EVERY,
     Site,
     check_ledger,
     open_databases,
@@ -15,7 +14,7 @@ from daemon.active import (
     patiently,
 )
 from daemon.errors import CallstatsdError, UnreachableError, first
-from daemon.lease import Lease
+from daemon.lease import TRY_EVERY, Lease
 from daemon.lifecycle import Notifier, pause, unless
 from daemon.monitor import Condition, listening
 from daemon.page import watched
@@ -87,7 +86,7 @@ async def _acquire(lease: Lease, notifier: Notifier, stop: asyncio.Event) -> boo
         except UnreachableError as error:
             _log.debug(logs.DAEMON_WAITING, error=str(error))
             _waits(notifier)
-        await pause(stop, STANDBY_EVERY)
+        await pause(stop, TRY_EVERY)
     return False
 
 

@@ -14,7 +14,7 @@ from daemon.demo.postgres import create_database, embedded
 from daemon.demo.standin import StandIn, serve
 from daemon.ledger import open_ledger
 from tests import calls
-from tests.whole import Site
+from tests.whole import STOPPED_IN_ORDER, Site
 
 SCHEMA = "jtelstats"
 LEDGER_SCHEMA = "callstatsd"
@@ -88,6 +88,7 @@ async def site(dsn: str, db: asyncpg.Connection, tmp_path: Path) -> AsyncIterato
         await calls.masters(db)
         site = Site(dsn, url, salesforce, db, tmp_path)
         await site.run("migrate")
+        await db.execute(STOPPED_IN_ORDER)
         yield site
     assert salesforce.violations == []
     assert salesforce.self_caused_locks == 0

@@ -18,7 +18,7 @@ from aiohttp import web
 from daemon import page, queries
 from daemon.demo.standin import Reply
 from daemon.desk import Desk
-from daemon.ledger import LOCK_CLASS, Beat, Ledger, open_ledger
+from daemon.ledger import LOCK_CLASS, Beat, Ledger, Tenure, open_ledger
 from daemon.lines import Entry, LineKey, State
 from daemon.monitor import Condition
 from daemon.outcome import Reason
@@ -93,7 +93,7 @@ class Look:
     async def beat(self, reason: str | None = None, retry_in: float | None = None) -> None:
         """Let the active instance say what it does."""
         state = "paused" if reason else "sending"
-        await self.ledger.beat(Beat("acd-01", 4711, "0", 1, state, reason, retry_in))
+        await self.ledger.beat(Beat("acd-01", 4711, "0", 1, state, reason, retry_in), Tenure())
 
 
 @asynccontextmanager

@@ -12,6 +12,12 @@ import asyncpg
 from daemon.demo.standin import StandIn
 from tests.daemon_process import PATIENCE, command, settings
 
+STOPPED_IN_ORDER = """
+INSERT INTO instance (host, pid, version, started_at, beat_at, stopped_at, state, lease, ledger_oid)
+VALUES ('earlier', 1, '0', now(), now(), now(), 'stopped', 'earlier-1', 'ledger'::regclass)
+"""
+"""An instance was here before, so that the next one sends at once."""
+
 
 @dataclass
 class Site:

@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from daemon.demo.standin import WRITE_PATH
+from daemon.lease import GRACE, TRUSTED_FOR
 from tests.audit import UNSETTLED, Break
 from tests.daemon_process import PATIENCE, Daemon
 from tests.proxy import Proxy, fronting, proxied
 from tests.whole import Site
 
 CONCURRENCY = 4
+MARGIN = GRACE - TRUSTED_FOR
+"""Seconds that a request may take from the holder's decision to the stand-in, on a busy machine."""
 
 
 @dataclass
@@ -63,6 +67,50 @@ async def wired(site: Site) -> AsyncIterator[Wired]:
         fronting(site.url) as (salesforce, url),
     ):
         yield Wired(site, ledger, source, salesforce, ledger_dsn, source_dsn, url)
+
+
+def as_named(site: Site, name: str) -> dict[str, str]:
+    """Settings by which the stand-in knows one instance from another: a token of its own."""
+    site.salesforce.tokens.add(name)
+    return {
+        "auth": "bearer",
+        "bearer_token": name,
+        "endpoint_url": f"{site.url}{WRITE_PATH}",
+        "concurrency": "1",
+    }
+
+
+def starts_of(site: Site) -> list[tuple[float, str]]:
+    """When requests came (`time.monotonic`), and from which of the instances so named."""
+    return sorted(
+        (one.started, one.headers["Authorization"].removeprefix("Bearer "))
+        for one in site.salesforce.requests
+    )
+
+
+@dataclass
+class Lateness:
+    """By how many seconds this process got its turn too late, at worst."""
+
+    worst: float = 0.0
+
+    async def watch(self) -> None:
+        while True:
+            due = time.monotonic() + 0.01
+            await asyncio.sleep(0.01)
+            self.worst = max(self.worst, time.monotonic() - due)
+
+
+@asynccontextmanager
+async def lateness() -> AsyncIterator[Lateness]:
+    """Watch how late the stand-in may have seen what came in time."""
+    late = Lateness()
+    watching = asyncio.create_task(late.watch())
+    try:
+        yield late
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
 
 
 def seconds_of(event: dict[str, Any], since: float) -> float:
