@@ -17,6 +17,7 @@ from daemon import (
     __version__,
     backfill,
     check,
+    descriptors,
     logs,
     operate,
     report,
@@ -60,6 +61,7 @@ def _readable(text: str | None) -> str | None:
 
 def main() -> None:
     """Run a command; a fault of set-up or surroundings is told in plain lines, not a trace."""
+    descriptors.prepare()
     try:
         app()
     except CallstatsdError as error:

@@ -4,11 +4,15 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, TextIO
 
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from daemon.log_writer import STDERR, LineWriter
 
 DAEMON_STARTED = "daemon.started"
 DAEMON_STANDBY = "daemon.standby"
@@ -38,6 +42,7 @@ MONITOR_UNREAD = "monitor.unread"
 SENDER_SPARES = "sender.spares_calls"
 REQUEST_DONE = "request.done"
 LIBRARY_MESSAGE = "library.message"
+LOG_DROPPED = "log.dropped"
 OPERATOR_ACTED = "operator.acted"
 POLL_FAILED = "poll.failed"
 SWEEP_FAILED = "sweep.failed"
@@ -56,6 +61,7 @@ SYSLOG_PREFIXES = {
     "error": "<3>",
     "critical": "<2>",
 }
+JSON_LINE = orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
 LEVEL_COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
 
 
@@ -82,14 +88,29 @@ def configure(
         processors += [structlog.processors.TimeStamper(fmt="iso", utc=True), render_json]
     if is_journal(stream):
         processors.append(prefix_lines)
+    encoding = stream.encoding if console and stream.encoding else "utf-8"
+    writer = LineWriter(stream, encoding, partial(_dropped, processors))
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: LineWriter(stream),
-        # A cached logger keeps its stream for ever: only the process's own stderr lasts so long.
-        cache_logger_on_first_use=stream is sys.__stderr__,
+        logger_factory=lambda *_: writer,
+        # A cached logger keeps its writer for ever: only the process's own stderr lasts so long.
+        cache_logger_on_first_use=writer.descriptor == STDERR,
     )
     route_libraries()
+
+
+def dropped_lines() -> int:
+    """Return how many lines of the log this process could not write."""
+    return LineWriter.dropped
+
+
+def _dropped(processors: Sequence[Processor], lines: int) -> str | bytes:
+    """Return the event that says how many lines are missing before it."""
+    event: Any = {"event": LOG_DROPPED, "lines": lines}
+    for processor in processors:
+        event = processor(None, "warning", event)
+    return event if isinstance(event, bytes) else str(event)
 
 
 def drop_personal_data(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
@@ -99,15 +120,15 @@ def drop_personal_data(_: WrappedLogger, __: str, event_dict: EventDict) -> Even
     return event_dict
 
 
-def render_json(_: WrappedLogger, __: str, event_dict: EventDict) -> str:
-    """Write the event as one JSON object, what people look for first in front."""
+def render_json(_: WrappedLogger, __: str, event_dict: EventDict) -> bytes:
+    """Write the event as one JSON object on a line, what people look for first in front."""
     first = {key: event_dict.pop(key) for key in ("event", "level", "timestamp")}
     ordered = {**first, **event_dict}
     try:
-        return orjson.dumps(ordered, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        return orjson.dumps(ordered, default=str, option=JSON_LINE)
     except TypeError:
         # Lone surrogates (bytes of a file name) and integers over 64 bits: slower, not lost.
-        return json.dumps(ordered, default=str, skipkeys=True)
+        return f"{json.dumps(ordered, default=str, skipkeys=True)}\n".encode()
 
 
 class Console:
@@ -155,30 +176,12 @@ def is_journal(stream: TextIO) -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def prefix_lines(_: WrappedLogger, level: str, text: Any) -> str:
+def prefix_lines(_: WrappedLogger, level: str, text: Any) -> str | bytes:
     """Put the syslog level before each line, as the journal makes an entry of each."""
     prefix = SYSLOG_PREFIXES[level]
+    if isinstance(text, bytes):
+        return prefix.encode() + text
     return prefix + str(text).replace("\n", f"\n{prefix}")
-
-
-class LineWriter:
-    """Writes each event with one call, so that lines of threads never mix."""
-
-    def __init__(self, stream: TextIO) -> None:
-        """Write to that stream."""
-        self.stream = stream
-
-    def write(self, text: str) -> None:
-        """Write a line; nobody reading any more is no reason to fail."""
-        if self.stream.closed:
-            return
-        try:
-            self.stream.write(f"{text}\n")
-            self.stream.flush()
-        except BrokenPipeError:
-            pass
-
-    debug = info = warning = error = critical = write
 
 
 class LibraryHandler(logging.Handler):

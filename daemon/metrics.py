@@ -1,9 +1,13 @@
 """What is counted, for `/metrics`: a registry of our own, named `callstatsd_*`, with units."""
 
 import math
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
+from daemon import logs
 from daemon.lines import State
 from daemon.outcome import Reason
 
@@ -93,6 +97,21 @@ WATERMARK = Gauge(
     "Up to when calls are taken, Unix time by the source's clock",
     registry=REGISTRY,
 )
+
+
+class DroppedLogLines(Collector):
+    """The log counts by itself, below everything that counts here."""
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Give the count of now."""
+        yield CounterMetricFamily(
+            "callstatsd_log_lines_dropped",
+            "Lines of the log that could not be written",
+            value=logs.dropped_lines(),
+        )
+
+
+REGISTRY.register(DroppedLogLines())
 
 # What was never read is unknown, not zero.
 PENDING.set(math.nan)

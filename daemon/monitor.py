@@ -1,15 +1,10 @@
-"""The local HTTP listener: `/metrics`, `/healthz`, `/readyz`. Read only."""
+"""What programs ask of the daemon: `/metrics`, `/healthz`, `/readyz`. Read only."""
 
-import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.log import server_logger
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from daemon import logs, metrics
@@ -106,33 +101,6 @@ class Monitor:
             metrics.NEED_OPERATOR.labels(state).set(waiting.lines[state])
         if standing.watermark is not None:
             metrics.WATERMARK.set(standing.watermark.timestamp())
-
-
-@asynccontextmanager
-async def listening(app: web.Application, address: tuple[str, int] | None) -> AsyncIterator[None]:
-    """Serve while the block runs; an address that is taken is told, and ends nothing."""
-    if address is None:
-        yield
-        return
-    server_logger.addFilter(_says_nothing_of_visitors)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, *address)
-        try:
-            await site.start()
-        except OSError as error:
-            _log.warning(
-                logs.MONITOR_UNAVAILABLE, address=f"{address[0]}:{address[1]}", error=error.strerror
-            )
-        yield
-    finally:
-        await runner.cleanup()
-
-
-def _says_nothing_of_visitors(record: logging.LogRecord) -> bool:
-    """Keep out of the log what is no HTTP: the library would quote it, with whatever is in it."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 async def _strict(_request: web.Request, response: web.StreamResponse) -> None:

@@ -16,7 +16,8 @@ from daemon.active import (
 from daemon.errors import CallstatsdError, UnreachableError, first
 from daemon.lease import TRY_EVERY, Lease
 from daemon.lifecycle import Notifier, pause, unless
-from daemon.monitor import Condition, listening
+from daemon.listener import listening
+from daemon.monitor import Condition
 from daemon.page import watched
 from daemon.sender import DRAIN_EXTRA
 from daemon.settings import Settings

@@ -18,7 +18,7 @@ from daemon import metrics
 from daemon.demo.postgres import create_database
 from daemon.demo.standin import Reply
 from daemon.ledger import LOCK_CLASS
-from daemon.monitor import listening
+from daemon.listener import listening
 from tests.calls import plain_call, record_id
 from tests.daemon_process import running
 from tests.whole import Site
