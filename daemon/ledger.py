@@ -181,7 +181,7 @@ class Ledger:
                     return 0
                 return int(await connection.fetchval(_SQL[statement], age, limit))
 
-        return await self.database.change(remove)
+        return await self.database.change(remove, statement)
 
     @asynccontextmanager
     async def keeping_all(self) -> AsyncIterator[Callable[[], None]]:
@@ -206,7 +206,7 @@ class Ledger:
 
     async def swept(self, until: datetime) -> None:
         """Remember that a sweep of LOOKBACK has been completed up to there."""
-        async with self.database.connection() as connection:
+        async with self.database.connection("swept") as connection:
             await connection.execute(_SQL["swept"], until)
 
     async def without_id(self, since: datetime, reason: str) -> AsyncIterator[list[LineKey]]:
@@ -226,13 +226,14 @@ class Ledger:
         """Put lines that were skipped for that reason into the state they call for by now."""
         entries = sorted(entries, key=lambda entry: entry.key)
         rows = await self.database.change(
-            lambda connection: connection.fetch(_SQL["identify"], *entry_columns(entries), reason)
+            lambda connection: connection.fetch(_SQL["identify"], *entry_columns(entries), reason),
+            "identify",
         )
         return set(map(LineKey._make, rows))
 
     async def pull_back(self, watermark: datetime) -> None:
         """Set a watermark that the source's clock has jumped behind back to that clock."""
-        async with self.database.connection() as connection:
+        async with self.database.connection("pull_back") as connection:
             await connection.execute(_SQL["pull_back"], watermark)
 
     async def take(
@@ -333,7 +334,7 @@ class Ledger:
 
     async def beat(self, beat: Beat) -> Hold | None:
         """Write what this instance does; return the operator's pause, if any."""
-        async with self.database.connection() as connection:
+        async with self.database.connection("beat") as connection:
             await connection.execute(
                 _SQL["beat"],
                 beat.host,
@@ -360,7 +361,7 @@ class Ledger:
             return Digest(*await connection.fetchrow(_SQL["digest"], call_ids))
 
     async def _execute(self, statement: str) -> None:
-        async with self.database.connection() as connection:
+        async with self.database.connection(statement) as connection:
             await connection.execute(_SQL[statement])
 
 

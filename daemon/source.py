@@ -197,10 +197,8 @@ class Source:
         return newest
 
     async def keeps_sessions(self) -> bool:
-        """Whether one backend with our settings serves a session from statement to statement."""
-        async with self._database.connection() as connection:
-            seen = {tuple(await connection.fetchrow(_STATEMENTS["session"])) for _ in range(9)}
-        return len(seen) == 1
+        """Whether no pooler lends the sessions of this database from statement to statement."""
+        return await self._database.keeps_sessions()
 
     async def prepare(self) -> None:
         """Fit the statements to the column types; raises `ConfigurationError` per wrong column."""

@@ -27,10 +27,6 @@ WHERE c.relname = ANY ($1::text[]) AND c.relkind IN ('v', 'f') AND pg_table_is_v
 -- The start of the newest call.
 SELECT max(a.dtCallStart)::timestamptz FROM {StatisticsPartA} AS a
 
--- name: session
--- What the session has kept: its time zone and the backend that serves it.
-SELECT current_setting('TimeZone') AS zone, pg_backend_pid() AS backend
-
 -- name: clock
 -- The source's now, its database, and on a hot standby the last replayed transaction's time.
 SELECT now() AS now,

@@ -109,7 +109,6 @@ SOURCE = {
     "indexed": small(["statisticsparta"]),
     "views": small(["statisticsparta"]),
     "newest_start": by("statisticsparta_dtcallstart", rows=1),
-    "session": small(),
     "clock": small(),
     "ended": by("statisticsparta_dtcallend", rows=2 * PER_HOUR, given=PAGED),
     "count_ended": by(
