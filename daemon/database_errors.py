@@ -75,6 +75,7 @@ class Place:
             self.hosts = "a local socket" if match else f"the host in {self.setting}"
         self.user = unquote(match["user"] or "") if match else ""
         self.database = unquote(match["database"] or "") if match else ""
+        self.script = f"`callstatsd migrate --sql --grant-to {self.user or 'ROLE'}`"
 
 
 def _host_port(host: str, port: str) -> str:
@@ -110,9 +111,7 @@ def _answered(error: asyncpg.PostgresError, place: Place, *, connecting: bool) -
     if isinstance(error, _REFUSING):
         advice = ""
         if isinstance(error, asyncpg.InsufficientPrivilegeError):
-            advice = (
-                f"; let a DBA run what `callstatsd migrate --sql --grant-to {_role(place)}` prints"
-            )
+            advice = f"; let a DBA run what {place.script} prints"
         message = f"the {place.name} database refuses: {said}{advice}"
         return RefusedError(message, answered=True)
     if connecting:

@@ -121,6 +121,15 @@ class Ledger:
             lacking: str | None = await connection.fetchval(_SQL["lacking_rights"])
         return lacking
 
+    async def exists(self) -> bool:
+        """Whether migrations have made a ledger here."""
+        return await self._version() is not None
+
+    async def may_create(self, schema: str) -> bool:
+        """Whether this user may create the ledger there."""
+        async with self.database.connection() as connection:
+            return bool(await connection.fetchval(_SQL["may_create"], schema))
+
     async def binding(self) -> Binding | None:
         """Return whose calls this ledger holds; None before the first `migrate`."""
         async with self.database.connection() as connection:

@@ -1,13 +1,33 @@
 """What is counted, for `/metrics`: a registry of our own, named `callstatsd_*`, with units."""
 
 import math
+import platform
+from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 
+from daemon import __version__
 from daemon.lines import State
 from daemon.outcome import Reason
 
+# They would double the series, and say only when this process started.
+leave_out_created: Callable[[], None] = disable_created_metrics
+leave_out_created()
+
 REGISTRY = CollectorRegistry()
+
+BUILD_INFO = Gauge(
+    "callstatsd_build_info",
+    "1; the labels say which program this is, and by a short code on which ledger it works",
+    ["version", "python", "ledger"],
+    registry=REGISTRY,
+)
 
 LINES = Counter(
     "callstatsd_lines",
@@ -108,3 +128,8 @@ for _reach in ("near", "lookback"):
 def counted(name: str, **labels: str) -> int:
     """Return a counter's value, 0 for one that has counted nothing yet."""
     return int(REGISTRY.get_sample_value(name, labels) or 0)
+
+
+def describe_build(ledger: str) -> None:
+    """Say which program this is, and on which ledger it works."""
+    BUILD_INFO.labels(__version__, platform.python_version(), ledger).set(1)

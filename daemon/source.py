@@ -12,6 +12,7 @@ import asyncpg
 
 from daemon import queries
 from daemon.database import Database, quoted
+from daemon.database_errors import Place
 from daemon.errors import ConfigurationError, UnreadableError
 from daemon.lines import NO_NUMBER, DataLine, Digest, LineKey
 
@@ -160,6 +161,11 @@ class Source:
         """Whether the source was away when last asked."""
         return self._database.lost
 
+    @property
+    def place(self) -> Place:
+        """Where it is, for messages."""
+        return self._database.place
+
     async def clock(self) -> Clock:
         """Return the source's time; raises `UnreachableError` while it is away."""
         async with self._database.connection() as connection:
@@ -195,6 +201,10 @@ class Source:
         """Return the start of the newest call."""
         newest: datetime | None = (await self._fetch("newest_start"))[0][0]
         return newest
+
+    async def newest_clients(self) -> list[int]:
+        """Return whose the newest calls are, each ClientsID once; at most a few, and ours first."""
+        return [row[0] for row in await self._fetch("newest_clients", self._clients_id)]
 
     async def keeps_sessions(self) -> bool:
         """Whether no pooler lends the sessions of this database from statement to statement."""

@@ -44,7 +44,7 @@ async def pgbouncer(dsn: str, mode: str, *, ignore: str = ALL_OURS) -> AsyncIter
     port = free_port()
     # Not under tmp_path, which belongs to root alone where the tests run as root.
     home = Path(tempfile.mkdtemp(prefix="callstatsd-pgbouncer-"))
-    home.chmod(0o755)
+    os.chmod(home, 0o755)  # noqa: PTH101
     (home / "users").write_text(f'"{user}" ""\n')
     (home / "ini").write_text(
         f"""[databases]
