@@ -1,6 +1,7 @@
 """An instance that holds the ledger's lock: it sends, polls where it shall, and tells of itself."""
 
 import asyncio
+import hashlib
 import os
 import socket
 import time
@@ -25,6 +26,7 @@ from daemon.auth import (
     jwt_bearer,
 )
 from daemon.backoff import Backoff
+from daemon.database_errors import Place
 from daemon.desk import Desk
 from daemon.errors import (
     CallstatsdError,
@@ -300,6 +302,13 @@ def form_of(settings: Settings) -> Form:
         settings.empty_as is EmptyAs.STRING,
         settings.send_without_salesforce_id,
     )
+
+
+def ledger_code(settings: Settings) -> str:
+    """Return a short code that is the same for all instances of a ledger, and no secret."""
+    place = Place("ledger", settings.ledger_dsn.get_secret_value())
+    parts = (place.hosts, place.database, settings.ledger_schema)
+    return hashlib.sha256("/".join(parts).encode()).hexdigest()[:12]
 
 
 @asynccontextmanager

@@ -5,15 +5,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from daemon.active import open_databases, open_tokens
+from daemon.active import ledger_code, open_databases, open_tokens
 from daemon.auth import TokenError
+from daemon.database import LENDS
+from daemon.database_errors import pooler_refused
 from daemon.errors import CallstatsdError, ConfigurationError, UnreachableError
 from daemon.ledger import Binding, Ledger
+from daemon.probe import listener, probe
+from daemon.salesforce import Endpoint
 from daemon.settings import Settings
 from daemon.source import TABLES, Clock, Source, missing_indexes, schema_faults
 
 AHEAD = timedelta(minutes=1)
-BEHIND = timedelta(hours=4)
+BEHIND = timedelta(days=7)
 LAG = timedelta(minutes=1)
 
 
@@ -53,7 +57,11 @@ async def check(settings: Settings) -> AsyncIterator[Finding]:
         async for finding in _ledger(ledger, clock, settings):
             yield finding
     if not faults:
-        yield await _token(settings)
+        async for finding in _salesforce(settings):
+            yield finding
+    if settings.http_listen is not None:
+        found = await listener(settings.http_listen, ledger_code(settings))
+        yield (_warn if found.exit_code else _ok)("listen", found.text)
 
 
 async def _source(source: Source, clock: Clock, settings: Settings) -> AsyncIterator[Finding]:
@@ -77,16 +85,15 @@ async def _source(source: Source, clock: Clock, settings: Settings) -> AsyncIter
         return
     yield _ok("rights", "all tables may be read")
     yield _standby(clock)
-    yield _newest(clock, await source.newest_start())
+    newest = await source.newest_start()
+    yield _newest(clock, newest, settings)
+    if settings.clients_id is not None:
+        yield _client(settings.clients_id, await source.newest_clients())
     if await source.keeps_sessions():
-        yield _ok("session", "time zone and search path hold from statement to statement")
+        yield _ok("session", "each session keeps its settings from statement to statement")
     else:
-        yield _fail(
-            "session",
-            "settings are lost between statements, as by PgBouncer in transaction mode: "
-            "connect to Postgres itself, or to a pool in session mode",
-            78,
-        )
+        place = source.place
+        yield _fail("session", str(pooler_refused(place, LENDS)), 78)
 
 
 def _standby(clock: Clock) -> Finding:
@@ -99,35 +106,56 @@ def _standby(clock: Clock) -> Finding:
     return _warn("standby", text) if lag > LAG else _ok("standby", text)
 
 
-def _newest(clock: Clock, newest: datetime | None) -> Finding:
-    """Compare the newest call with the source's now: a wrong zone shows as whole hours."""
+def _newest(clock: Clock, newest: datetime | None, settings: Settings) -> Finding:
+    """Show the newest call's local time: a wrong zone is seen as whole hours."""
     if newest is None:
-        return _warn("clock", "there is no call at all in StatisticsPartA")
+        return _ok("clock", "there is no call in StatisticsPartA yet")
+    zone = settings.source_timezone
+    shown = f"the newest call started at {newest.astimezone(zone):%Y-%m-%d %H:%M:%S} {zone.key}"
     ago = timedelta(seconds=round((clock.now - newest).total_seconds()))
     if -ago > AHEAD:
         return _warn(
             "clock",
-            f"the newest call starts {-ago} ahead of the database's now: "
+            f"{shown}, which is {-ago} ahead of the database's now: "
             "correct CALLSTATSD_SOURCE_TIMEZONE, the clocks, or that row",
         )
     if ago > BEHIND:
         return _warn(
             "clock",
-            f"the newest call started {ago} ago: no calls since, or CALLSTATSD_SOURCE_TIMEZONE "
-            "is wrong",
+            f"{shown}, {ago.days} days ago: is this the database that the ACD writes to?",
         )
-    return _ok("clock", f"the newest call started {ago} ago")
+    return _ok("clock", f"{shown}, {ago} ago; the ACD should show the same time")
+
+
+def _client(clients_id: int, found: list[int]) -> Finding:
+    """Tell a client that has no calls from a database that has none yet."""
+    if not found or clients_id in found:
+        return _ok("client", f"only calls of client {clients_id} are taken")
+    others = ", ".join(map(str, sorted(found)))
+    return _warn(
+        "client",
+        f"none of the newest calls is of client {clients_id}: correct CALLSTATSD_CLIENTS_ID; "
+        f"calls are of {others}",
+    )
 
 
 async def _ledger(
     ledger: Ledger, clock: Clock | None, settings: Settings
 ) -> AsyncIterator[Finding]:
+    remedy = f"let a DBA run what {ledger.database.place.script} prints"
     try:
+        # As the session of the one sender's lock: it has a setting more than the others.
+        session = await ledger.database.connect(idle_session_timeout="10s")
+        session.terminate()
         await ledger.check_upgradable()
+        if not await ledger.exists() and not await ledger.may_create(settings.ledger_schema):
+            text = f"it does not exist yet, and this user may not create it: {remedy}"
+            yield _fail("ledger", text, 78)
+            return
         await ledger.check_version()
         yield _ok("ledger", "at this program's version")
         if lacking := await ledger.lacking_rights():
-            yield _fail("ledger", f"this user may not write: GRANT {lacking} on its tables", 78)
+            yield _fail("ledger", f"this user may not write: it needs {lacking}; {remedy}", 78)
         database = None if clock is None else clock.database
         await ledger.check_binding(Binding(settings.clients_id, database, settings.source_schemas))
         if clock is not None:
@@ -136,15 +164,23 @@ async def _ledger(
         yield _fail("ledger", str(error), error.exit_code)
 
 
-async def _token(settings: Settings) -> Finding:
+async def _salesforce(settings: Settings) -> AsyncIterator[Finding]:
     try:
-        async with open_tokens(settings) as (_, tokens):
+        async with open_tokens(settings) as (session, tokens):
             token = await tokens.token()
+            text = f"granted, for {token.instance_url}"
+            if token.instance_url is None:
+                text = f"none is fetched with CALLSTATSD_AUTH={settings.auth}"
+            yield _ok("token", text)
+            found = await probe(session, Endpoint(settings.endpoint_url), token)
+            yield Finding(
+                "endpoint",
+                Verdict.FAIL if found.exit_code else Verdict.OK,
+                found.text,
+                found.exit_code,
+            )
     except (TokenError, ConfigurationError) as error:
-        return _fail("token", str(error), error.exit_code)
-    if token.instance_url is None:
-        return _ok("token", f"none is fetched with CALLSTATSD_AUTH={settings.auth}")
-    return _ok("token", f"granted, for {token.instance_url}")
+        yield _fail("token", str(error), error.exit_code)
 
 
 def _ok(name: str, text: str) -> Finding:

@@ -1,8 +1,9 @@
 """A Postgres that may go away: asyncpg's pool, with its faults told in our words and once."""
 
 import asyncio
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -10,8 +11,10 @@ from typing import Any, Self, TypeVar
 import asyncpg
 import structlog
 
-from daemon import logs
+from daemon import logs, queries
+from daemon.database_errors import KEPT_SETTING, Place, faults, pooler_refused
 from daemon.errors import ConfigurationError, RefusedError, UnreachableError
+from daemon.outages import CONNECT, Outages
 
 T = TypeVar("T")
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
@@ -24,59 +27,14 @@ COMMAND_TIMEOUT = 60.0
 DEADLOCKS = 5
 """Times that a change may be the victim of a deadlock before that is a fault."""
 
-_AWAY = (
-    OSError,  # refused, reset, no route, name not found; TimeoutError is one too
-    ssl.SSLError,
-    asyncpg.PostgresError,  # shutting down, out of space, read only, a trigger that raises …
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-)
-_CUT = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-)
-_REFUSING = (
-    asyncpg.InsufficientPrivilegeError,
-    asyncpg.InvalidParameterValueError,  # a time zone that the server does not know
-    asyncpg.InvalidSchemaNameError,
-    asyncpg.UndefinedColumnError,
-    asyncpg.UndefinedObjectError,
-    asyncpg.UndefinedTableError,
-)
+LENDS = "it lends one session after another, as in transaction mode"
+"""What is said of a pooler that fails `Database.keeps_sessions`."""
 
-_NAMING_VALUES = ("22", "23", "38", "39", "44", "P0")
-"""Classes of SQLSTATE whose messages may name the values of a row, and with them a caller."""
+_NAME = "application_name"
+"""The one setting that poolers change for the better: they add whom they speak for."""
 
+_SQL = queries.load("database.sql")
 _log = structlog.get_logger()
-
-
-@contextmanager
-def faults(name: str) -> Iterator[None]:
-    """Tell a database's faults in our words: `UnreachableError`, or `RefusedError` (exit 78)."""
-    try:
-        yield
-    except asyncpg.ClientConfigurationError:
-        # The parser's own message may repeat the DSN, and with it the password.
-        raise ConfigurationError(
-            f"CALLSTATSD_{name.upper()}_DSN cannot be used: check its options, "
-            "such as sslmode and certificate files"
-        ) from None
-    except _REFUSING as error:
-        message = f"the {name} database refuses: {error}"
-        raise RefusedError(message, answered=True) from error
-    except _AWAY as error:
-        message = f"the {name} database cannot be used now: {_reason(error)}"
-        answered = isinstance(error, asyncpg.PostgresError) and not isinstance(error, _CUT)
-        raise UnreachableError(message, answered=answered) from error
-
-
-def _reason(error: BaseException) -> str:
-    """Say in one line why, without what stands in the tables."""
-    kind = type(error).__name__
-    if isinstance(error, asyncpg.PostgresError) and error.sqlstate.startswith(_NAMING_VALUES):
-        return f"{kind} (SQLSTATE {error.sqlstate}); the server's own log says more"
-    return str(error).split("\n", maxsplit=1)[0] or kind
 
 
 class Database:
@@ -96,9 +54,10 @@ class Database:
     ) -> None:
         """Take the session's settings (server parameters) and the most connections to open."""
         self.name = name
-        self._failing: set[str] = set()
+        self.place = Place(name, dsn)
+        self._outages = Outages()
         self._dsn = dsn
-        self._session = {"application_name": "callstatsd", **session}
+        self._session = {_NAME: "callstatsd", **session}
         self._initialise = initialise
         self._size = size
 
@@ -114,6 +73,8 @@ class Database:
         trace: TracebackType | None,
     ) -> None:
         """Close the pool; connections still in use by a cancelled task are cut."""
+        if self._outages.closed():
+            _log.info(logs.DATABASE_BACK, database=self.name)
         self._pool.terminate()
 
     async def cut(self) -> None:
@@ -122,9 +83,10 @@ class Database:
         silent.terminate()
 
     async def _open(self) -> Any:
-        with faults(self.name):
+        with faults(self.place):
             return await asyncpg.create_pool(
                 self._dsn,
+                connect=self._connect,
                 min_size=0,
                 max_size=self._size,
                 timeout=CONNECT_TIMEOUT,
@@ -135,45 +97,66 @@ class Database:
                 reset=_leave_as_it_is,
             )
 
+    async def _connect(self, *arguments: Any, **options: Any) -> Any:
+        """Open a session and see that it has our settings; raises `RefusedError` if it has not."""
+        with self.watched(CONNECT):
+            connection = await asyncpg.connect(*arguments, **options)
+            try:
+                await self._compare(connection, options["server_settings"])
+            except BaseException:
+                connection.terminate()
+                raise
+            return connection
+
+    async def _compare(self, connection: Any, session: Mapping[str, str]) -> None:
+        """Ask for each setting of a new session: poolers drop what they do not know."""
+        wanted = {name: value for name, value in session.items() if name != _NAME}
+        found = dict(await connection.fetch(_SQL["settings"], list(wanted)))
+        if dropped := [name for name in wanted if _plain(found[name]) != _plain(wanted[name])]:
+            raise pooler_refused(self.place, f"it drops {', '.join(dropped)}")
+
     @property
     def lost(self) -> bool:
         """Whether the server is away, or refuses a statement of ours."""
-        return bool(self._failing)
+        return self._outages.failing
 
     @contextmanager
-    def watched(self, use: str = "") -> Iterator[None]:
+    def watched(self, use: str = "read") -> Iterator[None]:
         """Tell faults in our words, and the log when the server goes away and comes back.
 
-        What the server itself answers to one `use` is over only when that use works again; what
-        cut the connection is over with the next statement.
+        `use` names what is done, so that what the server answers to one statement is not taken as
+        over when another one works.
         """
         try:
-            with faults(self.name):
+            with faults(self.place, connecting=use == CONNECT):
                 yield
         except UnreachableError as error:
-            if not self._failing:
-                _log.error(logs.DATABASE_LOST, database=self.name, error=str(error))
-            self._failing.add(use if error.answered else "")
+            self._note(use, error)
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 # The pool takes a broken connection back with an error of its own, which must
                 # not make a cancelled task go on.
                 raise asyncio.CancelledError from error
             raise
-        if self._failing:
-            self._failing -= {use, ""}
-            if not self._failing:
-                _log.info(logs.DATABASE_BACK, database=self.name)
+        if self._outages.worked(use, time.monotonic()):
+            _log.info(logs.DATABASE_BACK, database=self.name)
+
+    def _note(self, use: str, error: UnreachableError) -> None:
+        if error.noted:
+            return  # by `_connect`, on its way out through the pool
+        error.noted = True
+        if self._outages.failed(use, time.monotonic(), answered=error.answered):
+            _log.error(logs.DATABASE_LOST, database=self.name, error=str(error))
 
     @asynccontextmanager
-    async def connection(self, use: str = "") -> AsyncIterator[Any]:
+    async def connection(self, use: str = "read") -> AsyncIterator[Any]:
         """Lend a connection for some use; raise `UnreachableError` when the server is away."""
         with self.watched(use):
             async with self._pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
                 try:
                     yield connection
-                except asyncpg.ReadOnlySQLTransactionError:
-                    # The session would stay read only when the server, or the next, is no more.
+                except KEPT_SETTING:
+                    # The session would keep what the server, or the next one, no longer has.
                     connection.terminate()
                     raise
                 except AttributeError as error:
@@ -182,7 +165,7 @@ class Database:
                         raise
                     raise asyncpg.InterfaceError("the connection was cut") from error
 
-    async def change(self, work: Callable[[Any], Awaitable[T]], use: str = "") -> T:
+    async def change(self, work: Callable[[Any], Awaitable[T]], use: str = "change") -> T:
         """Do one statement or transaction, and again when Postgres ended it for a deadlock."""
         async with self.connection(use) as connection:
             for _ in range(DEADLOCKS):
@@ -191,19 +174,47 @@ class Database:
             return await work(connection)
 
     async def connect(self, **session: str) -> Any:
-        """Open a connection of its own, outside the pool, with further session settings."""
-        with self.watched():
-            return await asyncpg.connect(
+        """Open a connection of its own, outside the pool, with further session settings.
+
+        Raises `ConfigurationError` where a pooler lends it one session after another.
+        """
+        try:
+            connection = await self._connect(
                 self._dsn,
                 timeout=CONNECT_TIMEOUT,
                 command_timeout=COMMAND_TIMEOUT,
                 server_settings={**self._session, **session},
             )
+            with self.watched():
+                backend = await connection.fetchval(_SQL["backend"])
+            if backend != connection.get_server_pid() and not await self.keeps_sessions():
+                connection.terminate()
+                raise pooler_refused(self.place, LENDS)
+        except RefusedError as error:
+            raise ConfigurationError(str(error)) from error
+        return connection
+
+    async def keeps_sessions(self) -> bool:
+        """Whether each session has a backend of its own, from statement to statement.
+
+        A pooler in transaction mode lends the backend that one session has just used to the next.
+        """
+        async with self.connection() as one, self.connection() as other:
+            first = await one.fetchval(_SQL["backend"])
+            async with other.transaction():
+                if await other.fetchval(_SQL["backend"]) == first:
+                    return False
+                return bool(await one.fetchval(_SQL["backend"]) == first)
 
 
 def quoted(identifier: str) -> str:
     """Quote a schema name for SQL text."""
     return '"' + identifier.replace('"', '""') + '"'
+
+
+def _plain(setting: str | None) -> str:
+    """Leave out what Postgres or a DBA may write otherwise without meaning anything else."""
+    return re.sub(r'["\s]', "", setting or "").lower()
 
 
 async def _leave_as_it_is(_connection: Any) -> None:

@@ -21,7 +21,8 @@ class ConfigurationError(CallstatsdError):
 class UnreachableError(CallstatsdError):
     """A database or Salesforce cannot be reached now; the same call may work later.
 
-    `answered` if the server itself said no to one statement, and may say yes to another.
+    `answered` if the server itself said no to one statement, and may say yes to another; `noted`
+    once the log has it.
     """
 
     exit_code = 69
@@ -30,6 +31,7 @@ class UnreachableError(CallstatsdError):
         """Tell a server that answers from one that is away."""
         super().__init__(message)
         self.answered = answered
+        self.noted = False
 
 
 class RefusedError(UnreachableError):

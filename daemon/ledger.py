@@ -143,6 +143,15 @@ class Ledger:
             lacking: str | None = await connection.fetchval(_SQL["lacking_rights"])
         return lacking
 
+    async def exists(self) -> bool:
+        """Whether migrations have made a ledger here."""
+        return await self._version() is not None
+
+    async def may_create(self, schema: str) -> bool:
+        """Whether this user may create the ledger there."""
+        async with self.database.connection() as connection:
+            return bool(await connection.fetchval(_SQL["may_create"], schema))
+
     async def binding(self) -> Binding | None:
         """Return whose calls this ledger holds; None before the first `migrate`."""
         row = await self._only_row("binding")
@@ -201,7 +210,7 @@ class Ledger:
                     return 0
                 return int(await connection.fetchval(_SQL[statement], age, limit))
 
-        return await self.database.change(remove)
+        return await self.database.change(remove, statement)
 
     @asynccontextmanager
     async def keeping_all(self) -> AsyncIterator[Callable[[], None]]:
@@ -226,7 +235,7 @@ class Ledger:
 
     async def swept(self, until: datetime) -> None:
         """Remember that a sweep of LOOKBACK has been completed up to there."""
-        async with self.database.connection() as connection:
+        async with self.database.connection("swept") as connection:
             await connection.execute(_SQL["swept"], until)
 
     async def without_id(self, since: datetime, reason: str) -> AsyncIterator[list[LineKey]]:
@@ -246,13 +255,14 @@ class Ledger:
         """Put lines that were skipped for that reason into the state they call for by now."""
         entries = sorted(entries, key=lambda entry: entry.key)
         rows = await self.database.change(
-            lambda connection: connection.fetch(_SQL["identify"], *entry_columns(entries), reason)
+            lambda connection: connection.fetch(_SQL["identify"], *entry_columns(entries), reason),
+            "identify",
         )
         return set(map(LineKey._make, rows))
 
     async def pull_back(self, watermark: datetime) -> None:
         """Set a watermark that the source's clock has jumped behind back to that clock."""
-        async with self.database.connection() as connection:
+        async with self.database.connection("pull_back") as connection:
             await connection.execute(_SQL["pull_back"], watermark)
 
     async def take(
@@ -409,7 +419,7 @@ class Ledger:
 
         Raises `LeaseLostError`, and writes nothing, once another instance holds the ledger.
         """
-        async with self.database.connection() as connection:
+        async with self.database.connection("beat") as connection:
             written = await connection.fetchval(
                 _SQL["beat"],
                 beat.host,
@@ -448,7 +458,7 @@ class Ledger:
         return row
 
     async def _execute(self, statement: str) -> None:
-        async with self.database.connection() as connection:
+        async with self.database.connection(statement) as connection:
             await connection.execute(_SQL[statement])
 
 

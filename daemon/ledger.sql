@@ -29,6 +29,12 @@ SELECT CASE
     )
 END
 
+-- name: may_create
+-- Whether this user may create the schema $1, or tables in it.
+SELECT CASE WHEN EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)
+            THEN has_schema_privilege($1, 'CREATE')
+            ELSE has_database_privilege(current_database(), 'CREATE') END
+
 -- name: binding
 -- Whose calls this ledger holds; bound_at is NULL before the first `migrate`.
 SELECT clients_id, source_database, source_schemas, bound_at FROM ledger

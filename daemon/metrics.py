@@ -1,17 +1,35 @@
 """What is counted, for `/metrics`: a registry of our own, named `callstatsd_*`, with units."""
 
 import math
-from collections.abc import Iterator
+import platform
+from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from daemon import logs
+from daemon import __version__, logs
 from daemon.lines import State
 from daemon.outcome import Reason
 
+# They would double the series, and say only when this process started.
+leave_out_created: Callable[[], None] = disable_created_metrics
+leave_out_created()
+
 REGISTRY = CollectorRegistry()
+
+BUILD_INFO = Gauge(
+    "callstatsd_build_info",
+    "1; the labels say which program this is, and by a short code on which ledger it works",
+    ["version", "python", "ledger"],
+    registry=REGISTRY,
+)
 
 LINES = Counter(
     "callstatsd_lines",
@@ -133,3 +151,8 @@ for _reach in ("near", "lookback"):
 def counted(name: str, **labels: str) -> int:
     """Return a counter's value, 0 for one that has counted nothing yet."""
     return int(REGISTRY.get_sample_value(name, labels) or 0)
+
+
+def describe_build(ledger: str) -> None:
+    """Say which program this is, and on which ledger it works."""
+    BUILD_INFO.labels(__version__, platform.python_version(), ledger).set(1)

@@ -10,7 +10,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from daemon.database import Database, faults, quoted
+from daemon.database import Database, quoted
+from daemon.database_errors import faults
 
 # One constant for all ledgers of a database: migrations are rare, so they may take turns.
 _MIGRATION_LOCK = 0x63616C6C73746174
@@ -31,7 +32,7 @@ async def upgrade(database: Database, schema: str) -> None:
     engine = create_async_engine(
         "postgresql+asyncpg://", async_creator=database.connect, poolclass=NullPool
     )
-    with faults(database.name):
+    with faults(database.place):
         try:
             async with engine.begin() as connection:
                 await connection.run_sync(_upgrade, schema)
@@ -50,7 +51,7 @@ async def create_reference_schema(database: Database, schema: str) -> None:
     statements = (folder() / "reference_schema.sql").read_text(encoding="utf-8")
     connection = await database.connect()
     try:
-        with faults(database.name):
+        with faults(database.place):
             async with connection.transaction():
                 await connection.execute(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
                 await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")

@@ -5,10 +5,11 @@ from functools import partial
 
 import structlog
 
-from daemon import logs
+from daemon import logs, metrics
 from daemon.active import (
     Site,
     check_ledger,
+    ledger_code,
     open_databases,
     open_salesforce,
     patiently,
@@ -37,6 +38,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     that is not ours to use, `UnwritableError` when outcomes cannot be written for too long.
     """
     notifier, condition = Notifier(), Condition()
+    metrics.describe_build(ledger_code(settings))
     async with (
         open_databases(settings) as (source, ledger),
         open_salesforce(settings) as salesforce,

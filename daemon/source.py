@@ -12,6 +12,7 @@ import asyncpg
 
 from daemon import queries
 from daemon.database import Database, quoted
+from daemon.database_errors import Place
 from daemon.errors import ConfigurationError, UnreadableError
 from daemon.lines import NO_NUMBER, DataLine, Digest, LineKey
 
@@ -160,6 +161,11 @@ class Source:
         """Whether the source was away when last asked."""
         return self._database.lost
 
+    @property
+    def place(self) -> Place:
+        """Where it is, for messages."""
+        return self._database.place
+
     async def clock(self) -> Clock:
         """Return the source's time; raises `UnreachableError` while it is away."""
         async with self._database.connection() as connection:
@@ -196,11 +202,13 @@ class Source:
         newest: datetime | None = (await self._fetch("newest_start"))[0][0]
         return newest
 
+    async def newest_clients(self) -> list[int]:
+        """Return whose the newest calls are, each ClientsID once; at most a few, and ours first."""
+        return [row[0] for row in await self._fetch("newest_clients", self._clients_id)]
+
     async def keeps_sessions(self) -> bool:
-        """Whether one backend with our settings serves a session from statement to statement."""
-        async with self._database.connection() as connection:
-            seen = {tuple(await connection.fetchrow(_STATEMENTS["session"])) for _ in range(9)}
-        return len(seen) == 1
+        """Whether no pooler lends the sessions of this database from statement to statement."""
+        return await self._database.keeps_sessions()
 
     async def prepare(self) -> None:
         """Fit the statements to the column types; raises `ConfigurationError` per wrong column."""

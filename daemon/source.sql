@@ -27,9 +27,14 @@ WHERE c.relname = ANY ($1::text[]) AND c.relkind IN ('v', 'f') AND pg_table_is_v
 -- The start of the newest call.
 SELECT max(a.dtCallStart)::timestamptz FROM {StatisticsPartA} AS a
 
--- name: session
--- What the session has kept: its time zone and the backend that serves it.
-SELECT current_setting('TimeZone') AS zone, pg_backend_pid() AS backend
+-- name: newest_clients
+-- ClientsIDs of the newest 100,000 calls, $1 before all others, then those with most calls.
+SELECT n.ClientsID
+FROM (SELECT a.ClientsID FROM {StatisticsPartA} AS a ORDER BY a.dtCallStart DESC LIMIT 100000) AS n
+WHERE n.ClientsID IS NOT NULL
+GROUP BY n.ClientsID
+ORDER BY n.ClientsID = $1::bigint DESC, count(*) DESC
+LIMIT 6
 
 -- name: clock
 -- The source's now, its database, and on a hot standby the last replayed transaction's time.

@@ -12,7 +12,7 @@ from daemon import migrate
 from daemon.database import Database
 from daemon.demo.postgres import create_database, embedded
 from daemon.demo.standin import StandIn, serve
-from daemon.ledger import open_ledger
+from daemon.ledger import Binding, open_ledger
 from tests import calls
 from tests.whole import STOPPED_IN_ORDER, Site
 
@@ -86,9 +86,10 @@ async def site(dsn: str, db: asyncpg.Connection, tmp_path: Path) -> AsyncIterato
     salesforce = StandIn()
     async with serve(salesforce) as url:
         await calls.masters(db)
-        site = Site(dsn, url, salesforce, db, tmp_path)
-        await site.run("migrate")
+        async with open_ledger(dsn, LEDGER_SCHEMA) as ledger:
+            database = await db.fetchval("SELECT current_database()")
+            await ledger.bind(Binding(None, database, (SCHEMA,)))
         await db.execute(STOPPED_IN_ORDER)
-        yield site
+        yield Site(dsn, url, salesforce, db, tmp_path)
     assert salesforce.violations == []
     assert salesforce.self_caused_locks == 0

@@ -211,7 +211,7 @@ async def test_check_finds_everything_right(site: Site) -> None:
     assert {finding["verdict"] for finding in findings} == {"ok"}, findings
     assert [finding["check"] for finding in findings] == [
         "settings", "source", "columns", "indexes", "rights", "standby", "clock", "session",
-        "ledger", "binding", "token",
+        "ledger", "binding", "token", "endpoint",
     ]  # fmt: skip
     assert site.salesforce.received == 0
 

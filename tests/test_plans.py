@@ -109,7 +109,7 @@ SOURCE = {
     "indexed": small(["statisticsparta"]),
     "views": small(["statisticsparta"]),
     "newest_start": by("statisticsparta_dtcallstart", rows=1),
-    "session": small(),
+    "newest_clients": by("statisticsparta_dtcallstart", rows=100_000, given=(1,)),
     "clock": small(),
     "ended": by("statisticsparta_dtcallend", rows=2 * PER_HOUR, given=PAGED),
     "count_ended": by(
@@ -134,6 +134,7 @@ LEDGER = {
     "migrated": small(),
     "encoding": small(),
     "lacking_rights": small(),
+    "may_create": small("callstatsd"),
     "binding": small(),
     "bind": small(None, "acd", ["jtelstats"], True),
     "progress": small(),

@@ -40,6 +40,7 @@ HEADERS = {
     "Authorization": r"Bearer \S+",
     "Idempotency-Key": r"\d+-\d+-\d+-\d+",
 }
+EXPIRED = "Session expired or invalid"
 MOST_VIOLATIONS = 1000
 # A record is never found locked more often than this in a row for one line.
 MOST_LOCKS = 3
@@ -214,7 +215,7 @@ class StandIn:
         if faults:
             return 400, platform_error("JSON_PARSER_ERROR", "; ".join(faults))
         if self.require_token and token not in self.tokens:
-            return 401, platform_error("INVALID_SESSION_ID", "Session expired or invalid")
+            return 401, platform_error("INVALID_SESSION_ID", EXPIRED)
         destiny = fate(incoming.record["SalesForceID"] or "")
         if destiny == "missing":
             return 404, "Salesforce record not found"
@@ -274,6 +275,14 @@ class StandIn:
             "scope": "api",
         }
 
+    async def read_only(self, request: web.Request) -> web.StreamResponse:
+        """Answer GET at the class's path, as Apex does for a class that has only @HttpPost."""
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if self.require_token and token not in self.tokens:
+            return respond(401, platform_error("INVALID_SESSION_ID", EXPIRED), {})
+        text = "HTTP Method 'GET' not allowed. Allowed are POST"
+        return respond(405, platform_error("METHOD_NOT_ALLOWED", text), {"Allow": "POST"})
+
     async def unknown(self, _request: web.Request) -> web.StreamResponse:
         """Answer a path that no class serves."""
         return respond(404, platform_error("NOT_FOUND", "Could not find a match for URL"), {})
@@ -292,6 +301,7 @@ async def serve(standin: StandIn, port: int = 0) -> AsyncIterator[str]:
     application = web.Application()
     application.router.add_post(TOKEN_PATH, standin.token)
     application.router.add_post(WRITE_PATH, standin.write)
+    application.router.add_get(WRITE_PATH, standin.read_only, allow_head=False)
     application.router.add_get("/", standin.summary)
     application.router.add_route("*", "/{path:.*}", standin.unknown)
     # Answers that are still held back when a test ends are not waited for.
