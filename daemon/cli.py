@@ -3,13 +3,16 @@
 import asyncio
 import faulthandler
 import gc
+import os
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
+import structlog
 import typer
 import uvloop
 
@@ -33,13 +36,17 @@ from daemon.intake import Intake
 from daemon.ledger import Binding, open_ledger
 from daemon.lifecycle import stop_on_signals
 from daemon.lines import State
-from daemon.settings import Settings, load_settings, parse_local_time
+from daemon.options import add_settings_options, invocation, invoked
+from daemon.settings import Settings, find_settings, log_settings, parse_local_time, validate
 from daemon.source import open_source
+from daemon.sources import ETC
 
 app = typer.Typer(
     name="callstatsd",
     help="Deliver the statistics of finished ACD calls from Postgres to Salesforce.",
-    epilog="Settings are CALLSTATSD_* variables, also read from .env; see .env.example.",
+    epilog="Settings are CALLSTATSD_* variables of --env-file or --instance; else of the "
+    "environment, .env and systemd credentials; else, but for run and demo, of "
+    "/etc/callstatsd/callstatsd.env. Beside FILE.env, FILE.client-secret and so on count too.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -48,6 +55,8 @@ app = typer.Typer(
 
 
 LARGEST_ID = 2**63 - 1
+REFUSED = {69, 78}
+"""Exit codes of a `run` that changes nothing by being repeated as it is."""
 
 
 def _readable(text: str | None) -> str | None:
@@ -59,16 +68,38 @@ def _readable(text: str | None) -> str | None:
     return text
 
 
-def main() -> None:
-    """Run a command; a fault of set-up or surroundings is told in plain lines, not a trace."""
+def main(etc: Path = ETC) -> None:
+    """Run a command; a fault of set-up or surroundings is written in plain lines, not a trace.
+
+    `etc` is the folder of the installation's settings.
+    """
     descriptors.prepare()
+    with invoked(etc) as given:
+        try:
+            app()
+        except CallstatsdError as error:
+            for fault in _faults(error):
+                sys.stderr.write(f"callstatsd: {given.printable(fault)}\n")
+            sys.exit(error.exit_code)
+
+
+def _faults(error: CallstatsdError) -> tuple[str, ...]:
+    return error.faults if isinstance(error, ConfigurationError) else (str(error),)
+
+
+@contextmanager
+def _refusals_logged() -> Iterator[None]:
+    """Let the log's last word be what ends a daemon, or the migration before it, for good."""
     try:
-        app()
+        yield
     except CallstatsdError as error:
-        faults = error.faults if isinstance(error, ConfigurationError) else (str(error),)
-        for fault in faults:
-            sys.stderr.write(f"callstatsd: {fault}\n")
-        sys.exit(error.exit_code)
+        if error.exit_code not in REFUSED:
+            raise
+        logs.configure(*invocation().log)
+        for fault in _faults(error):
+            text = invocation().printable(fault)
+            structlog.get_logger().error(logs.DAEMON_REFUSED, exit_code=error.exit_code, error=text)
+        raise typer.Exit(error.exit_code) from None
 
 
 def _show_version(asked: bool) -> None:
@@ -94,19 +125,20 @@ def run() -> None:
 
     Example: callstatsd run
     """
-    settings = load_settings(to_send=True)
-    logs.configure(settings.log_format, settings.log_level, settings.log_personal_data)
-    # systemd's watchdog ends a process with SIGABRT: then the log says in which line it stood.
-    faulthandler.enable()
+    with _refusals_logged():
+        settings = _settings(to_send=True, may_default=False)
+        logs.configure(*invocation().log)
+        # systemd's watchdog ends a process with SIGABRT: then the log says in which line it stood.
+        faulthandler.enable()
 
-    async def serve() -> None:
-        with stop_on_signals() as stop:
-            await service.run(settings, stop)
+        async def serve() -> None:
+            with stop_on_signals() as stop:
+                await service.run(settings, stop)
 
-    try:
-        _run(serve())
-    except asyncio.CancelledError:
-        raise typer.Exit(1) from None
+        try:
+            _run(serve())
+        except asyncio.CancelledError:
+            raise typer.Exit(1) from None
 
 
 @app.command("migrate")
@@ -133,11 +165,12 @@ def migrate_command(
     """
     from daemon import migrate  # noqa: PLC0415 - alembic is slow to load, and only needed here
 
-    settings = _settings()
-    if sql:
-        typer.echo(migrate.script(settings.ledger_schema))
-        return
-    _run(_migrate(settings, reference_schema=reference_schema, rebind=rebind))
+    with _refusals_logged():
+        settings = _settings(may_default=not (reference_schema or rebind), writes=not sql)
+        if sql:
+            typer.echo(migrate.script(settings.ledger_schema))
+            return
+        _run(_migrate(settings, reference_schema=reference_schema, rebind=rebind))
     typer.echo(f"The ledger in schema {settings.ledger_schema} is up to date.")
 
 
@@ -188,6 +221,8 @@ def show_command(
     found = _run(_inquire(settings, call_id, salesforce_id))
     if as_json:
         told = [story.as_json(evidence, rules) for evidence in found]
+        for call in told:
+            call["note"] = invocation().printable(call["note"])
         typer.echo(orjson.dumps(told[0] if call_id is not None else told))
     elif found:
         for evidence in found:
@@ -218,7 +253,7 @@ def backfill_command(
 
     Example: callstatsd backfill --from 2026-11-01 --to 2026-11-08 --dry-run
     """
-    settings = load_settings(to_send=not (dry_run or no_wait))
+    settings = _settings(to_send=not (dry_run or no_wait), writes=not dry_run)
     period = backfill.Period(*(_time(text, settings) for text in (since, until)))
     if period.since >= period.until:
         raise typer.BadParameter("--from must be before --to")
@@ -237,7 +272,7 @@ def backfill_command(
         goes_on = "`callstatsd run`, or the same command without --resend, sends what is pending."
         if not resend:
             goes_on = "the same command goes on where it was."
-        typer.echo(f"Interrupted; {goes_on}", err=True)
+        typer.echo(invocation().printable(f"Interrupted; {goes_on}"), err=True)
         raise typer.Exit(1)
     if any(progress.states.get(state) for state in (State.REJECTED, State.EXPIRED, State.INVALID)):
         raise typer.Exit(1)
@@ -275,7 +310,7 @@ def requeue_command(
     """
     if State.PENDING in state:
         raise typer.BadParameter("pending lines are sent anyway")
-    settings = _settings(acting=True)
+    settings = _settings(acting=True, writes=not dry_run)
     choice = _choice(settings, state, since, until, call_id)
     counts, became = _run(_requeue(settings, choice, dry_run=dry_run))
     report.show_counts(counts, "would be sent again" if dry_run else "chosen")
@@ -298,7 +333,7 @@ def discard_command(
 
     Example: callstatsd discard --state pending --backfill --dry-run
     """
-    settings = _settings(acting=True)
+    settings = _settings(acting=True, writes=not dry_run)
     choice = _choice(settings, state, since, until, call_id, backfill=only_backfill)
     counts, discarded = _run(_discard(settings, choice, dry_run=dry_run))
     report.show_counts(counts, "would be discarded" if dry_run else "chosen")
@@ -316,8 +351,8 @@ def pause_command(
 
     Example: callstatsd pause --reason "Salesforce release tonight"
     """
-    _run(_hold(_settings(acting=True), held=True, reason=reason))
-    typer.echo("Sending is paused; `callstatsd resume` lets it go on.")
+    _run(_hold(_settings(acting=True, writes=True), held=True, reason=reason))
+    typer.echo(invocation().printable("Sending is paused; `callstatsd resume` lets it go on."))
 
 
 @app.command("resume")
@@ -326,7 +361,7 @@ def resume_command() -> None:
 
     Example: callstatsd resume
     """
-    _run(_hold(_settings(acting=True), held=False, reason=None))
+    _run(_hold(_settings(acting=True, writes=True), held=False, reason=None))
     typer.echo("Sending goes on.")
 
 
@@ -350,7 +385,10 @@ def check_command(
 
     findings = _run(examine())
     if as_json:
-        rows = [{"check": f.name, "verdict": f.verdict, "text": f.text} for f in findings]
+        printable = invocation().printable
+        rows = [
+            {"check": f.name, "verdict": f.verdict, "text": printable(f.text)} for f in findings
+        ]
         typer.echo(orjson.dumps(rows))
     if codes := [finding.exit_code for finding in findings if finding.exit_code]:
         raise typer.Exit(max(codes))
@@ -377,6 +415,7 @@ def demo(
 
     Example: callstatsd demo --calls 500; with --faults Salesforce has a bad day.
     """
+    invocation().refuse_settings()
     from daemon.demo import play  # noqa: PLC0415 - the demo's parts are an extra
 
     if serve_only:
@@ -487,14 +526,27 @@ def _time(text: str, settings: Settings) -> datetime:
         raise typer.BadParameter(str(error)) from None
 
 
-def _settings(*, acting: bool = False) -> Settings:
-    """Read the settings for a command that answers on stdout; its one fault is told by `main`.
+def _settings(
+    *, to_send: bool = False, may_default: bool = True, acting: bool = False, writes: bool = False
+) -> Settings:
+    """Find the settings of a command, and say on stderr what it acts on, if it writes.
 
-    What an operator does to lines is logged beside, as the daemon would.
+    Logs are those of a command that answers on stdout, whose one fault `main` writes; `acting`
+    logs what an operator does to lines, as the daemon would. `may_default` allows for
+    /etc/callstatsd/callstatsd.env, which no service uses unless its unit names it.
     """
-    settings = load_settings()
-    level = settings.log_level if acting else "critical"
-    logs.configure(settings.log_format, level, settings.log_personal_data)
+    given = invocation()
+    may_default = may_default and "INVOCATION_ID" not in os.environ
+    found = find_settings(given.request(may_default=may_default))
+    given.log = log_settings(found.texts)
+    given.command_option = found.option
+    level = given.log.log_level if acting else "critical"
+    logs.configure(given.log.log_format, level, given.log.log_personal_data)
+    settings = validate(found, to_send=to_send)
+    given.command_option = settings.command_option
+    if writes:
+        prefix = logs.SYSLOG_PREFIXES["info"] if logs.is_journal(sys.stderr) else ""
+        typer.echo(f"{prefix}{settings.target}", err=True)
     return settings
 
 
@@ -504,3 +556,6 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
     gc.set_threshold(50_000)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
+
+
+add_settings_options(app)

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from daemon import backfill, check, logs, story
 from daemon.desk import Overview, Standing
+from daemon.options import invocation
 from daemon.settings import Settings
 
 _log = structlog.get_logger()
@@ -240,8 +241,18 @@ class Teller:
             )
 
 
+class _CommandConsole(Console):
+    """Prints texts whose commands find the settings that this one found."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as Console does."""
+        printable = invocation().printable
+        texts = [printable(each) if isinstance(each, str) else each for each in objects]
+        super().print(*texts, **options)
+
+
 def _console() -> Console:
-    return Console(highlight=False)
+    return _CommandConsole(highlight=False)
 
 
 def _local(moment: datetime | None, zone: ZoneInfo) -> str:

@@ -1,7 +1,6 @@
-"""Settings from the environment, `.env` and systemd credentials; every fault is named at once."""
+"""What each setting may be, and what an administrator reads of a faulty one; all at once."""
 
 import difflib
-import io
 import math
 import os
 import re
@@ -9,27 +8,33 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from dotenv.parser import parse_stream
 from pydantic import AfterValidator as After
-from pydantic import AwareDatetime, Field, SecretStr, ValidationError, ValidationInfo
+from pydantic import (
+    AwareDatetime,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic import BeforeValidator as Before
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, InitSettingsSource
+from pydantic_settings import BaseSettings
 from pydantic_settings import PydanticBaseSettingsSource as SettingsSource
 
+from daemon import sources
+from daemon.dsn import is_host_name, read_dsn
 from daemon.errors import ConfigurationError
+from daemon.sources import LOGGING, PREFIX, Found, Request
 
-PREFIX = "CALLSTATSD_"
 HOUR, DAY = 3600.0, 86400.0
 BERLIN = ZoneInfo("Europe/Berlin")
 CENTURY = 36525 * DAY  # longer ones overflow the intervals of Python and Postgres
-
-POSTGRES_URL = re.compile(r"postgres(?:ql)?://(?:([^/?#\[\]]*)@)?([^/?#@]*)([/?][^#]*)?")
-HOST_PORT = re.compile(r"(?:\[[0-9a-f:.%]+\]|([^:\[\]]*))(?::\d{0,5})?", re.ASCII | re.IGNORECASE)
 
 PART = r"(?:([0-9]+(?:[.,][0-9]+)?){})?".format
 DURATION = re.compile("P(?=.)" + PART("W") + PART("D") + f"(?:T(?=.){''.join(map(PART, 'HMS'))})?")
@@ -134,28 +139,21 @@ def read_schemas(value: Any) -> Any:
 
 
 def check_dsn(value: SecretStr, info: ValidationInfo) -> SecretStr:
-    """Refuse what is no Postgres URL; the ledger's default is the source's."""
+    """Refuse what is not a Postgres URL; the ledger's default is the source's."""
     if info.field_name == "ledger_dsn" and not value.get_secret_value():
         source: SecretStr = info.data.get("source_dsn", value)
         return source
-    match = POSTGRES_URL.fullmatch(value.get_secret_value())
-    user, hosts, rest = match.groups("") if match else ("", "no:url", "")
-    # A `/` or `?` in a password ends the hosts too early; then an `@` comes before any option.
-    torn = not user and re.match("[^=]*@", rest)
-    several = hosts.split(",")
-    if torn or not all(map(_is_host, several)) or (len(several) > 1 and not all(several)):
+    return SecretStr(read_dsn(value.get_secret_value()).url)
+
+
+def check_instance(value: str) -> str:
+    """Refuse what `--instance` would refuse, as printed commands carry it."""
+    if value and not sources.INSTANCE.fullmatch(value):
         raise ValueError(
-            "is no Postgres URL; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, "
-            "with %23 %2F %3F %5B %5D for # / ? [ ] in the password"
+            "is not a valid instance name: use up to 32 of a to z, 0 to 9, - and _, "
+            "and begin with a letter or a digit"
         )
     return value
-
-
-def _is_host(text: str) -> bool:
-    """Tell whether a host, with its port or without, is one that the driver reads."""
-    match = HOST_PORT.fullmatch(text)
-    host = match[1] if match else ".."
-    return not host or "%" in host or _is_name(host)
 
 
 def check_url(value: str, info: ValidationInfo) -> str:
@@ -187,17 +185,9 @@ def read_listen(value: Any) -> Any:
         return value or None
     match = re.fullmatch(r"(?:\[([^\]\s]+)\]|([^:\s]+)):(\d{1,5})", value, re.ASCII)
     host, port = (match[1] or match[2], int(match[3])) if match else ("", 0)
-    if not match or port > 65535 or not _is_name(host):
+    if not match or port > 65535 or not is_host_name(host):
         raise ValueError("is no address; write HOST:PORT or [::1]:PORT, or nothing for off")
     return host, port
-
-
-def _is_name(host: str) -> bool:
-    """Tell whether a host's labels are ones that can be looked up."""
-    try:
-        return bool(host.encode("idna"))
-    except UnicodeError:
-        return False
 
 
 Dsn = Annotated[SecretStr, After(check_dsn)]
@@ -210,6 +200,7 @@ Address = Annotated[tuple[str, int] | None, Before(read_listen)]
 UNSET = SecretStr("")
 Id = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Identifier = Annotated[str, Field(pattern="^[a-z_][a-z0-9_]{0,62}$")]
+Instance = Annotated[str, After(check_instance)]
 Level = Literal["debug", "info", "warning", "error"]
 
 
@@ -239,6 +230,7 @@ class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_error
     environment_proxy: bool = Field(
         False, description="whether HTTPS_PROXY and NO_PROXY of the environment are used"
     )
+    instance: Instance = Field("", description="name of this instance, for what it prints")
     poll_interval: Seconds = Field(1.0, ge=0.05, description="seconds between two polls")
     settle_delay: Seconds = Field(120.0, ge=0, description="seconds from a call's end to taking it")
     stale_call_after: Seconds = Field(12 * HOUR, description="seconds a call waits for its end")
@@ -259,17 +251,38 @@ class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_error
     log_level: Level = Field("info", description="least level that is logged")
     log_personal_data: bool = Field(False, description="whether callers and records are logged")
 
+    _found: Found = PrivateAttr(default_factory=lambda: Found("the program"))
+
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the base calls it so
         init_settings: SettingsSource,
         *_: SettingsSource,
         **__: SettingsSource,
     ) -> tuple[SettingsSource, ...]:
-        """Use our own sources: the stock ones neither refuse unknown names nor leave `$` alone."""
-        texts, _faults = read_sources()
-        return init_settings, InitSettingsSource(settings_cls, {**texts})
+        """Take what is given, and nothing else: `daemon.sources` decides where to look."""
+        return (init_settings,)
+
+    def found_in(self, found: Found) -> Self:
+        """Keep where the settings come from."""
+        self._found = found
+        return self
+
+    @property
+    def command_option(self) -> str:
+        """What commands must carry to find these settings again; empty where they need nothing."""
+        return f"--instance {self.instance}" if self.instance else self._found.option
+
+    @property
+    def target(self) -> str:
+        """What commands act on, in one line without a secret."""
+        client = "all clients" if self.clients_id is None else f"client {self.clients_id}"
+        ledger = read_dsn(self.ledger_dsn.get_secret_value()).place
+        return (
+            f"Settings from {self._found.origin}: {client}; "
+            f"ledger database {ledger}, schema {self.ledger_schema}."
+        )
 
     def sending_faults(self) -> tuple[str, ...]:
         """Name what the chosen auth lacks to send, one sentence each; reads the key file."""
@@ -322,66 +335,66 @@ def assignment(name: str, text: str) -> str:
     return f"{PREFIX}{name.upper()}" + ("" if hidden else f"={text[:80]!r}")
 
 
+def unknown(name: str) -> str:
+    """Write the sentence for a name that is not a setting's."""
+    near = difflib.get_close_matches(name, FIELDS, n=1)
+    advice = f"did you mean {PREFIX}{near[0].upper()}?" if near else "remove it."
+    return f"{PREFIX}{name.upper()} is no setting; {advice}"
+
+
 def sentence(error: ErrorDetails, texts: Mapping[str, str]) -> str:
     """Write what is wrong and what to write instead, in an administrator's words."""
     name = str(error["loc"][0])
     if error["type"] == "missing":
         return missing(name, "the daemon")
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, FIELDS, n=1)
-        advice = f"did you mean {PREFIX}{near[0].upper()}?" if near else "remove it."
-        return f"{PREFIX}{name.upper()} is no setting; {advice}"
     advice = ADVICE.get(error["type"], "is refused: {msg}")
     words = advice.format(msg=error["msg"], **error.get("ctx", {}))
     return f"{assignment(name, texts.get(name, ''))} {words}."
 
 
-def read_file(path: Path, faults: list[str]) -> str:
-    """Give the text of a file, nothing if there is none; an unreadable one is a fault."""
-    try:
-        return path.read_text(encoding="utf-8-sig") if path.is_file() else ""
-    except (OSError, UnicodeDecodeError):
-        faults.append(f"{path.name} cannot be read; make it UTF-8 text that this user may read.")
-        return ""
+def clean(name: str, text: str) -> str | None:
+    """Give the value of a field from its text; None where that means unset."""
+    value = text if name in SECRETS else text.strip()
+    return value if value or name not in FIELDS or name == "http_listen" else None
 
 
-def read_sources() -> tuple[dict[str, str], list[str]]:
-    """Read environment, `.env` and credentials: texts by field name, unknown ones too, and faults.
-
-    The first source that has a setting wins; an empty value is none there, but for HTTP_LISTEN.
-    """
-    faults: list[str] = []
-    dotenv: list[tuple[str, str]] = []
-    for binding in parse_stream(io.StringIO(read_file(Path(".env"), faults))):
-        if binding.error:
-            line = binding.original.line
-            faults.append(f".env line {line} is no setting; write {PREFIX}NAME=VALUE.")
-        dotenv.append((binding.key or "", binding.value or ""))
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    credentials = [
-        (path.name, read_file(path, faults).rstrip("\r\n"))
-        for path in (sorted(Path(directory).glob("*")) if directory else ())
-        if path.name.upper().startswith(PREFIX)
-    ]
-    texts: dict[str, str] = {}
-    # In a .env the last of two lines counts; elsewhere the upper-case one of two spellings.
-    for name, text in (*sorted(os.environ.items()), *reversed(dotenv), *credentials):
-        field = name.lower().removeprefix(PREFIX.lower())
-        value = text if field in SECRETS else text.strip()
-        empty = not value and field in FIELDS and field != "http_listen"
-        if field != name.lower() and not empty:
-            texts.setdefault(field, value)
-    return texts, faults
+def find_settings(request: Request = Request()) -> Found:  # noqa: B008 - it is frozen
+    """Read the texts of the settings from the one place they come from; raises nothing."""
+    return sources.read(request, sorted(SECRETS), clean, os.environ)
 
 
-def load_settings(*, to_send: bool = False) -> Settings:
-    """Read the settings; raises ConfigurationError with a sentence for every fault.
+class LogSettings(NamedTuple):
+    """How to log: form, least level, and whether personal data may appear."""
+
+    log_format: str = "auto"
+    log_level: str = "info"
+    log_personal_data: bool = False
+
+
+def log_settings(texts: Mapping[str, str]) -> LogSettings:
+    """Return the log's settings, the defaults for those that are wrong."""
+    right: dict[str, Any] = {}
+    for name in LOGGING:
+        try:
+            form: TypeAdapter[Any] = TypeAdapter(FIELDS[name].annotation or str)
+            right[name] = form.validate_python(texts[name])
+        except (KeyError, ValidationError):
+            continue
+    return LogSettings(**right)
+
+
+def validate(found: Found, *, to_send: bool = False) -> Settings:
+    """Make settings of texts; raises ConfigurationError with a sentence for every fault.
 
     With `to_send` what the chosen auth needs must be there too.
     """
-    texts, faults = read_sources()
+    texts, faults = found.texts, [*found.faults]
+    if found.unread and "source_dsn" not in texts:
+        raise ConfigurationError(*faults)
+    faults += [unknown(name) for name in texts if name not in FIELDS]
     try:
-        settings = Settings()
+        known = {name: text for name, text in texts.items() if name in FIELDS}
+        settings = Settings.model_validate(known).found_in(found)
         faults += settings.sending_faults() if to_send else ()
     except ValidationError as error:
         faults += [sentence(detail, texts) for detail in error.errors(include_input=False)]
@@ -393,3 +406,8 @@ def load_settings(*, to_send: bool = False) -> Settings:
         # Outside of the handler: pydantic's error, which may hold secrets, is not chained.
         raise ConfigurationError(*faults)
     return settings
+
+
+def load_settings(request: Request = Request(), *, to_send: bool = False) -> Settings:  # noqa: B008
+    """Find the settings and validate them."""
+    return validate(find_settings(request), to_send=to_send)

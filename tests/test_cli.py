@@ -16,27 +16,25 @@ NOBODY = "postgresql://postgres@127.0.0.1:1/nothing"
 NOWHERE = "http://127.0.0.1:1"
 
 
+@pytest.mark.parametrize("name", ["status", "check", "pause"])
 async def test_faults_of_the_settings_are_named_one_to_a_line_and_exit_with_78(
-    tmp_path: Path,
+    name: str, tmp_path: Path
 ) -> None:
-    environment = settings(NOBODY, NOWHERE, token_url="", client_id="", concurrency="0", pol="1")
-    code, output, errors = await command("run", environment=environment, folder=tmp_path)
+    environment = settings(NOBODY, NOWHERE, concurrency="0", pol="1")
+    code, output, errors = await command(name, environment=environment, folder=tmp_path)
 
     assert code == 78
     assert output == ""
     lines = errors.splitlines()
     assert all(line.startswith("callstatsd: CALLSTATSD_") for line in lines)
     assert {line.split()[1].split("=")[0] for line in lines} == {
-        "CALLSTATSD_CONCURRENCY", "CALLSTATSD_POL", "CALLSTATSD_TOKEN_URL", "CALLSTATSD_CLIENT_ID",
+        "CALLSTATSD_CONCURRENCY", "CALLSTATSD_POL",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("arguments", [["status"], ["migrate"]])
-async def test_a_database_that_is_away_ends_a_one_off_command_with_69(
-    arguments: list[str], tmp_path: Path
-) -> None:
+async def test_a_database_that_is_away_ends_a_one_off_command_with_69(tmp_path: Path) -> None:
     environment = settings(NOBODY, NOWHERE)
-    code, output, errors = await command(*arguments, environment=environment, folder=tmp_path)
+    code, output, errors = await command("status", environment=environment, folder=tmp_path)
     assert (code, output) == (69, "")
     assert errors.startswith("callstatsd: the ledger database cannot be used now: ")
     assert len(errors.splitlines()) == 1

@@ -6,6 +6,7 @@ Read only, and useful without JavaScript; with it, the live part is brought up t
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 
 import jinja2
@@ -13,6 +14,7 @@ from aiohttp import web
 from markupsafe import Markup, escape
 
 from daemon import __version__, story
+from daemon.commands import addressed
 from daemon.desk import Desk, Glance, Tally, Told
 from daemon.errors import UnreachableError
 from daemon.inquiry import inquire, rules_of
@@ -91,7 +93,8 @@ class Page:
         self._glance = Reading(self._read_glance, patience)
         self._tally = Reading(self._read_tally, patience)
         self._turn = asyncio.Lock()
-        self._templates = _templates()
+        self._option = settings.command_option
+        self._templates = _templates(self._option)
         self._assets = {name: _text(name) for name in ASSETS}
 
     def join(self, app: web.Application) -> None:
@@ -230,7 +233,8 @@ class Page:
         return await self._desk.tally(chart.first_hour(glance.now, self._rules.zone))
 
     def _render(self, template: str, values: dict[str, object]) -> str:
-        return self._templates.get_template(template).render(values)
+        text = self._templates.get_template(template).render(values)
+        return addressed(text, str(escape(self._option)))
 
     async def _close(self, _app: web.Application) -> None:
         self._glance.close()
@@ -258,7 +262,7 @@ def _discreet(evidence: story.Evidence) -> story.Evidence:
     return replace(evidence, lines=[_masked(line) for line in evidence.lines])
 
 
-def _templates() -> jinja2.Environment:
+def _templates(option: str) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: _text(f"templates/{name}")),
         autoescape=True,
@@ -268,6 +272,8 @@ def _templates() -> jinja2.Environment:
         auto_reload=False,
     )
     environment.filters["coded"] = coded
+    # For a command in pieces, which the whole page's text does not show as one.
+    environment.filters["addressed"] = partial(addressed, option=option)
     environment.globals |= {"State": State, "STATES": chart.STATES, "words": words, "story": story}
     return environment
 
