@@ -3,6 +3,7 @@
 import asyncio
 import faulthandler
 import gc
+import io
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -22,6 +23,7 @@ from daemon import (
     report,
     service,
     story,
+    terminal,
 )
 from daemon.active import check_ledger, form_of, open_databases
 from daemon.database import Database
@@ -34,6 +36,7 @@ from daemon.lifecycle import stop_on_signals
 from daemon.lines import State
 from daemon.settings import Settings, load_settings, parse_local_time
 from daemon.source import open_source
+from daemon.terminal import say
 
 app = typer.Typer(
     name="callstatsd",
@@ -47,6 +50,8 @@ app = typer.Typer(
 
 
 LARGEST_ID = 2**63 - 1
+INTERRUPTED = 130
+"""What typer returns after Ctrl-C; the command ends with 1."""
 
 
 def _readable(text: str | None) -> str | None:
@@ -60,13 +65,29 @@ def _readable(text: str | None) -> str | None:
 
 def main() -> None:
     """Run a command; a fault of set-up or surroundings is told in plain lines, not a trace."""
+    terminal.prepare()
     try:
-        app()
+        # Not on its own, since typer would let a terminal tear what it prints.
+        code = app(standalone_mode=False)
     except CallstatsdError as error:
         faults = error.faults if isinstance(error, ConfigurationError) else (str(error),)
         for fault in faults:
-            sys.stderr.write(f"callstatsd: {fault}\n")
-        sys.exit(error.exit_code)
+            say(f"callstatsd: {fault}", err=True, hanging=2)
+        code = error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except Exception as error:
+        # A wrong use, by whatever library typer reads arguments with: it can show itself.
+        if not hasattr(error, "show"):
+            raise
+        shown = io.StringIO()
+        error.show(file=shown)
+        say(shown.getvalue().rstrip("\n"), err=True)
+        code = getattr(error, "exit_code", 2)
+    if code == INTERRUPTED:
+        say("Interrupted.", err=True)
+        code = 1
+    sys.exit(code)
 
 
 def _show_version(asked: bool) -> None:
@@ -133,10 +154,11 @@ def migrate_command(
 
     settings = _settings()
     if sql:
-        typer.echo(migrate.script(settings.ledger_schema))
+        # Bytes, as a script is UTF-8 whatever the terminal is.
+        typer.echo(migrate.script(settings.ledger_schema).encode())
         return
     _run(_migrate(settings, reference_schema=reference_schema, rebind=rebind))
-    typer.echo(f"The ledger in schema {settings.ledger_schema} is up to date.")
+    say(f"The ledger in schema {settings.ledger_schema} is up to date.")
 
 
 @app.command("status")
@@ -174,8 +196,11 @@ def show_command(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="List each record's fields, one to a line.")
+    ] = False,
 ) -> None:
-    """Tell what happened to a call, and what is next.
+    """Show what happened to a call, and what is next.
 
     Examples: callstatsd show 1201; callstatsd show --salesforce-id 0035g00000LnZXkAAN
     """
@@ -189,9 +214,9 @@ def show_command(
         typer.echo(orjson.dumps(told[0] if call_id is not None else told))
     elif found:
         for evidence in found:
-            report.show_call(evidence, rules)
+            report.show_call(evidence, rules, verbose=verbose)
     else:
-        typer.echo(f"No line of the ledger is about the record {salesforce_id}.")
+        say(f"No line of the ledger is about the record {salesforce_id}.")
 
 
 @app.command("backfill")
@@ -235,7 +260,7 @@ def backfill_command(
         goes_on = "`callstatsd run`, or the same command without --resend, sends what is pending."
         if not resend:
             goes_on = "the same command goes on where it was."
-        typer.echo(f"Interrupted; {goes_on}", err=True)
+        say(f"Interrupted; {goes_on}", err=True)
         raise typer.Exit(1)
     if any(progress.states.get(state) for state in (State.REJECTED, State.EXPIRED, State.INVALID)):
         raise typer.Exit(1)
@@ -301,7 +326,7 @@ def discard_command(
     counts, discarded = _run(_discard(settings, choice, dry_run=dry_run))
     report.show_counts(counts, "would be discarded" if dry_run else "chosen")
     if not dry_run:
-        typer.echo(f"{discarded} lines discarded.")
+        say(f"{discarded} lines discarded.")
 
 
 @app.command("pause")
@@ -315,7 +340,7 @@ def pause_command(
     Example: callstatsd pause --reason "Salesforce release tonight"
     """
     _run(_hold(_settings(acting=True), held=True, reason=reason))
-    typer.echo("Sending is paused; `callstatsd resume` lets it go on.")
+    say("Sending is paused; `callstatsd resume` lets it go on.")
 
 
 @app.command("resume")
@@ -325,7 +350,7 @@ def resume_command() -> None:
     Example: callstatsd resume
     """
     _run(_hold(_settings(acting=True), held=False, reason=None))
-    typer.echo("Sending goes on.")
+    say("Sending goes on.")
 
 
 @app.command("check")
@@ -336,17 +361,22 @@ def check_command(
 
     Example: callstatsd check
     """
-    settings = _settings()
+    findings: list[check.Finding] = []
 
-    async def examine() -> list[check.Finding]:
-        findings = []
+    async def examine(settings: Settings) -> None:
         async for finding in check.check(settings):
             findings.append(finding)
             if not as_json:
                 report.show_finding(finding)
-        return findings
 
-    findings = _run(examine())
+    try:
+        _run(examine(_settings()))
+    except CallstatsdError as error:
+        if not as_json:
+            raise
+        faults = error.faults if isinstance(error, ConfigurationError) else (str(error),)
+        name = "check" if findings else "settings"
+        findings += [check.Finding(name, check.Verdict.FAIL, f, error.exit_code) for f in faults]
     if as_json:
         rows = [{"check": f.name, "verdict": f.verdict, "text": f.text} for f in findings]
         typer.echo(orjson.dumps(rows))

@@ -12,7 +12,7 @@ import jinja2
 from aiohttp import web
 from markupsafe import Markup, escape
 
-from daemon import __version__, story
+from daemon import __version__, meanings, story
 from daemon.desk import Desk, Glance, Tally, Told
 from daemon.errors import UnreachableError
 from daemon.inquiry import inquire, rules_of
@@ -263,7 +263,8 @@ def _templates() -> jinja2.Environment:
         auto_reload=False,
     )
     environment.filters["coded"] = coded
-    environment.globals |= {"State": State, "STATES": chart.STATES, "words": words}
+    environment.globals |= {"State": State, "STATES": chart.STATES}
+    environment.globals |= {"words": words, "meanings": meanings}
     return environment
 
 
