@@ -3,6 +3,7 @@
 import asyncio
 import faulthandler
 import gc
+import io
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -26,8 +27,10 @@ from daemon import (
     report,
     service,
     story,
+    terminal,
 )
 from daemon.active import check_ledger, form_of, open_databases
+from daemon.commands import address_commands, printable
 from daemon.database import Database
 from daemon.desk import Choice, Desk, Overview
 from daemon.errors import CallstatsdError, ConfigurationError
@@ -40,6 +43,7 @@ from daemon.options import add_settings_options, invocation, invoked
 from daemon.settings import Settings, find_settings, log_settings, parse_local_time, validate
 from daemon.source import open_source
 from daemon.sources import ETC
+from daemon.terminal import say
 
 app = typer.Typer(
     name="callstatsd",
@@ -57,6 +61,8 @@ app = typer.Typer(
 LARGEST_ID = 2**63 - 1
 REFUSED = {69, 78}
 """Exit codes of a `run` that changes nothing by being repeated as it is."""
+INTERRUPTED = 130
+"""What typer returns after Ctrl-C; the command ends with 1."""
 
 
 def _readable(text: str | None) -> str | None:
@@ -74,13 +80,33 @@ def main(etc: Path = ETC) -> None:
     `etc` is the folder of the installation's settings.
     """
     descriptors.prepare()
-    with invoked(etc) as given:
-        try:
-            app()
-        except CallstatsdError as error:
-            for fault in _faults(error):
-                sys.stderr.write(f"callstatsd: {given.printable(fault)}\n")
-            sys.exit(error.exit_code)
+    terminal.prepare()
+    with invoked(etc):
+        sys.exit(_exit_code())
+
+
+def _exit_code() -> int:
+    try:
+        # Not on its own, since typer would let a terminal tear what it prints.
+        code = app(standalone_mode=False)
+    except CallstatsdError as error:
+        for fault in _faults(error):
+            say(f"callstatsd: {fault}", err=True, hanging=2)
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except Exception as error:
+        # A wrong use, by whatever library typer reads arguments with: it can show itself.
+        if not hasattr(error, "show"):
+            raise
+        shown = io.StringIO()
+        error.show(file=shown)
+        say(shown.getvalue().rstrip("\n"), err=True)
+        return int(getattr(error, "exit_code", 2))
+    if code == INTERRUPTED:
+        say("Interrupted.", err=True)
+        return 1
+    return code if isinstance(code, int) else 0
 
 
 def _faults(error: CallstatsdError) -> tuple[str, ...]:
@@ -97,7 +123,7 @@ def _refusals_logged() -> Iterator[None]:
             raise
         logs.configure(*invocation().log)
         for fault in _faults(error):
-            text = invocation().printable(fault)
+            text = printable(fault)
             structlog.get_logger().error(logs.DAEMON_REFUSED, exit_code=error.exit_code, error=text)
         raise typer.Exit(error.exit_code) from None
 
@@ -168,10 +194,11 @@ def migrate_command(
     with _refusals_logged():
         settings = _settings(may_default=not (reference_schema or rebind), writes=not sql)
         if sql:
-            typer.echo(migrate.script(settings.ledger_schema))
+            # Bytes, as a script is UTF-8 whatever the terminal is.
+            typer.echo(migrate.script(settings.ledger_schema).encode())
             return
         _run(_migrate(settings, reference_schema=reference_schema, rebind=rebind))
-    typer.echo(f"The ledger in schema {settings.ledger_schema} is up to date.")
+    say(f"The ledger in schema {settings.ledger_schema} is up to date.")
 
 
 @app.command("status")
@@ -209,8 +236,11 @@ def show_command(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="List each record's fields, one to a line.")
+    ] = False,
 ) -> None:
-    """Tell what happened to a call, and what is next.
+    """Show what happened to a call, and what is next.
 
     Examples: callstatsd show 1201; callstatsd show --salesforce-id 0035g00000LnZXkAAN
     """
@@ -222,13 +252,13 @@ def show_command(
     if as_json:
         told = [story.as_json(evidence, rules) for evidence in found]
         for call in told:
-            call["note"] = invocation().printable(call["note"])
+            call["note"] = printable(call["note"])
         typer.echo(orjson.dumps(told[0] if call_id is not None else told))
     elif found:
         for evidence in found:
-            report.show_call(evidence, rules)
+            report.show_call(evidence, rules, verbose=verbose)
     else:
-        typer.echo(f"No line of the ledger is about the record {salesforce_id}.")
+        say(f"No line of the ledger is about the record {salesforce_id}.")
 
 
 @app.command("backfill")
@@ -272,7 +302,7 @@ def backfill_command(
         goes_on = "`callstatsd run`, or the same command without --resend, sends what is pending."
         if not resend:
             goes_on = "the same command goes on where it was."
-        typer.echo(invocation().printable(f"Interrupted; {goes_on}"), err=True)
+        say(f"Interrupted; {goes_on}", err=True)
         raise typer.Exit(1)
     if any(progress.states.get(state) for state in (State.REJECTED, State.EXPIRED, State.INVALID)):
         raise typer.Exit(1)
@@ -338,7 +368,7 @@ def discard_command(
     counts, discarded = _run(_discard(settings, choice, dry_run=dry_run))
     report.show_counts(counts, "would be discarded" if dry_run else "chosen")
     if not dry_run:
-        typer.echo(f"{discarded} lines discarded.")
+        say(f"{discarded} lines discarded.")
 
 
 @app.command("pause")
@@ -352,7 +382,7 @@ def pause_command(
     Example: callstatsd pause --reason "Salesforce release tonight"
     """
     _run(_hold(_settings(acting=True, writes=True), held=True, reason=reason))
-    typer.echo(invocation().printable("Sending is paused; `callstatsd resume` lets it go on."))
+    say("Sending is paused; `callstatsd resume` lets it go on.")
 
 
 @app.command("resume")
@@ -362,7 +392,7 @@ def resume_command() -> None:
     Example: callstatsd resume
     """
     _run(_hold(_settings(acting=True, writes=True), held=False, reason=None))
-    typer.echo("Sending goes on.")
+    say("Sending goes on.")
 
 
 @app.command("check")
@@ -373,19 +403,23 @@ def check_command(
 
     Example: callstatsd check
     """
-    settings = _settings()
+    findings: list[check.Finding] = []
 
-    async def examine() -> list[check.Finding]:
-        findings = []
+    async def examine(settings: Settings) -> None:
         async for finding in check.check(settings):
             findings.append(finding)
             if not as_json:
                 report.show_finding(finding)
-        return findings
 
-    findings = _run(examine())
+    try:
+        _run(examine(_settings()))
+    except CallstatsdError as error:
+        if not as_json:
+            raise
+        faults = error.faults if isinstance(error, ConfigurationError) else (str(error),)
+        name = "check" if findings else "settings"
+        findings += [check.Finding(name, check.Verdict.FAIL, f, error.exit_code) for f in faults]
     if as_json:
-        printable = invocation().printable
         rows = [
             {"check": f.name, "verdict": f.verdict, "text": printable(f.text)} for f in findings
         ]
@@ -539,11 +573,11 @@ def _settings(
     may_default = may_default and "INVOCATION_ID" not in os.environ
     found = find_settings(given.request(may_default=may_default))
     given.log = log_settings(found.texts)
-    given.command_option = found.option
+    address_commands(found.option)
     level = given.log.log_level if acting else "critical"
     logs.configure(given.log.log_format, level, given.log.log_personal_data)
     settings = validate(found, to_send=to_send)
-    given.command_option = settings.command_option
+    address_commands(settings.command_option)
     if writes:
         prefix = logs.SYSLOG_PREFIXES["info"] if logs.is_journal(sys.stderr) else ""
         typer.echo(f"{prefix}{settings.target}", err=True)

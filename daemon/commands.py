@@ -1,6 +1,9 @@
-"""The commands' names, and how a text names the instance that they are for. Pure."""
+"""The commands' names, and how a text names the instance that they are for."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 NAMES = ("run", "migrate", "status", "show", "backfill", "requeue", "discard", "pause", "resume")
 """Commands that need settings, `check` apart."""
@@ -15,3 +18,26 @@ def addressed(text: str, option: str) -> str:
     alone, so this may be applied twice.
     """
     return _COMMAND.sub(lambda found: f"{found[0]} {option}", text) if option else text
+
+
+_OPTION: ContextVar[str] = ContextVar("command_option", default="")
+
+
+@contextmanager
+def addressing() -> Iterator[None]:
+    """Begin a command line, of which nobody knows yet what its settings are."""
+    token = _OPTION.set("")
+    try:
+        yield
+    finally:
+        _OPTION.reset(token)
+
+
+def address_commands(option: str) -> None:
+    """Let what this command line prints find the settings that it found."""
+    _OPTION.set(option)
+
+
+def printable(text: str) -> str:
+    """Address the commands in a text as `address_commands` has said."""
+    return addressed(text, _OPTION.get())

@@ -13,6 +13,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from daemon.log_writer import STDERR, LineWriter
+from daemon.terminal import columns, wrap
 
 DAEMON_STARTED = "daemon.started"
 DAEMON_STANDBY = "daemon.standby"
@@ -84,7 +85,8 @@ def configure(
     if console:
         form = "%H:%M:%S" if terminal else "%Y-%m-%d %H:%M:%S"
         processors.append(structlog.processors.TimeStamper(fmt=form, utc=False))
-        processors.append(Console(colours=terminal and not os.environ.get("NO_COLOR")))
+        colours = terminal and not os.environ.get("NO_COLOR")
+        processors.append(Console(stream, colours=colours))
     else:
         processors += [structlog.processors.TimeStamper(fmt="iso", utc=True), render_json]
     if is_journal(stream):
@@ -135,8 +137,9 @@ def render_json(_: WrappedLogger, __: str, event_dict: EventDict) -> bytes:
 class Console:
     """Writes an event for people: local time, level, event, and the fields that say something."""
 
-    def __init__(self, *, colours: bool) -> None:
-        """Colour the level, and let times and names of fields step back."""
+    def __init__(self, stream: TextIO, *, colours: bool) -> None:
+        """Write for that stream, whose width counts if it is a terminal."""
+        self._stream = stream
         self._colours = colours
 
     def __call__(self, _: WrappedLogger, level: str, event_dict: EventDict) -> str:
@@ -155,7 +158,7 @@ class Console:
             self._painted("1", f"{event:16}"),
             *fields,
         ]
-        line = " ".join(words).rstrip()
+        line = wrap(" ".join(words).rstrip(), columns(self._stream), hanging=4)
         return line if exception is None else f"{line}\n{exception}"
 
     def _painted(self, colour: str, text: str) -> str:

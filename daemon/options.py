@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from daemon.commands import addressed
+from daemon.commands import addressing
 from daemon.settings import LogSettings
 from daemon.sources import ETC, INSTANCE, Request
 
@@ -23,7 +23,6 @@ class Invocation:
     etc: Path = ETC
     env_file: str | None = None
     instance: str | None = None
-    command_option: str = ""
     log: LogSettings = field(default_factory=LogSettings)
 
     def request(self, *, may_default: bool) -> Request:
@@ -37,10 +36,6 @@ class Invocation:
         """Raise BadParameter where a command that needs no settings is given some."""
         if self.env_file is not None or self.instance is not None:
             raise typer.BadParameter("this command needs no settings: leave out the option")
-
-    def printable(self, text: str) -> str:
-        """Let the commands in a text find the settings that this one found."""
-        return addressed(text, self.command_option)
 
 
 _CURRENT: ContextVar[Invocation] = ContextVar("invocation")
@@ -56,7 +51,8 @@ def invoked(etc: Path) -> Iterator[Invocation]:
     """Begin a command line whose instances have their files in that folder."""
     token = _CURRENT.set(Invocation(etc))
     try:
-        yield _CURRENT.get()
+        with addressing():
+            yield _CURRENT.get()
     finally:
         _CURRENT.reset(token)
 

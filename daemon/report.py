@@ -1,5 +1,6 @@
 """How commands show their results: tables on a terminal, plain text when piped, JSON on request."""
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -9,14 +10,15 @@ from typing import Any, NotRequired, TypedDict
 from zoneinfo import ZoneInfo
 
 import structlog
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from daemon import backfill, check, logs, story
+from daemon.commands import printable
 from daemon.desk import Overview, Standing
-from daemon.options import invocation
+from daemon.lines import State
+from daemon.meanings import MEANINGS, PAUSES, REMEDIES, requeue_command
 from daemon.settings import Settings
+from daemon.terminal import NARROW, columns, console, progress_bar, say, say_command, wrap
 
 _log = structlog.get_logger()
 
@@ -69,7 +71,7 @@ def status_json(overview: Overview, zone: ZoneInfo) -> Status:
                 "until": streak.until.isoformat(),
                 "rejected": streak.rejected,
                 "not_found": streak.not_found,
-                "requeue": story.requeue_command(streak, zone),
+                "requeue": printable(story.streak_command(streak, zone)),
             }
             for streak in overview.streaks
         ]
@@ -90,9 +92,32 @@ def _sender(standing: Standing) -> SenderStatus:
 
 def show_status(overview: Overview, zone: ZoneInfo) -> None:
     """Print it for people, in the ACD's local time."""
-    console = _console()
-    show_counts(overview.lines, "lines")
+    table = Table("state", "lines", "meaning", box=None, pad_edge=False)
+    table.columns[1].justify = "right"
+    for state, lines in overview.lines.items():
+        table.add_row(state, f"{lines:,}", MEANINGS[State(state)] if lines else "")
+    console().print(table)
+    for state, remedy in REMEDIES.items():
+        if overview.lines.get(state) and state is not State.SKIPPED:
+            say(f"\n{state}: {remedy}")
+            if command := requeue_command(state):
+                say_command(command)
     standing = overview.standing
+    say(f"\nsender          {_sender_sentence(standing, zone)}", hanging=16)
+    if advice := _advice(standing):
+        say(f"what to do      {advice}", hanging=16)
+    oldest = overview.oldest_pending_seconds
+    waiting = "nothing is pending" if oldest is None else str(timedelta(seconds=round(oldest)))
+    say(f"oldest pending  {waiting}")
+    say(f"taken up to     {_local(standing.watermark, zone) or 'not started yet'}")
+    say(f"last delivered  {_local(standing.last_delivered_at, zone) or 'never'}")
+    for streak in overview.streaks:
+        say(f"\n{story.streak_sentence(streak)}")
+        say_command(story.streak_command(streak, zone))
+    say(story.times_of(zone))
+
+
+def _sender_sentence(standing: Standing, zone: ZoneInfo) -> str:
     sender = _sender(standing)
     text = sender["state"]
     if sender["reason"]:
@@ -103,47 +128,70 @@ def show_status(overview: Overview, zone: ZoneInfo) -> None:
         text += f", next try {_local(standing.retry_at, zone)}"
     if standing.active:
         text += f", {standing.host} pid {standing.pid}"
-    oldest = overview.oldest_pending_seconds
-    waiting = "nothing is pending" if oldest is None else str(timedelta(seconds=round(oldest)))
-    console.print()
-    console.print(f"sender          {text}", markup=False)
-    console.print(f"oldest pending  {waiting}")
-    console.print(f"taken up to     {_local(standing.watermark, zone) or 'not started yet'}")
-    console.print(f"last delivered  {_local(standing.last_delivered_at, zone) or 'never'}")
-    for streak in overview.streaks:
-        console.print(f"\n{story.streak_sentence(streak)}", markup=False, soft_wrap=True)
-        console.print(f"  {story.requeue_command(streak, zone)}", markup=False, soft_wrap=True)
+    return text
+
+
+def _advice(standing: Standing) -> str | None:
+    """Return what to do so that lines are sent; None while they are."""
+    if standing.held is not None:
+        return "`callstatsd resume` lets sending go on."
+    if not standing.active:
+        return "No daemon runs: start it; by hand that is `callstatsd run`."
+    pause = PAUSES.get(standing.reason or "") if standing.state == "paused" else None
+    return None if pause is None else f"{pause.text} {pause.remedy or ''}".rstrip()
 
 
 def show_counts(counts: dict[str, int], heading: str) -> None:
     """Print lines per state."""
+    if not counts:
+        say(f"no lines {heading}")
+        return
     table = Table("state", heading, box=None, pad_edge=False)
     table.columns[1].justify = "right"
     for state, lines in counts.items():
         table.add_row(state, f"{lines:,}")
-    _console().print(table if counts else f"no lines {heading}")
+    console().print(table)
 
 
-def show_call(evidence: story.Evidence, rules: story.Rules) -> None:
-    """Print the story of a call."""
-    console = _console()
+def show_call(evidence: story.Evidence, rules: story.Rules, *, verbose: bool) -> None:
+    """Print the story of a call; `verbose` spreads each record over lines."""
     for sentence in story.sentences(evidence, rules):
-        console.print(sentence, markup=False, soft_wrap=True)
+        say(sentence)
+    say(story.times_of(rules.zone))
     for line in evidence.lines:
-        console.print(f"\n{line.key}", markup=False, style="bold")
-        console.print(f"  {story.line_sentence(line, rules.zone)}", markup=False, soft_wrap=True)
+        console().print(f"\n{line.key}", markup=False, style="bold")
+        say(f"  {story.line_sentence(line, rules.zone)}", hanging=2)
+        if step := story.next_step(line):
+            remedy, command = step
+            say(f"  Next: {remedy}", hanging=2)
+            if command:
+                say_command(command, indent=4)
         if line.salesforce_id:
-            console.print(f"  Salesforce record {line.salesforce_id}", markup=False)
+            say(f"  Salesforce record {line.salesforce_id}", hanging=2)
         if line.record:
-            console.print(f"  {line.record}", markup=False, soft_wrap=True)
+            _show_record(line.record, verbose=verbose)
+
+
+def _show_record(record: str, *, verbose: bool) -> None:
+    """Print a record: its JSON in one line, which a terminal breaks between members, or a list."""
+    members: dict[str, Any] = json.loads(record)
+    if not verbose:
+        broken = json.dumps(members, ensure_ascii=False, separators=(", ", ":"))
+        say(f"  {record if columns(sys.stdout) is None else broken}", hanging=2)
+        return
+    names = max(map(len, members), default=0)
+    for name, value in members.items():
+        text = "(empty)" if value is None or value == "" else value
+        say(f"  {name:{names}}  {text}", hanging=names + 4)
 
 
 def show_finding(finding: check.Finding) -> None:
-    """Print one check in one line."""
+    """Print one check."""
     style = {"ok": "green", "warn": "yellow", "fail": "red"}[finding.verdict]
-    console = _console()
-    console.print(f"{finding.verdict:5}", style=style, end="")
-    console.print(f" {finding.name:9} {finding.text}", markup=False, soft_wrap=True)
+    console().print(f"{finding.verdict:5}", style=style, end="")
+    head = " " * 6
+    # Wrapped with the verdict that is printed already, and less it.
+    say(wrap(f"{head}{finding.name:9} {finding.text}", columns(sys.stdout), 16)[5:])
 
 
 def backfill_json(progress: backfill.Progress, *, dry_run: bool, resend: bool) -> dict[str, Any]:
@@ -162,9 +210,8 @@ def backfill_json(progress: backfill.Progress, *, dry_run: bool, resend: bool) -
 
 def show_backfill(progress: backfill.Progress, *, dry_run: bool) -> None:
     """Print what a backfill came to."""
-    console = _console()
     again = f", {progress.resent:,} sent again" if progress.resent else ""
-    console.print(
+    say(
         f"{progress.calls:,} calls, {progress.lines:,} lines, {progress.new:,} of them new{again}"
         + (" (nothing was changed)." if dry_run else f", in {progress.seconds:.1f} s.")
     )
@@ -182,26 +229,23 @@ def telling(settings: Settings) -> Iterator[Callable[[backfill.Progress], None]]
         teller.done()
         return
     level = settings.log_level if settings.log_level == "error" else "warning"
-    logs.configure(settings.log_format, level, settings.log_personal_data)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} lines, {task.fields[rate]:,.0f}/s"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("counting", total=None, rate=0)
+    shown = console(err=True)
+    with progress_bar(shown) as bar:
+        # After the bar has begun, so that what is logged stands above it.
+        logs.configure(settings.log_format, level, settings.log_personal_data)
+        task = bar.add_task("counting", total=None, counted="")
         began = time.monotonic()
 
         def tell(progress: backfill.Progress) -> None:
             # The lines of calls not read yet are taken to be like those that were.
             share = progress.calls / progress.total if progress.total else 1.0
-            total = progress.lines / share if share else 0.0
+            total = progress.lines / share if share else None
             sent = max(0, progress.lines - progress.pending)
-            what = "sending" if progress.taken else f"taking, {progress.calls:,} calls"
-            rate = sent / max(0.001, time.monotonic() - began)
-            bar.update(task, description=what, total=total, completed=sent, rate=rate)
+            counted = f"{sent:,} lines" if total is None else f"{sent:,} of {total:,.0f} lines"
+            if shown.width >= NARROW:
+                counted += f", {sent / max(0.001, time.monotonic() - began):,.0f}/s"
+            what = "sending" if progress.taken else "taking"
+            bar.update(task, description=what, total=total, completed=sent, counted=counted)
 
         yield tell
 
@@ -239,20 +283,6 @@ class Teller:
                 seconds=round(self._last.seconds, 3),
                 **{state: n for state, n in self._last.states.items() if n},
             )
-
-
-class _CommandConsole(Console):
-    """Prints texts whose commands find the settings that this one found."""
-
-    def print(self, *objects: Any, **options: Any) -> None:
-        """Print as Console does."""
-        printable = invocation().printable
-        texts = [printable(each) if isinstance(each, str) else each for each in objects]
-        super().print(*texts, **options)
-
-
-def _console() -> Console:
-    return _CommandConsole(highlight=False)
 
 
 def _local(moment: datetime | None, zone: ZoneInfo) -> str:

@@ -8,7 +8,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from daemon.desk import Standing, Told
+from daemon.intake import NO_ID
 from daemon.lines import LineKey, State, Streak, untaken
+from daemon.meanings import MEANINGS, REMEDIES, requeue_command
 from daemon.source import CallFacts, Clock
 
 
@@ -36,18 +38,8 @@ class Evidence:
 
 DISCARDED = "discarded by operator"
 
-ENDINGS = {
-    State.DELIVERED: "Salesforce has it",
-    State.CONFLICT: "Salesforce refused it for good (409); it is not sent again",
-    State.NOT_FOUND: "Salesforce has no such record (404); it is not sent again",
-    State.REJECTED: "Salesforce refused it; once that is mended, `callstatsd requeue` sends it",
-    State.EXPIRED: "it failed for too long; `callstatsd requeue` tries again",
-    State.INVALID: "a row cannot become a record; mend it, then `callstatsd requeue`",
-    State.SKIPPED: "it was not sent",
-}
 
-
-def requeue_command(streak: Streak, zone: ZoneInfo) -> str:
+def streak_command(streak: Streak, zone: ZoneInfo) -> str:
     """Return the command that sends the lines of a streak again, and no others.
 
     Its times are whole seconds of the ACD's clocks; in the hour that these repeat, the window
@@ -92,7 +84,7 @@ def as_json(evidence: Evidence, rules: Rules) -> dict[str, Any]:
             }
             for line in evidence.lines
         ],
-        "note": " ".join(sentences(evidence, rules)),
+        "note": " ".join([*sentences(evidence, rules), times_of(rules.zone)]),
     }
 
 
@@ -117,11 +109,11 @@ def line_sentence(line: Told, zone: ZoneInfo) -> str:
     if line.state is not State.PENDING:
         when = "" if line.settled_at is None else f" at {_local(line.settled_at, zone)}"
         reason = f": {line.last_error}" if line.last_error else ""
-        ending = ENDINGS[line.state]
+        ending = MEANINGS[line.state]
         if line.last_error == DISCARDED:
             ending, reason = "withdrawn by an operator", ""
-        elif line.state is State.SKIPPED and line.attempts:
-            ending = "it is not sent again"
+        elif line.state is State.SKIPPED:
+            ending = "it is not sent again" if line.attempts else "it was not sent"
         text = f"{line.state}{when}: {ending}{reason}."
     elif line.generation and line.next_try_at is None and line.last_error is None:
         text = "pending: put back by an operator, to be sent next."
@@ -134,6 +126,19 @@ def line_sentence(line: Told, zone: ZoneInfo) -> str:
         reason = f" ({line.last_error})" if line.last_error else ""
         text = f"pending: {said}{reason}{again}."
     return f"{text} {_attempts(line)}".rstrip()
+
+
+def next_step(line: Told) -> tuple[str, str | None] | None:
+    """Return what to do about a line and the command for it; None where nothing is to be said."""
+    if line.state is State.SKIPPED and line.last_error != NO_ID:
+        return None
+    remedy = REMEDIES.get(line.state)
+    return None if remedy is None else (remedy, requeue_command(line.state, line.key.call_id))
+
+
+def times_of(zone: ZoneInfo) -> str:
+    """Name the zone, once for all times."""
+    return f"Times are those of {zone.key}."
 
 
 def _attempts(line: Told) -> str:

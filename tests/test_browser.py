@@ -19,8 +19,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from daemon import meanings
 from daemon.lines import State
-from daemon.page import words
 from tests.test_page import Look, holder, looking
 
 __all__ = ["holder"]
@@ -264,7 +264,7 @@ async def test_all_text_can_be_read_in_both_themes(
     for reason in (None, "unauthorized", "unavailable"):
         await look.beat(reason, 600)
         await browser.open(look, "/?q=7", theme=theme)
-        said = words.PAUSES[reason].text if reason else "Last delivery"
+        said = meanings.PAUSES[reason].text if reason else "Last delivery"
         await browser.until(partial(contains, said))
         await browser.run(
             "document.getElementById('gone').hidden = false;"

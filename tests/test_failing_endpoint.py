@@ -29,7 +29,7 @@ from daemon.pruner import Pruner
 from daemon.sender import Limits, Sender
 from daemon.settings import parse_local_time
 from daemon.settler import Settler
-from daemon.story import requeue_command
+from daemon.story import streak_command
 from tests.daemon_process import PATIENCE
 
 BASE = datetime.now(UTC) - timedelta(hours=1)
@@ -490,7 +490,7 @@ def window(command: str) -> tuple[datetime, datetime]:
 def test_the_command_names_whole_seconds_of_the_acds_clocks() -> None:
     since = datetime(2026, 11, 20, 9, 0, 0, 999_999, tzinfo=UTC)
     until = datetime(2026, 11, 20, 9, 0, 4, 1, tzinfo=UTC)
-    assert requeue_command(Streak(since, until, 20, 0), BERLIN) == (
+    assert streak_command(Streak(since, until, 20, 0), BERLIN) == (
         "callstatsd requeue --state rejected --state not_found"
         " --settled-from 2026-11-20T10:00:00 --settled-to 2026-11-20T10:00:05"
     )
@@ -513,7 +513,7 @@ def test_the_command_covers_the_streak_on_each_day_of_the_year(
     since: datetime, seconds: float
 ) -> None:
     ends = since + timedelta(seconds=seconds)
-    found = window(requeue_command(Streak(since, ends, 1, 0), BERLIN))
+    found = window(streak_command(Streak(since, ends, 1, 0), BERLIN))
     assert found[0] <= since <= ends < found[1]
     if since.month != 10:
         assert since - found[0] < timedelta(seconds=1)

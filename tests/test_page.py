@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 from aiohttp import web
 
-from daemon import page, queries
+from daemon import meanings, page, queries
 from daemon.demo.standin import Reply
 from daemon.desk import Desk
 from daemon.ledger import LOCK_CLASS, Beat, Ledger, Tenure, open_ledger
@@ -247,7 +247,7 @@ async def test_what_waits_and_what_failed_is_shown_with_what_to_do(look: Look) -
     assert re.search(r"Waiting to be sent 3\b", text)
     assert re.search(r"Delivered in 24 hours 1\b", text)
     assert re.search(r"Refused in 24 hours 5\b", text)
-    assert re.search(r"Kept for you 3\b", text)
+    assert re.search(r"Needs your action 3\b", text)
 
 
 async def test_the_commands_that_are_shown_are_commands(site: Site) -> None:
@@ -298,7 +298,7 @@ async def test_every_pause_is_told_with_its_remedy_and_the_next_try(
 ) -> None:
     await look.beat(reason, 600)
     text = (await look.get()).text
-    said = words.PAUSES[reason]
+    said = meanings.PAUSES[reason]
     assert said.text.replace("`", "") in text
     assert said.remedy is not None
     assert said.remedy.replace("`", "") in text
@@ -313,7 +313,7 @@ async def test_the_poller_says_when_it_waits_for_the_source_or_is_behind(look: L
     behind = replace(standing, watermark=NOW - timedelta(hours=3))
     assert words.taking(behind, view).heading == "Catching up with calls"
     away = replace(view, source_away=True)
-    assert words.taking(behind, away).tone is words.Tone.BAD
+    assert words.taking(behind, away).tone is meanings.Tone.BAD
     assert "2026-11-20" not in words.taking(behind, away).text
     assert "10:34:56" in words.taking(behind, away).text
 

@@ -13,7 +13,7 @@ import jinja2
 from aiohttp import web
 from markupsafe import Markup, escape
 
-from daemon import __version__, story
+from daemon import __version__, meanings, story
 from daemon.commands import addressed
 from daemon.desk import Desk, Glance, Tally, Told
 from daemon.errors import UnreachableError
@@ -274,7 +274,8 @@ def _templates(option: str) -> jinja2.Environment:
     environment.filters["coded"] = coded
     # For a command in pieces, which the whole page's text does not show as one.
     environment.filters["addressed"] = partial(addressed, option=option)
-    environment.globals |= {"State": State, "STATES": chart.STATES, "words": words, "story": story}
+    environment.globals |= {"State": State, "STATES": chart.STATES, "words": words}
+    environment.globals |= {"meanings": meanings, "story": story}
     return environment
 
 

@@ -2,36 +2,16 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from daemon.desk import Standing, Told
-from daemon.lines import State
+from daemon.meanings import PAUSES, Saying, Tone, requeue_command
 from daemon.outcome import Reason
 from daemon.page.chart import HOUR, Bar, Chart
 from daemon.page.masking import masked
 
 BEHIND = timedelta(minutes=5)
 """More than this behind, the poller is said to catch up."""
-
-
-class Tone(StrEnum):
-    """How much somebody should care."""
-
-    GOOD = "good"
-    CALM = "calm"
-    WARN = "warn"
-    BAD = "bad"
-
-
-@dataclass(frozen=True, slots=True)
-class Saying:
-    """A state in words: a heading, a sentence or two, and what to do about it, if anything."""
-
-    tone: Tone
-    heading: str
-    text: str
-    remedy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +35,7 @@ class Failure:
     @property
     def command(self) -> str | None:
         """What sends them again, where that may help."""
-        if self.line.state not in {State.REJECTED, State.EXPIRED, State.INVALID}:
-            return None
-        return f"callstatsd requeue --state {self.line.state} --call-id {self.line.key.call_id}"
+        return requeue_command(self.line.state, self.line.key.call_id)
 
 
 LEDGER_AWAY = Saying(
@@ -68,29 +46,11 @@ LEDGER_AWAY = Saying(
 )
 NOT_READ_YET = Saying(Tone.CALM, "One moment", "The ledger has not been read yet.")
 
-MEANINGS = {
-    State.PENDING: "to be sent, or to be tried again",
-    State.DELIVERED: "written in Salesforce",
-    State.SKIPPED: "not sent: the ACD has no Salesforce id for it, or an operator withdrew it",
-    State.CONFLICT: "Salesforce refused it for good (409); it is not sent again",
-    State.NOT_FOUND: "Salesforce has no such record (404); it is not sent again",
-    State.REJECTED: "Salesforce refused it in another way (4xx); kept for you",
-    State.EXPIRED: "it failed for too long; kept for you",
-    State.INVALID: "the ACD's data cannot become a record; kept for you",
-}
 KIND_NAMES = {
     "delivered": "Delivered",
     "skipped": "Skipped",
     "refused": "Refused for good",
-    "kept": "Kept for you",
-}
-
-REMEDIES = {
-    State.CONFLICT: "Nothing; by agreement with Salesforce it is not sent again.",
-    State.NOT_FOUND: "Nothing; the record is gone, or hidden from the integration user.",
-    State.REJECTED: "Mend what the reason names, then send it again:",
-    State.EXPIRED: "See why Salesforce kept failing, then send it again:",
-    State.INVALID: "Mend the row in the ACD's tables, then send it again:",
+    "kept": "Needing action",
 }
 
 ANSWERS: dict[int | None, str] = {
@@ -98,58 +58,6 @@ ANSWERS: dict[int | None, str] = {
     423: "its record was locked in Salesforce (423)",
     500: "Salesforce failed (500)",
 }
-
-PAUSES: dict[str, Saying] = {
-    Reason.UNAVAILABLE: Saying(
-        Tone.WARN,
-        "Sending pauses",
-        "Salesforce cannot be reached, or asks to try later.",
-        "Usually nothing: this passes. If it lasts, look at the network between this machine and "
-        "Salesforce, and at status.salesforce.com.",
-    ),
-    Reason.UNANSWERED: Saying(
-        Tone.WARN,
-        "Sending pauses",
-        "Two records in a row got no answer in time.",
-        "Usually nothing: this passes. If it lasts, Salesforce or the Apex class is too slow, or "
-        "something on the way cuts connections.",
-    ),
-    Reason.UNAUTHORIZED: Saying(
-        Tone.BAD,
-        "Sending pauses",
-        "Salesforce does not accept the login.",
-        "`callstatsd check` asks for a token and says what is wrong; look at the connected app, "
-        "its secret and the integration user.",
-    ),
-    Reason.API_LIMIT: Saying(
-        Tone.WARN,
-        "Sending pauses",
-        "The day's API calls of the Salesforce org are used up, or the share of them that "
-        "CALLSTATSD_API_BUDGET allows.",
-        "Nothing, or find out what else uses them: Setup, Company Information, API Requests.",
-    ),
-    Reason.CONFIGURATION: Saying(
-        Tone.BAD,
-        "Sending pauses",
-        "Salesforce refuses the requests as such, not single lines.",
-        "Check CALLSTATSD_ENDPOINT_URL and the rights of the integration user (API Enabled, "
-        "access to the Apex class).",
-    ),
-    Reason.ENDPOINT_MISSING: Saying(
-        Tone.BAD,
-        "Sending pauses",
-        "At the endpoint's address Salesforce has no Apex class.",
-        "Deploy writeCallStatistics, or correct CALLSTATSD_ENDPOINT_URL.",
-    ),
-    Reason.ENDPOINT_FAILING: Saying(
-        Tone.BAD,
-        "Sending pauses",
-        "Many records in a row were answered with an error, so the fault is not in the records.",
-        "Look at the Apex class and at what was deployed last; a debug log in Salesforce shows "
-        "the error.",
-    ),
-}
-"""Every pause but the operator's: how bad, why, and what to do."""
 
 
 def taking(standing: Standing, view: View) -> Saying:

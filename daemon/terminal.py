@@ -1,0 +1,132 @@
+"""What people see: whole words at any width, and only characters that the terminal has.
+
+What is piped is never wrapped.
+"""
+
+import codecs
+import io
+import os
+import re
+import sys
+import unicodedata
+from typing import TextIO
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from daemon.commands import printable
+
+NARROW = 70
+"""Columns below which a table or a progress bar leaves out what is not needed."""
+
+_PIPED = 100_000
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+_TOKENS = re.compile(r"( *)([^ ]+)")
+_STAND_INS = {
+    "“": '"', "”": '"', "‘": "'", "’": "'", "–": "-", "−": "-", "×": "x",  # noqa: RUF001
+    "—": "-", "·": "-", "→": "->", "€": "EUR", "ß": "ss", "Æ": "AE", "æ": "ae", "Ø": "O",
+    "ø": "o", "Œ": "OE", "œ": "oe", "Ł": "L", "ł": "l", "Đ": "D", "đ": "d",
+}  # fmt: skip
+
+
+def prepare() -> None:
+    """Let stdout and stderr replace what their encoding lacks, instead of failing on it."""
+    codecs.register_error("callstatsd", replaced)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="callstatsd")
+
+
+def replaced(error: UnicodeError) -> tuple[str, int]:
+    """Give ASCII characters that read alike: `…` becomes `...`, `ü` becomes `u`, others `?`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_stand_in, error.object[error.start : error.end])), error.end
+
+
+def _stand_in(character: str) -> str:
+    if character in _STAND_INS:
+        return _STAND_INS[character]
+    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return plain or "?"
+
+
+def columns(stream: TextIO | None) -> int | None:
+    """Return how many columns a terminal has; None for a file or a pipe."""
+    if stream is None or stream.closed or not stream.isatty():
+        return None
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def wrap(text: str, width: int | None, hanging: int = 0, ending: str = "") -> str:
+    """Break lines between words where they are longer than `width`.
+
+    What follows a break is indented by `hanging`, and `ending` stands before it. Escape sequences
+    for colours take no room. Without `width` nothing is broken.
+    """
+    if width is None:
+        return text
+    room = width - cell_len(ending)
+    lines = []
+    for line in text.split("\n"):
+        written, used = "", 0
+        for space, word in _TOKENS.findall(line):
+            size = cell_len(_ESCAPES.sub("", word))
+            gap = space
+            if written.strip() and used + len(space) + size > room:
+                lines.append(written + ending)
+                # An indent must not push a long word over the edge.
+                gap = " " * max(0, min(hanging, room - size))
+                written, used = "", 0
+            written += gap + word
+            used += len(gap) + size
+        lines.append(written)
+    return "\n".join(lines)
+
+
+def say(text: str, *, err: bool = False, hanging: int = 0) -> None:
+    """Print lines for people."""
+    stream = sys.stderr if err else sys.stdout
+    stream.write(wrap(printable(text), columns(stream), hanging) + "\n")
+    stream.flush()
+
+
+def say_command(command: str, indent: int = 2) -> None:
+    """Print a command so that it can be copied as it stands, also where it takes two lines."""
+    line = " " * indent + printable(command)
+    width = columns(sys.stdout)
+    if width is not None and cell_len(line) > width:
+        line = wrap(line, width, indent + 4, ending=" \\")
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def console(*, err: bool = False) -> Console:
+    """Return what prints tables, bars and colours, on stdout or stderr."""
+    piped = columns(sys.stderr if err else sys.stdout) is None
+    return Console(stderr=err, highlight=False, width=_PIPED if piped else None)
+
+
+def progress_bar(shown: Console, *, transient: bool = False) -> Progress:
+    """Return a line that tells a task's description and its field `counted`, and how long it takes.
+
+    A wide terminal shows a bar too.
+    """
+    parts: list[ProgressColumn] = [TextColumn("{task.description}")]
+    if shown.width >= NARROW:
+        parts.append(BarColumn())
+    parts.append(TextColumn("{task.fields[counted]}"))
+    if shown.width >= NARROW:
+        parts.append(TimeElapsedColumn())
+    return Progress(*parts, TimeRemainingColumn(), console=shown, transient=transient)
