@@ -1,4 +1,4 @@
-"""Streaks: what was refused while the endpoint failed, and which probes of it failed."""
+"""What operating needs: acts of people, streaks of a failing endpoint, and whose lease it was."""
 
 from alembic import op
 
@@ -7,7 +7,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-STATEMENTS = (
+STREAKS = (
     """
     CREATE TABLE streak (
         id        bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
@@ -30,9 +30,21 @@ STATEMENTS = (
     """,
 )
 
+# What a copy of the ledger brings back must not pass for the last holder's word.
+LEASE = (
+    "ALTER TABLE instance ADD COLUMN lease text, ADD COLUMN ledger_oid oid",
+    "COMMENT ON COLUMN instance.lease IS 'Which holding of the lock wrote this row'",
+    """
+    COMMENT ON COLUMN instance.ledger_oid IS
+        'The oid of the table ledger at that time: another one in a ledger restored from a copy'
+    """,
+)
+
+STATEMENTS = (*STREAKS, *LEASE)
+
 
 def upgrade() -> None:
-    """Create the table of streaks."""
+    """Add tables and columns; no line is changed."""
     for statement in STATEMENTS:
         op.execute(statement)
 
