@@ -13,11 +13,15 @@ SELECT (SELECT count(*) FROM line WHERE state = 'pending') AS pending,
        (SELECT count(*) FROM line WHERE state = 'invalid') AS invalid,
        (SELECT extract(epoch FROM now() - min(pending_since)) FROM line WHERE state = 'pending')
            AS oldest_pending_seconds,
-       (SELECT extract(epoch FROM now() - least(
-           (SELECT min(settled_at) FROM line WHERE state IN ('rejected', 'expired', 'invalid')),
-           (SELECT min(n.settled_at) FROM streak AS s JOIN line AS n
-            ON n.state = 'not_found' AND n.settled_at BETWEEN s.since AND s.until)
-       ))) AS oldest_kept_seconds
+       extract(epoch FROM now() - least(
+           (SELECT min(settled_at) FROM (
+               SELECT settled_at FROM line WHERE state IN ('rejected', 'expired', 'invalid') OFFSET 0
+           ) AS kept),
+           (SELECT min(n.settled_at) FROM streak AS s CROSS JOIN LATERAL (
+               SELECT settled_at FROM line
+               WHERE state = 'not_found' AND settled_at BETWEEN s.since AND s.until OFFSET 0
+           ) AS n)
+       )) AS oldest_kept_seconds
 
 -- name: oldest
 -- Seconds since the oldest pending line became so.

@@ -26,8 +26,10 @@ SCHEMA_VERSION = "0002"
 MICROSECOND = timedelta(microseconds=1)
 PAGE = 2000
 """Lines to read at once."""
-NEWEST = 10_000
+NEWEST = 50_000
 """Pending lines among which the newest one that may be sent is looked for."""
+NEWEST_PAGE = 1000
+"""How many of them are looked at at once; nearly always the first page has it."""
 REFUSED = 100
 """Refused lines that are looked at for a row of failing answers that another sender began."""
 
@@ -298,10 +300,17 @@ class Ledger:
 
         It is ready, the first of its record, and has not failed as a probe in this pause.
         """
+        place: tuple[Any, ...] = (None, None, None)
         async with self.database.connection() as connection, connection.transaction():
             await connection.execute(_SQL["in_order"])
-            row = await connection.fetchrow(_SQL["newest"], backfill, NEWEST)
-        return None if row is None else PendingLine(LineKey._make(row[:4]), *row[4:])
+            for _ in range(NEWEST // NEWEST_PAGE):
+                row = await connection.fetchrow(_SQL["newest"], backfill, NEWEST_PAGE, *place)
+                if row is None:
+                    return None
+                if row["lane"] is not None:
+                    return PendingLine(LineKey._make(row[3:7]), *row[7:])
+                place = tuple(row[:3])
+        return None
 
     async def failing_answers(self) -> FailingAnswers:
         """Return whether the pause for a failing endpoint lasts, and the row of refusals since.

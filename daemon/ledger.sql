@@ -134,43 +134,51 @@ ORDER BY l.backfill, l.call_ended, l.call_id, l.ordinal
 LIMIT $1
 
 -- name: newest
--- Of the $2 newest pending lines, live or from backfills ($1): the newest that may be sent now, is
--- the first of its record, and has not failed as a probe in the present pause. Each record is
--- looked up once (OFFSET 0: and none beyond the one that is found).
-SELECT l.call_id, l.group_id, l.leg_id, l.code_id, l.generation, l.backfill, l.call_ended,
-       l.ordinal, l.lane, l.salesforce_id, l.record, l.attempts, l.tries,
-       coalesce(k.tries, 0) AS lane_tries
-FROM (
-    SELECT o.*
+-- The place of the last of $2 pending lines, newest first from before the place ($3, $4, $5) on, live
+-- or from backfills ($1); beside it the newest of them that may be sent now, is the first of its
+-- record, and has not failed as a probe in the present pause. Each record is looked up once, newest
+-- first until one is found (OFFSET 0), among its own lines ('pending' hidden from the planner).
+WITH page AS MATERIALIZED (
+    SELECT call_id, group_id, leg_id, code_id, backfill, call_ended, ordinal, lane, next_try_at,
+           probe_failed_at
+    FROM line
+    WHERE state = 'pending' AND backfill = $1::boolean
+      AND ($3::timestamptz IS NULL
+           OR (call_ended, call_id, ordinal) < ($3::timestamptz, $4::bigint, $5::integer))
+    ORDER BY call_ended DESC, call_id DESC, ordinal DESC
+    LIMIT $2
+)
+SELECT p.call_ended AS last_ended, p.call_id AS last_call, p.ordinal AS last_ordinal, f.*
+FROM (SELECT * FROM page ORDER BY call_ended, call_id, ordinal LIMIT 1) AS p
+LEFT JOIN LATERAL (
+    SELECT l.call_id, l.group_id, l.leg_id, l.code_id, l.generation, l.backfill, l.call_ended,
+           l.ordinal, l.lane, l.salesforce_id, l.record, l.attempts, l.tries,
+           coalesce(k.tries, 0) AS lane_tries
     FROM (
-        SELECT DISTINCT ON (p.lane) p.*
+        SELECT o.*
         FROM (
-            SELECT call_id, group_id, leg_id, code_id, backfill, call_ended, ordinal, lane,
-                   next_try_at, probe_failed_at
-            FROM line
-            WHERE state = 'pending' AND backfill = $1::boolean
-            ORDER BY call_ended DESC, call_id DESC, ordinal DESC
-            LIMIT $2
-        ) AS p
-        ORDER BY p.lane, p.call_ended, p.call_id, p.ordinal, p.group_id, p.leg_id, p.code_id
-    ) AS o
-    ORDER BY o.call_ended DESC, o.call_id DESC, o.ordinal DESC
-    OFFSET 0
-) AS n
-JOIN line AS l USING (call_id, group_id, leg_id, code_id)
-LEFT JOIN lane AS k ON k.lane = n.lane
-WHERE (n.next_try_at IS NULL OR n.next_try_at <= now())
-  AND (k.until IS NULL OR k.until <= now())
-  AND (n.probe_failed_at > (SELECT max(until) FROM streak WHERE ended_at IS NULL)) IS NOT TRUE
-  AND NOT EXISTS (
-      SELECT FROM line AS e
-      WHERE e.lane = n.lane AND e.state = 'pending'
-        AND (e.backfill, e.call_ended, e.call_id, e.ordinal, e.group_id, e.leg_id, e.code_id)
-          < (n.backfill, n.call_ended, n.call_id, n.ordinal, n.group_id, n.leg_id, n.code_id)
-      OFFSET 0
-  )
-ORDER BY n.call_ended DESC, n.call_id DESC, n.ordinal DESC
-LIMIT 1
+            SELECT DISTINCT ON (lane) *
+            FROM page
+            ORDER BY lane, call_ended, call_id, ordinal, group_id, leg_id, code_id
+        ) AS o
+        ORDER BY o.call_ended DESC, o.call_id DESC, o.ordinal DESC
+        OFFSET 0
+    ) AS n
+    JOIN line AS l USING (call_id, group_id, leg_id, code_id)
+    LEFT JOIN lane AS k ON k.lane = n.lane
+    WHERE (n.next_try_at IS NULL OR n.next_try_at <= now())
+      AND (k.until IS NULL OR k.until <= now())
+      AND (n.probe_failed_at > (SELECT max(until) FROM streak WHERE ended_at IS NULL)) IS NOT TRUE
+      AND NOT EXISTS (
+          SELECT FROM line AS e
+          WHERE e.lane = n.lane AND e.state = (SELECT 'pending')
+            AND (e.backfill, e.call_ended, e.call_id, e.ordinal, e.group_id, e.leg_id, e.code_id)
+              < (n.backfill, n.call_ended, n.call_id, n.ordinal, n.group_id, n.leg_id, n.code_id)
+          OFFSET 0
+      )
+    ORDER BY n.call_ended DESC, n.call_id DESC, n.ordinal DESC
+    LIMIT 1
+) AS f ON true
 
 -- name: settle
 -- Write what came of attempts (parallel arrays $1 to $13), unless a person intervened since; hold

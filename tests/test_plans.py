@@ -19,7 +19,7 @@ import pytest
 from daemon import queries
 from daemon.demo.postgres import create_database
 from daemon.intake import NO_ID
-from daemon.ledger import KEEP_CLASS, LOCK_CLASS, WANT_CLASS, open_ledger
+from daemon.ledger import KEEP_CLASS, LOCK_CLASS, NEWEST_PAGE, WANT_CLASS, open_ledger
 from daemon.sender import FETCH
 from daemon.source import FIRST, PAGE, open_source
 from tests.benchmark import data
@@ -91,6 +91,8 @@ def outcomes(keys: list[list[int]]) -> list[list[Any]]:
     ]  # fmt: skip
 
 
+FEW_KEYS = [column[:20] for column in OLD_KEYS]
+"""Of a streak: one line of each record."""
 LANE = (["003000000000000"], [1.0], [1], ["003000000000001"])
 """One lane to hold for a second after a try, one to free."""
 
@@ -153,6 +155,20 @@ LEDGER = {
     "pull_back": small(NOW),
     "in_order": small(),
     "pending": by("line_pending", rows=FETCH + 64 + 16, given=(FETCH + 64, ["003000000000000"])),
+    # All of the page, and the lines of each record in it: none is the first of its record.
+    "newest": by(
+        "line_pending",
+        "line_lane",
+        rows=NEWEST_PAGE * 100,
+        given=(False, NEWEST_PAGE, None, None, None),
+        also=["line_pkey"],
+    ),
+    "streak_began": by("line_failed", rows=64 + 1000, given=FEW_KEYS, also=["line_pkey"]),
+    "streak_ended": by("line_failed", rows=1000),
+    "streak_lasts": small(),
+    "probe_failed": by("line_pkey", rows=1, given=(100_014, 0, 0, 0)),
+    "refused_last": by("line_failed", rows=100, given=(100,)),
+    "prune_streaks": by("line_failed", rows=1000),
     "settle": by("line_pkey", rows=64, given=(*outcomes(SENT_KEYS), 3600.0, *LANE)),
     "settle_void": by(
         "line_pkey",
@@ -184,9 +200,10 @@ CHOICE = (["rejected"], None, None, None, False)
 DESK = {
     # An operator's question about everything: it may read everything.
     "counts": by(rows=10**9),
-    "waiting": by("line_pending", "line_kept", rows=3 * BACKLOG),
+    "waiting": by("line_pending", "line_kept", "line_failed", rows=3 * BACKLOG),
     "oldest": by("line_pending", rows=BACKLOG + 1),
     "standing": small(),
+    "streaks": by("line_failed", rows=1000, given=(50,)),
     "holder": small(LOCK_CLASS),
     "hold": small("maintenance"),
     "release": small(),
@@ -238,6 +255,11 @@ async def make(server: str, template: str) -> str:
         await db.execute("UPDATE ledger SET start_from = '2020-01-01', watermark = now()")
         await db.execute("UPDATE ledger SET dropped_before = now() - interval '30 days 15 minutes'")
         await db.execute(f"UPDATE line SET state = 'rejected' WHERE call_id % {CALLS // 100} = 0")
+        await db.execute(
+            "INSERT INTO streak (since, until)"
+            " SELECT settled_at - interval '1 s', settled_at + interval '1 s' FROM line"
+            " WHERE state = 'rejected' ORDER BY settled_at DESC LIMIT 20"
+        )
         await db.execute("VACUUM ANALYZE")
         middle = CALLS // 2
         await db.execute(
@@ -338,7 +360,7 @@ async def test_source(name: str, long_ledger: str) -> None:
 async def test_ledger(name: str, long_ledger: str) -> None:
     statements = queries.load("ledger.sql")
     async with ledger_session(long_ledger) as connection, connection.transaction():
-        if name == "pending":
+        if name in {"pending", "newest"}:
             await connection.execute(statements["in_order"])
         check(await explained(connection, statements[name], LEDGER[name].arguments), LEDGER[name])
 
