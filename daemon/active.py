@@ -58,6 +58,7 @@ BEAT_EVERY = 2.0
 """Seconds between two words of the active instance to `status`."""
 STATUS_EVERY = 5.0
 """Seconds between two counts for `systemctl status`."""
+MAY_STILL_SEND = "starting in 3 s: the last instance did not stop in order and may still send"
 LONGEST_WAIT = 5.0
 """Seconds between two tries to reach a database that is away."""
 SOURCE_ANSWERS = 2.0
@@ -117,8 +118,8 @@ class Site:
         self.lease.on_notice = heart.look
         await heart.begin()
         if not self.lease.held:
-            _log.debug(logs.DAEMON_WAITING, error="the last instance may still be sending")
-            self.notifier.ready("starting: the last instance may still be sending for 3 seconds")
+            _log.debug(logs.DAEMON_WAITING, error=MAY_STILL_SEND)
+            self.notifier.ready(MAY_STILL_SEND)
         await unless(stop, self.lease.until_held())
         _log.info(logs.DAEMON_STARTED, version=__version__, concurrency=self.settings.concurrency)
         self.notifier.ready("sending")

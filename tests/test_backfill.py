@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from daemon import backfill
+from daemon.active import MAY_STILL_SEND
 from daemon.demo.standin import Reply
 from daemon.errors import UnreachableError
 from daemon.ledger import open_ledger
@@ -84,6 +85,7 @@ async def test_it_hands_over_to_a_daemon_that_comes(site: Site) -> None:
     assert json.loads(output)["delivered"] == 40
     assert site.salesforce.repeated == 0
     assert 0 < len(daemon.seen("line.delivered")) < 40
+    assert not daemon.seen("daemon.waiting", error=MAY_STILL_SEND)
 
 
 async def test_live_lines_go_before_backfill_lines(site: Site) -> None:
