@@ -117,26 +117,32 @@ class Site:
         heart = Heart(self.ledger, sender, self.condition, binding, self.lease.tenure)
         self.lease.on_notice = heart.look
         await heart.begin()
-        if not self.lease.held:
-            _log.debug(logs.DAEMON_WAITING, error=MAY_STILL_SEND)
-            self.notifier.ready(MAY_STILL_SEND)
-        await unless(stop, self.lease.until_held())
-        _log.info(logs.DAEMON_STARTED, version=__version__, concurrency=self.settings.concurrency)
-        self.notifier.ready("sending")
         try:
-            async with asyncio.TaskGroup() as group:
-                background = [group.create_task(heart.run())]
-                if self.notifier.heard:
-                    background.append(group.create_task(self._tell_systemd(sender)))
-                if poll:
-                    background.append(group.create_task(self._poll(sender, stop)))
-                await sender.run(stop)
-                # A poll under way is cut: the watermark moves only with the lines it covers.
-                for task in background:
-                    task.cancel()
+            if not self.lease.held:
+                _log.debug(logs.DAEMON_WAITING, error=MAY_STILL_SEND)
+                self.notifier.ready(MAY_STILL_SEND)
+            await unless(stop, self.lease.until_held())
+            if not stop.is_set():
+                await self._serve(sender, heart, stop, poll=poll)
         finally:
             if self.lease.held:
                 await heart.end()
+
+    async def _serve(
+        self, sender: Sender, heart: "Heart", stop: asyncio.Event, *, poll: bool
+    ) -> None:
+        _log.info(logs.DAEMON_STARTED, version=__version__, concurrency=self.settings.concurrency)
+        self.notifier.ready("sending")
+        async with asyncio.TaskGroup() as group:
+            background = [group.create_task(heart.run())]
+            if self.notifier.heard:
+                background.append(group.create_task(self._tell_systemd(sender)))
+            if poll:
+                background.append(group.create_task(self._poll(sender, stop)))
+            await sender.run(stop)
+            # A poll under way is cut: the watermark moves only with the lines it covers.
+            for task in background:
+                task.cancel()
 
     async def _sender(self) -> Sender:
         settings = self.settings

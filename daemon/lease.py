@@ -30,7 +30,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from daemon import queries
-from daemon.database import Database
+from daemon.database import CONNECT_TIMEOUT, Database
 from daemon.errors import LeaseLostError, UnreachableError
 from daemon.ledger import LOCK_CLASS, WANT_CLASS, Tenure
 
@@ -46,8 +46,8 @@ GRACE = 2.75
 """Seconds for which a new holder starts no request: the last one may not know of its end."""
 TRY_EVERY = 0.5
 """Seconds between two tries to get the lock."""
-CONNECT_WITHIN = 5.0
-"""Seconds for a connection of one try: one to a silent server must not hold up the next try."""
+CONNECT_WITHIN = CONNECT_TIMEOUT
+"""Seconds for a connection of one try, with all that prepares it."""
 
 _SQL = queries.load("ledger.sql")
 

@@ -28,6 +28,7 @@ from tests.wired import (
     delivered_since,
     lateness,
     later,
+    not_before,
     starts_of,
     wired,
 )
@@ -310,13 +311,16 @@ async def test_a_holder_that_cannot_hear_of_its_lost_lock_starts_nothing_after_2
     site.salesforce.work = 0.05
     for number in range(1, 151):
         await plain_call(site.db, number, record=record_id(number))
+    ready = not_before(site)
     async with wired(site) as wires, proxied(site.dsn) as (_, dsn), lateness() as late:
         environment = wires.settings(**as_named(site, "first"))
         async with running(environment, site.folder) as first:
-            await first.until("line.delivered", 10)
+            await first.until("daemon.started")
             environment = wires.settings(ledger_dsn=dsn, **as_named(site, "second"))
             async with running(environment, site.folder) as second:
                 await second.until("daemon.standby")
+                ready.set()
+                await first.until("line.delivered", 10)
                 [holder] = await site.db.fetch(LOCK_SESSIONS)
                 await wires.ledger.switch(Mode.DEAF)
                 cut = time.monotonic()

@@ -13,7 +13,7 @@ from tests.calls import plain_call, record_id
 from tests.daemon_process import PATIENCE, running
 from tests.proxy import Mode, proxied
 from tests.whole import Site
-from tests.wired import MARGIN, as_named, lateness, starts_of, wired
+from tests.wired import MARGIN, as_named, lateness, not_before, starts_of, wired
 
 LINES = 150
 
@@ -59,11 +59,15 @@ async def test_of_two_instances_whose_ledger_is_restored_one_sends_at_a_time(
     await crowd(site)
     copy = Copy(site, *options)
     await copy.dump()
+    ready = not_before(site)
     async with (
         running(site.settings(**as_named(site, "first")), site.folder) as first,
         running(site.settings(**as_named(site, "second")), site.folder) as second,
     ):
         async with asyncio.timeout(PATIENCE):
+            while not (first.seen("daemon.standby") or second.seen("daemon.standby")):
+                await asyncio.sleep(0.02)
+            ready.set()
             await site.salesforce.until(lambda salesforce: salesforce.received >= 5)
         oid = await site.db.fetchval("SELECT 'ledger'::regclass::oid")
         await copy.restore()
@@ -86,13 +90,16 @@ async def test_who_gets_a_restored_ledger_waits_for_one_that_cannot_know_of_it(
     await crowd(site)
     copy = Copy(site)
     await copy.dump()
+    ready = not_before(site)
     async with wired(site) as wires, proxied(site.dsn) as (_, dsn), lateness() as late:
         environment = wires.settings(**as_named(site, "first"))
         async with running(environment, site.folder) as first:
-            await first.until("line.delivered", 5)
+            await first.until("daemon.started")
             environment = wires.settings(ledger_dsn=dsn, **as_named(site, "second"))
             async with running(environment, site.folder) as second:
                 await second.until("daemon.standby")
+                ready.set()
+                await first.until("line.delivered", 5)
                 restored_from = time.monotonic()
                 await wires.ledger.switch(Mode.DEAF)
                 cut = time.monotonic()

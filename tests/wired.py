@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from daemon.demo.standin import WRITE_PATH
+from daemon.demo.standin import WRITE_PATH, Reply
 from daemon.lease import GRACE, TRUSTED_FOR
 from tests.audit import UNSETTLED, Break
 from tests.daemon_process import PATIENCE, Daemon
@@ -73,11 +73,19 @@ def as_named(site: Site, name: str) -> dict[str, str]:
     """Settings by which the stand-in knows one instance from another: a token of its own."""
     site.salesforce.tokens.add(name)
     return {
+        "request_timeout": "60",
         "auth": "bearer",
         "bearer_token": name,
         "endpoint_url": f"{site.url}{WRITE_PATH}",
         "concurrency": "1",
     }
+
+
+def not_before(site: Site) -> asyncio.Event:
+    """Let no request be answered before the event: both instances shall be there by then."""
+    ready = asyncio.Event()
+    site.salesforce.rule = lambda _: Reply(hold=ready)
+    return ready
 
 
 def starts_of(site: Site) -> list[tuple[float, str]]:
