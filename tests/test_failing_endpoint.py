@@ -533,3 +533,19 @@ async def test_no_statement_is_asked_for_where_nothing_fails(ledger: Ledger) -> 
     async with sending(ledger, endpoint, concurrency=4):
         await endpoint.until(30)
     assert asked == []
+
+
+async def test_the_newest_line_is_found_behind_thousands_that_may_not_be_sent(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    """They are of one record, whose first line is older than all."""
+    crowd = [pending(1, "crowded"), *(pending(number, "crowded") for number in range(10, 3000))]
+    await ledger.take([*crowd, pending(2), pending(3)])
+    await ledger.streak_began([])
+    found = await ledger.newest(backfill=False)
+    assert found is not None
+    assert found.key.call_id == 3
+    await db.execute("UPDATE line SET probe_failed_at = now() WHERE call_id IN (2, 3)")
+    found = await ledger.newest(backfill=False)
+    assert found is not None
+    assert found.key.call_id == 1
