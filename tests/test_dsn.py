@@ -10,6 +10,7 @@ from urllib.parse import quote
 import asyncpg
 import pytest
 from hypothesis import given
+from hypothesis import settings as trials
 from hypothesis import strategies as st
 
 from daemon.database import Database
@@ -112,6 +113,7 @@ async def test_random_passwords_connect_or_are_refused(
     loop = asyncio.get_running_loop()
     user = await user_with(admin, "first")
 
+    @trials(deadline=None)
     @given(password=st.text(SPECIAL + "a1&=+;,. " + printable, min_size=1, max_size=12))
     def tried(password: str) -> None:
         asyncio.run_coroutine_threadsafe(trial(password), loop).result()
@@ -130,6 +132,7 @@ async def test_random_passwords_connect_or_are_refused(
     await asyncio.to_thread(tried)
 
 
+@trials(deadline=None)
 @given(
     password=st.text(SPECIAL + "a1=&,", min_size=1, max_size=10),
     host=st.sampled_from(["h", "h:5432", "h1,h2", "[::1]:5432", ""]),

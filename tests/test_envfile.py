@@ -4,7 +4,7 @@ import ctypes
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.envfile import faulty_lines, read
@@ -93,6 +93,7 @@ def test_a_line_that_a_reader_of_dotenv_understands_otherwise_is_named(
 
 
 @pytest.mark.skipif(not LIBRARIES, reason="systemd is not on this machine")
+@settings(deadline=None)
 @given(text=st.text("AB=='\"\\ \t\n#;$x", max_size=30))
 def test_systemd_itself_reads_the_same(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     file = tmp_path_factory.getbasetemp() / "any.env"
