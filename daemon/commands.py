@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-NAMES = ("run", "migrate", "status", "show", "backfill", "requeue", "discard", "pause", "resume")
-"""Commands that need settings, `check` apart."""
+NAMES = (
+    *("run", "migrate", "backfill", "status", "show", "check"),
+    *("pause", "resume", "requeue", "discard"),
+)
+"""Commands that need settings."""
 
-_COMMAND = re.compile(rf"\bcallstatsd (?:check|{'|'.join(NAMES)})\b(?! --(?:instance|env-file)\b)")
+_COMMAND = re.compile(rf"\bcallstatsd (?:{'|'.join(NAMES)})\b(?! --(?:instance|env-file)\b)")
 
 
 def addressed(text: str, option: str) -> str:

@@ -58,7 +58,7 @@ class Found:
 
     def set(self, name: str, text: str, clean: Clean) -> None:
         """Keep a variable's text, unless it is not ours, means unset, or was set before."""
-        key = name.lower().removeprefix(PREFIX.lower())
+        key = _field(name)
         value = clean(key, text)
         if key != name.lower() and value is not None:
             self.texts.setdefault(key, value)
@@ -166,8 +166,9 @@ def _of_file(
     default = file == Path(os.path.abspath(request.etc / f"{DEFAULT}.env"))  # noqa: PTH100
     found = Found(str(file), file, "" if default else f"--env-file {shlex.quote(str(file))}")
     # LOG_* of the environment count in any case, also for the fault that ends the command.
-    for name in LOGGING:
-        found.set(_variable(name), environment.get(_variable(name), ""), clean)
+    for name in _names(environment):
+        if _field(name) in LOGGING:
+            found.set(name, environment[name], clean)
     text = found.read_file(file)
     if text is None:
         if not found.unread:
@@ -223,7 +224,7 @@ def _refuse_mixed(found: Found, environment: Mapping[str, str], clean: Clean) ->
     """Refuse what the environment sets beside the file, but for LOG_* and the same INSTANCE."""
     assert found.file is not None  # noqa: S101 - only asked after it was read
     for name in _names(environment):
-        key = name.lower().removeprefix(PREFIX.lower())
+        key = _field(name)
         text = clean(key, environment[name])
         same = key == "instance" and text == found.texts.get(key)
         if key not in LOGGING and text is not None and not same:
@@ -240,3 +241,7 @@ def _names(environment: Mapping[str, str]) -> list[str]:
 
 def _variable(name: str) -> str:
     return f"{PREFIX}{name.upper()}"
+
+
+def _field(variable: str) -> str:
+    return variable.lower().removeprefix(PREFIX.lower())

@@ -318,6 +318,19 @@ async def test_the_poller_says_when_it_waits_for_the_source_or_is_behind(look: L
     assert "10:34:56" in words.taking(behind, away).text
 
 
+async def test_the_commands_of_an_instance_name_it(
+    dsn: str, db: asyncpg.Connection, holder: None
+) -> None:
+    async with looking(dsn, db, instance="north") as look:
+        await look.beat(Reason.UNAUTHORIZED, 600)
+        await look.line(4, State.REJECTED, settled_at=NOW, last_status=400)
+        shown = (await look.get("/?q=4")).text
+        assert "callstatsd requeue --instance north --state rejected --call-id 4" in shown
+        assert "callstatsd show --instance north 4 tells the same" in shown
+        assert "callstatsd check --instance north asks for a token" in shown
+        assert not re.search(r"callstatsd (requeue|discard|check|show|resume)(?! --inst)", shown)
+
+
 # What it must not say
 
 

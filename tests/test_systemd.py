@@ -78,9 +78,21 @@ def test_the_unit_of_a_client_is_the_same_but_for_its_files() -> None:
     assert without_comment(PER_CLIENT) == (
         without_comment(BASE)
         .replace("to Salesforce", "to Salesforce (%i)")
-        .replace("/etc/callstatsd/callstatsd.env", "/etc/callstatsd/%i.env")
+        .replace(
+            "/etc/callstatsd/callstatsd.env",
+            "/etc/callstatsd/%i.env\nEnvironment=CALLSTATSD_INSTANCE=%i",
+        )
         .replace("/etc/callstatsd/client-secret", "/etc/callstatsd/%i.client-secret")
     )
+
+
+@each_unit
+def test_units_and_program_call_the_secret_by_the_same_name(unit: Path) -> None:
+    name, _, file = value(unit, "LoadCredential").partition(":")
+    settings = Path(value(unit, "EnvironmentFile"))
+    prefix = "" if settings.stem == "callstatsd" else f"{settings.stem}."
+    assert name == "client-secret"
+    assert Path(file) == settings.with_name(f"{prefix}{name}")
 
 
 @each_unit
@@ -139,6 +151,12 @@ INSTALL = (
 )
 
 
+def test_no_page_needs_an_incantation_for_the_settings() -> None:
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert "set -a" not in readme
+    assert not re.search(r"\. /etc/callstatsd", readme)
+
+
 def test_the_install_section_names_files_that_exist_and_ends_with_the_log() -> None:
     steps = re.findall(r"^(\d)\. ", INSTALL, re.MULTILINE)
     assert steps == list("1234567")
@@ -147,6 +165,18 @@ def test_the_install_section_names_files_that_exist_and_ends_with_the_log() -> N
         assert list(PROJECT.glob(name)), name
     for folder in re.findall(r"/opt/callstatsd/bin/\w+", INSTALL):
         assert folder in {PROGRAM, "/opt/callstatsd/bin/pip"}
+    # What is used must have been made before: the link, the settings, the ledger, the units.
+    order = [
+        "ln -sf /opt/callstatsd/bin/callstatsd /usr/local/bin/",
+        "install -m 0600 .env.example /etc/callstatsd/callstatsd.env",
+        "install -m 0600 /dev/stdin /etc/callstatsd/client-secret",
+        "sudo callstatsd migrate",
+        "sudo callstatsd check",
+        "cp systemd/callstatsd*.service /etc/systemd/system/",
+        "systemctl enable --now callstatsd",
+    ]
+    places = [commands.index(command) for command in order]
+    assert places == sorted(places)
     seventh = INSTALL.split("\n7. ")[1].split("```\n")[0]
     assert seventh.rstrip().endswith("journalctl -u callstatsd -f -o cat")
 
