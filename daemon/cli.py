@@ -435,6 +435,9 @@ def demo(
     faults: Annotated[
         bool, typer.Option("--faults", help="Salesforce has a bad day: watch the daemon cope.")
     ] = False,
+    stay: Annotated[
+        bool, typer.Option("--stay", help="Keep everything running until Ctrl-C, with the page.")
+    ] = False,
     serve_only: Annotated[
         bool, typer.Option("--serve-only", help="Serve only the Salesforce stand-in.")
     ] = False,
@@ -445,9 +448,9 @@ def demo(
     """Show the whole way of a call; needs no settings.
 
     Starts an embedded Postgres with sample calls and a stand-in for Salesforce, and runs the
-    daemon until every line is settled.
+    daemon until every line is settled; with --stay until Ctrl-C, so that you can look around.
 
-    Example: callstatsd demo --calls 500; with --faults Salesforce has a bad day.
+    Example: callstatsd demo --calls 500 --stay
     """
     invocation().refuse_settings()
     from daemon.demo import play  # noqa: PLC0415 - the demo's parts are an extra
@@ -455,7 +458,7 @@ def demo(
     if serve_only:
         _run(play.serve_only(port, seed))
     else:
-        raise typer.Exit(_run(play.play(calls, seed, faults=faults)))
+        raise typer.Exit(_run(play.play(play.Show(calls, seed, faults, stay))))
 
 
 async def _migrate(settings: Settings, *, reference_schema: bool, rebind: bool) -> None:

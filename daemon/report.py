@@ -240,12 +240,12 @@ def telling(settings: Settings) -> Iterator[Callable[[backfill.Progress], None]]
             # The lines of calls not read yet are taken to be like those that were.
             share = progress.calls / progress.total if progress.total else 1.0
             total = progress.lines / share if share else None
-            sent = max(0, progress.lines - progress.pending)
-            counted = f"{sent:,} lines" if total is None else f"{sent:,} of {total:,.0f} lines"
+            done = progress.lines - progress.pending if progress.taken else progress.lines
+            counted = f"{done:,} lines" if total is None else f"{done:,} of {total:,.0f} lines"
             if shown.width >= NARROW:
-                counted += f", {sent / max(0.001, time.monotonic() - began):,.0f}/s"
+                counted += f", {done / max(0.001, time.monotonic() - began):,.0f}/s"
             what = "sending" if progress.taken else "taking"
-            bar.update(task, description=what, total=total, completed=sent, counted=counted)
+            bar.update(task, description=what, total=total, completed=done, counted=counted)
 
         yield tell
 

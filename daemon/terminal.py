@@ -18,7 +18,6 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -119,14 +118,13 @@ def console(*, err: bool = False) -> Console:
 
 
 def progress_bar(shown: Console, *, transient: bool = False) -> Progress:
-    """Return a line that tells a task's description and its field `counted`, and how long it takes.
+    """Return a line with a task's description, its field `counted`, and the time that is left.
 
     A wide terminal shows a bar too.
     """
     parts: list[ProgressColumn] = [TextColumn("{task.description}")]
     if shown.width >= NARROW:
-        parts.append(BarColumn())
-    parts.append(TextColumn("{task.fields[counted]}"))
-    if shown.width >= NARROW:
-        parts.append(TimeElapsedColumn())
-    return Progress(*parts, TimeRemainingColumn(), console=shown, transient=transient)
+        # Short, so that the line has room for the ^C that a terminal echoes.
+        parts.append(BarColumn(bar_width=16))
+    parts += [TextColumn("{task.fields[counted]}"), TimeRemainingColumn(), TextColumn("left")]
+    return Progress(*parts, console=shown, transient=transient)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 
 import asyncpg
 
+from tests.daemon_process import PATIENCE
+
 # Both counters are kept per table, so that the catalogues and other databases do not show.
 SQL = """
 SELECT coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0)::bigint AS rows_read,
@@ -39,7 +41,7 @@ async def counters(dsn: str) -> Counters:
     """Read them once nobody else is connected: a backend tells what it did when it ends."""
     connection = await asyncpg.connect(dsn)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while await connection.fetchval(OTHERS):  # backends tell nobody of their end
                 await asyncio.sleep(0.01)
         return Counters(*await connection.fetchrow(SQL))

@@ -15,7 +15,7 @@ import pytest
 
 from daemon.demo import standin
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds to wait for something that must happen; only a failing test waits so long."""
 
 

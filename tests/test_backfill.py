@@ -6,6 +6,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -13,7 +14,7 @@ import pytest
 
 from daemon import backfill
 from daemon.active import MAY_STILL_SEND
-from daemon.demo.standin import Reply
+from daemon.demo.standin import Incoming, Reply
 from daemon.errors import UnreachableError
 from daemon.ledger import open_ledger
 from daemon.settings import load_settings
@@ -69,7 +70,17 @@ async def test_beside_a_running_daemon_it_only_takes_and_watches(site: Site) -> 
 
 async def test_it_hands_over_to_a_daemon_that_comes(site: Site) -> None:
     await add_calls(site, 40)
-    site.salesforce.work = 0.1
+    came = asyncio.Event()
+    tokens: list[str] = []
+
+    def slow_for_the_backfill(incoming: Incoming) -> Reply | None:
+        """So that it cannot be done before the daemon is there, however slow that starts."""
+        tokens.append(incoming.headers["Authorization"])
+        if tokens[-1] != tokens[0] or len(tokens) <= 3:
+            return None
+        return Reply(delay=1.0) if came.is_set() else Reply(hold=came)
+
+    site.salesforce.rule = slow_for_the_backfill
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "daemon", "backfill", *WINDOW, "--json",
         env=site.settings(concurrency="1"), cwd=site.folder, stdout=PIPE, stderr=PIPE,
@@ -77,6 +88,8 @@ async def test_it_hands_over_to_a_daemon_that_comes(site: Site) -> None:
     async with asyncio.timeout(PATIENCE):
         await site.salesforce.until(lambda salesforce: salesforce.received >= 3)
         async with running(site.settings(concurrency="1"), site.folder) as daemon:
+            await daemon.until("daemon.standby")
+            came.set()
             await daemon.until("line.delivered")
             output, _ = await process.communicate()
             assert await daemon.stop() == 0
@@ -94,10 +107,16 @@ async def test_live_lines_go_before_backfill_lines(site: Site) -> None:
     assert await site.states() == Counter(pending=30)
     await plain_call(site.db, 99, record=record_id(99))
     site.salesforce.work = 0.05
+    taken = asyncio.Event()
+    site.salesforce.rule = lambda _: None if taken.is_set() else Reply(hold=taken)
 
     async with running(
         site.settings(concurrency="1", start_from="2026-11-20"), site.folder
     ) as daemon:
+        async with asyncio.timeout(PATIENCE):
+            await site.salesforce.until(lambda salesforce: salesforce.in_flight == 1)
+        await daemon.until("poll.taken")
+        taken.set()
         await site.until(delivered=31)
         assert await daemon.stop() == 0
 
@@ -128,14 +147,22 @@ async def test_killed_in_the_middle_it_goes_on_where_it_was(site: Site) -> None:
 
 async def test_ctrl_c_finishes_what_is_in_flight_and_says_how_to_go_on(site: Site) -> None:
     await add_calls(site, 60)
-    site.salesforce.work = 0.05
+    heard = asyncio.Event()
+    site.salesforce.rule = lambda incoming: (
+        Reply(hold=heard) if incoming.number > 8 and not heard.is_set() else None
+    )
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "daemon", "backfill", *WINDOW,
         env=site.settings(), cwd=site.folder, stdout=PIPE, stderr=PIPE,
     )  # fmt: skip
+    assert process.stderr is not None
     async with asyncio.timeout(PATIENCE):
-        await site.salesforce.until(lambda salesforce: salesforce.received >= 8)
+        await site.salesforce.until(lambda salesforce: salesforce.received >= 9)
         process.send_signal(signal.SIGINT)
+        async for line in process.stderr:
+            if b"daemon.stopping" in line:
+                break
+        heard.set()
         _, errors = await process.communicate()
 
     assert process.returncode == 1
@@ -210,6 +237,13 @@ async def test_resend_sees_lines_through_whose_call_has_another_end_by_now(site:
     assert await site.states() == Counter(delivered=2, rejected=1)
 
 
+async def until_it_raises(kept: Callable[[], None]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while True:  # a lost session is noticed, nobody announces it
+            kept()
+            await asyncio.sleep(0.05)
+
+
 async def test_a_backfill_that_retention_may_have_disturbed_ends(site: Site) -> None:
     async with open_ledger(site.dsn, "callstatsd") as ledger, ledger.keeping_all() as kept:
         kept()
@@ -218,9 +252,8 @@ async def test_a_backfill_that_retention_may_have_disturbed_ends(site: Site) -> 
             " WHERE locktype = 'advisory' AND mode = 'ShareLock'"
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         )
-        await asyncio.sleep(0.5)
         with pytest.raises(UnreachableError, match="start the backfill again"):
-            kept()
+            await until_it_raises(kept)
 
 
 async def test_it_ends_with_1_when_lines_need_an_operator(site: Site) -> None:

@@ -32,6 +32,7 @@ from daemon.outcome import Answer, NoAnswer, NoToken
 from daemon.pace import FAILING_AFTER, Pace
 from daemon.sender import Limits, Sender
 from daemon.settler import Settler
+from tests.daemon_process import PATIENCE
 
 T = TypeVar("T")
 
@@ -253,7 +254,7 @@ class Lives(RuleBasedStateMachine):
     async def _settled(self) -> None:
         began = time.monotonic()
         while await self.db.fetchval("SELECT count(*) FROM line WHERE state = 'pending'"):
-            assert time.monotonic() - began < 20, "lines stay pending"
+            assert time.monotonic() - began < PATIENCE, "lines stay pending"
             await asyncio.sleep(0.005)
 
     @invariant()

@@ -19,6 +19,7 @@ from daemon.lifecycle import in_words, watchdog_seconds
 from tests.calls import plain_call, record_id
 from tests.daemon_process import PATIENCE, running
 from tests.expected import BERLIN
+from tests.load import stretched
 from tests.proxy import Mode
 from tests.whole import Site
 from tests.wired import wired
@@ -67,7 +68,7 @@ class Systemd:
         async with asyncio.timeout(PATIENCE):
             while True:
                 try:
-                    async with asyncio.timeout(2 * WATCHDOG):
+                    async with asyncio.timeout(stretched(2 * WATCHDOG)):
                         await self.until("WATCHDOG=1")
                 except TimeoutError:
                     return

@@ -30,7 +30,8 @@ from daemon.page.reading import Reading, within
 from daemon.settings import Settings
 from daemon.source import open_source
 from tests.calls import long_id, masters, plain_call, record_id
-from tests.daemon_process import running
+from tests.daemon_process import PATIENCE, running
+from tests.load import stretched
 from tests.markup import Strict
 from tests.proxy import Mode, proxied
 from tests.test_monitor import free_port
@@ -477,7 +478,11 @@ async def test_a_page_of_a_ledger_that_is_away_comes_quickly_with_what_is_known(
 ) -> None:
     await masters(db)
     await plain_call(db, 1, record=record_id(1))
-    async with proxied(dsn) as (wire, ledger_dsn), looking(dsn, db, ledger_dsn, 0.3) as look:
+    patience = stretched(0.3)
+    async with (
+        proxied(dsn) as (wire, ledger_dsn),
+        looking(dsn, db, ledger_dsn, patience) as look,
+    ):
         await wire.switch(Mode.REFUSE)
         shown = await look.get()
         assert shown.status == 200
@@ -486,15 +491,15 @@ async def test_a_page_of_a_ledger_that_is_away_comes_quickly_with_what_is_known(
 
         await wire.switch(Mode.PASS)
         await look.line(4, State.REJECTED, last_status=400)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while "rejected" not in (await look.get("/live")).html:
                 await asyncio.sleep(0.1)
 
         await wire.switch(Mode.STALL)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while "does not answer" not in (await look.get("/live")).html:
                 await asyncio.sleep(0.1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(16 * patience):
             shown = await look.get("/?q=1")
         assert "What follows is from" in shown.text
         assert "requeue --state rejected --call-id 4" in shown.text
@@ -503,12 +508,16 @@ async def test_a_page_of_a_ledger_that_is_away_comes_quickly_with_what_is_known(
 async def test_a_source_that_is_silent_leaves_what_the_ledger_has(
     dsn: str, db: asyncpg.Connection, holder: None
 ) -> None:
-    async with proxied(dsn) as (wire, source_dsn), looking(source_dsn, db, dsn, 0.3) as look:
+    patience = stretched(0.3)
+    async with (
+        proxied(dsn) as (wire, source_dsn),
+        looking(source_dsn, db, dsn, patience) as look,
+    ):
         await wire.switch(Mode.STALL)
         async with open_ledger(dsn, "callstatsd") as ledger:
             look.ledger = ledger
             await look.line(4, State.REJECTED, last_status=400)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(16 * patience):
                 shown = await look.get("/?q=4")
     assert "The source database is away, so this is only what the ledger has." in shown.text
     assert "rejected at" in shown.text

@@ -18,6 +18,7 @@ from daemon.intake import NO_ID, Form, Intake
 from daemon.ledger import Binding, open_ledger
 from daemon.poller import Poller, Rules
 from daemon.source import open_source
+from tests.daemon_process import PATIENCE
 from tests.expected import BERLIN, data_lines
 from tests.rows import call, code, leg, local_times, on_local_clocks, retype, sample, visit
 from tests.site import EITHER_WAY, LONG_AGO, Site, opened
@@ -782,7 +783,7 @@ async def test_the_loop_polls_until_it_is_told_to_stop(site: Site) -> None:
     await site.add(ended(1, site.ago(minutes=5)))
     async with site.poller(start_from=LONG_AGO) as poller, asyncio.TaskGroup() as tasks:
         tasks.create_task(poller.run(0.01, stop))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not site.announced:
                 await asyncio.sleep(0.01)
         stop.set()

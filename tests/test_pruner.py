@@ -18,7 +18,7 @@ from daemon.lines import Entry, LineKey, State
 from daemon.pruner import BATCH, Pruned, Pruner
 from daemon.source import open_source
 from tests.calls import plain_call, record_id
-from tests.daemon_process import running
+from tests.daemon_process import PATIENCE, running
 from tests.expected import BERLIN
 from tests.whole import Site
 
@@ -110,7 +110,7 @@ async def test_nothing_goes_while_a_backfill_compares(
     await add(ledger, db, 1, State.DELIVERED, 100.0)
     async with ledger.keeping_all(), ledger.keeping_all():
         assert await prune(ledger) == Pruned(0, 0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not (await prune(ledger)).lines:
             await asyncio.sleep(0.01)
 
@@ -124,7 +124,7 @@ async def test_first_a_sweep_must_have_covered_the_downtime(
     await asyncio.sleep(0.05)
     assert await db.fetchval("SELECT count(*) FROM line") == 1
     swept.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while await db.fetchval("SELECT count(*) FROM line"):
             await asyncio.sleep(0.01)
     stop.set()

@@ -16,6 +16,7 @@ from daemon.demo.standin import Incoming, Reply, StandIn, serve
 from tests import calls
 from tests.calls import long_id, plain_call, record_id, seed_003
 from tests.daemon_process import PATIENCE, command, running
+from tests.load import stretched
 from tests.whole import Site
 
 CALLER = "4930998877"
@@ -281,7 +282,7 @@ async def test_a_second_signal_stops_at_once(site: Site) -> None:
         daemon.signal(signal.SIGINT)
         await daemon.until("daemon.stopping")
         daemon.signal(signal.SIGTERM)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(stretched(5)):
             assert await daemon.ended() == 1
 
     row = await site.db.fetchrow("SELECT state, unanswered FROM line")
@@ -296,7 +297,7 @@ async def test_a_second_instance_stands_by_and_takes_over_after_a_kill(site: Sit
             await second.until("daemon.standby")
             first.signal(signal.SIGKILL)
             await first.ended()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(stretched(5)):
                 await second.until("daemon.started")
             await plain_call(site.db, 1, record=record_id(1))
             await site.until(delivered=1)

@@ -44,6 +44,8 @@ from daemon.lines import LineKey, PendingLine
 from daemon.outcome import Answer, Halted, NoAnswer, NoToken, Outcome, Reason, classify
 from daemon.salesforce import BODY_LIMIT, Endpoint, Salesforce, open_session
 from daemon.settlement import settle
+from tests.daemon_process import PATIENCE
+from tests.load import stretched
 
 KEY = "1201-2202-3203-4201"
 SECRET = "s3cr3t-Of-Ours"
@@ -540,7 +542,7 @@ async def test_a_time_out_leaves_it_open(org: Org) -> None:
     org.standin.require_token = False
     hold = asyncio.Event()
     org.answer(Reply(hold=hold))
-    answer = await post_to(org.url + WRITE_PATH, within=0.05)
+    answer = await post_to(org.url + WRITE_PATH, within=stretched(0.2))
     hold.set()
     assert answer == NoAnswer(sent=True, error="TimeoutError")
 
@@ -552,7 +554,7 @@ async def test_a_time_out_in_the_middle_of_a_body_leaves_it_open() -> None:
         await mute(reader, writer)
 
     async with raw(stall) as port:
-        answer = await post_to(f"http://127.0.0.1:{port}/", within=0.05)
+        answer = await post_to(f"http://127.0.0.1:{port}/", within=stretched(0.2))
     assert answer == NoAnswer(sent=True, error="TimeoutError")
 
 
@@ -849,7 +851,9 @@ async def test_one_who_gives_up_waiting_for_a_token_takes_it_from_nobody_else(or
     org.answer_tokens(Reply(hold=hold))
     tokens = org.tokens()
     first, second = (asyncio.create_task(tokens.token()) for _ in range(2))
-    await asyncio.sleep(0.02)
+    async with asyncio.timeout(PATIENCE):
+        while not org.token_forms:  # both wait for it by then
+            await asyncio.sleep(0.01)
     first.cancel()
     hold.set()
     assert (await second).instance_url == org.url

@@ -20,6 +20,7 @@ from daemon.intake import NO_ID, Form
 from daemon.lines import Digest
 from daemon.poller import Poller
 from daemon.sweeper import Sweeper
+from tests.daemon_process import PATIENCE
 from tests.expected import BERLIN
 from tests.rows import add, call, code, leg, local_times, on_local_clocks, retype, visit
 from tests.site import EITHER_WAY, LOOKBACK, Site, opened
@@ -1022,7 +1023,7 @@ async def test_the_loop_sweeps_wide_at_the_start_and_says_so(site: Site) -> None
     async with site.sweeping(start_from=site.ago(days=2)) as (poller, sweeper):
         await poller.poll()
         await site.add(ended(1, site.ago(hours=20)))
-        async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
             tasks.create_task(sweeper.run(stop))
             await sweeper.swept.wait()
             stop.set()

@@ -12,6 +12,7 @@ from daemon.demo.standin import WRITE_PATH, Reply
 from daemon.lease import GRACE, TRUSTED_FOR
 from tests.audit import UNSETTLED, Break
 from tests.daemon_process import PATIENCE, Daemon
+from tests.load import stretched
 from tests.proxy import Proxy, fronting, proxied
 from tests.whole import Site
 
@@ -50,7 +51,7 @@ class Wired:
 
     async def settled(self, lines: int, within: float = PATIENCE) -> None:
         """Wait until the ledger has so many lines and none of them is pending."""
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(stretched(within)):
             while True:  # a table tells nobody
                 states = await self.site.states()
                 if states.total() == lines and not states["pending"]:
@@ -133,7 +134,7 @@ def later(daemon: Daemon, event: str, since: float, **fields: Any) -> list[dict[
 
 async def delivered_since(daemon: Daemon, since: float, within: float) -> float:
     """Wait for the first delivery after `since` (by `time.time`); returns the seconds it took."""
-    async with asyncio.timeout(within):
+    async with asyncio.timeout(stretched(within)):
         while not (found := later(daemon, "line.delivered", since)):
             await asyncio.sleep(0.02)
     return seconds_of(found[0], since)

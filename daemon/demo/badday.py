@@ -135,14 +135,17 @@ def session_expired() -> Reply:
     return Reply(401, platform_error("INVALID_SESSION_ID", "Session expired or invalid"))
 
 
-CHANCES = (
-    Chance("423", 0.05, (locked,)),
-    Chance("423 as Apex sends it", 0.05, (locked_as_apex,)),
+LOCKS = (
+    Chance("record locked: 423", 0.05, (locked,)),
+    Chance("record locked: 423 as Apex sends it", 0.05, (locked_as_apex,)),
     Chance(
-        "UNABLE_TO_LOCK_ROW",
+        "record locked: UNABLE_TO_LOCK_ROW",
         0.05,
         (partial(row_locked, 400), partial(row_locked, 500), row_locked_in_trigger),
     ),
+)
+CHANCES = (
+    *LOCKS,
     Chance("500", 0.04, (failed,)),
     Chance("HTML instead of JSON", 0.03, (partial(page, 500), partial(page, 502))),
     Chance("no body", 0.03, (partial(empty, 500), partial(empty, 504), partial(empty, 200))),
@@ -177,6 +180,11 @@ class BadDay:
         self.struck: Counter[str] = Counter()
         self._of_line: Counter[str] = Counter()
         self._old_tokens: dict[Expiry, set[str]] = {expiry: set() for expiry in expiries}
+
+    @property
+    def locks(self) -> int:
+        """Count the requests that found their record locked, whatever the answer said of it."""
+        return sum(self.struck[chance.name] for chance in LOCKS)
 
     def __call__(self, incoming: Incoming) -> Reply | None:
         """Answer a request in place of the org, or leave it to the org."""

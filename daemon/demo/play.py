@@ -2,31 +2,31 @@
 
 import asyncio
 import os
+import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
 from asyncio.subprocess import PIPE, Process
-from collections import Counter
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 import asyncpg
-import orjson
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from daemon.demo import calls as sample_calls
-from daemon.demo import standin
+from daemon.demo import standin, summary
 from daemon.demo.badday import BadDay, Door, bad_day, door
 from daemon.demo.postgres import embedded
 from daemon.desk import Desk, Overview
 from daemon.errors import CallstatsdError
 from daemon.ledger import open_ledger
+from daemon.terminal import console, progress_bar, say, say_command
 
 SCHEMA = "jtelstats"
 LOOK_EVERY = 0.2
@@ -44,65 +44,139 @@ IMPATIENT = {
     "CALLSTATSD_RETRY_INITIAL": "0.2",
     "CALLSTATSD_RETRY_MAX": "1",
 }
-
-MEANINGS = {
-    "delivered": "written in Salesforce (200)",
-    "conflict": "refused for good (409), never sent again",
-    "not_found": "no such record in Salesforce (404)",
-    "rejected": "another refusal (4xx), kept for an operator",
-    "expired": "failed for too long, kept for an operator",
-    "invalid": "a row that cannot become a record",
-    "skipped": "no Salesforce id, so not sent",
-    "pending": "still to be sent",
-}
+ENV_FILE = "demo.env"
 
 
-async def play(calls: int, seed: int, *, faults: bool = False) -> int:
+@dataclass(frozen=True, slots=True)
+class Show:
+    """What was asked for: so many calls from a seed, a bad day, and to stay afterwards."""
+
+    calls: int
+    seed: int
+    faults: bool = False
+    stay: bool = False
+
+
+class Interruption:
+    """Ctrl-C, a kill or a closed terminal: ends what is going on in order, and only once."""
+
+    def __init__(self) -> None:
+        """Be about the current task."""
+        self.came = asyncio.Event()
+        self._task = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+        self._waited_for = False
+        self._heard = False
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Listen while the block runs, also while it does not wait for anything."""
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.signal(number, self._receive) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def wait(self) -> None:
+        """Wait for it, instead of being cancelled by it."""
+        self._waited_for = True
+        await self.came.wait()
+
+    def _receive(self, _number: int, _frame: FrameType | None) -> None:
+        if self._heard:
+            return
+        self._heard = True
+        with suppress(OSError):  # a terminal that was closed
+            os.write(1, b"\nStopping ...\n")
+        self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        self.came.set()
+        if self._task is not None and not self._waited_for:
+            self._task.cancel()
+
+
+async def play(show: Show) -> int:
     """Run the demo; returns the exit code: 0 when every line is settled and none was malformed.
 
-    With `faults` Salesforce has a bad day of `BAD_DAY` seconds.
+    With `faults` Salesforce has a bad day of `BAD_DAY` seconds. With `stay` all goes on until
+    Ctrl-C. An interrupted demo stops what it has started, and returns 1.
     """
-    console = Console(highlight=False)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="callstatsd-demo-") as folder:
-        console.print("Starting an embedded Postgres …")
-        with embedded(Path(folder) / "postgres") as dsn:
-            salesforce = standin.StandIn(
-                seed=seed, work=0.01, lock_rate=0.03, keep_requests=calls <= 5000
-            )
-            async with door(salesforce) as entrance:
-                environment = _environment(dsn, entrance.url) | (IMPATIENT if faults else {})
-                await _migrate(environment, folder)
-                lines = await _load(dsn, calls, seed)
-                console.print(
-                    f"{calls:,} calls of the last hours are in its tables, from seed {seed}; a "
-                    f"stand-in for Salesforce listens at {entrance.url}.\n"
-                    "Starting callstatsd run …"
-                )
-                going = _going_wrong(entrance, seed, lines) if faults else nullcontext()
-                async with going as day:
-                    overview, seconds = await _watch(
-                        console,
-                        environment,
-                        folder,
-                        dsn,
-                        lines,
-                        COUNTED_ON_A_BAD_DAY if faults else COUNTED,
-                    )
-    if day is not None:
-        _show_troubles(console, day)
-    _summarise(console, overview, salesforce, seconds)
-    settled = overview.lines["pending"] == 0 and not salesforce.violations
-    console.print(
-        f"\nThe whole demo took {time.monotonic() - began:.1f} s; nothing is left behind."
+    interruption = Interruption()
+    started: list[str] = []
+    with interruption.heard():
+        try:
+            code = await _play(show, interruption, started)
+        except asyncio.CancelledError:
+            if not interruption.came.is_set():
+                raise
+            code = 1
+    if interruption.came.is_set():
+        what = ", ".join(reversed(started)) or "nothing, as nothing had started yet"
+        say(f"Stopped: {what}. Nothing is left behind.")
+    else:
+        say(f"\nThe whole demo took {time.monotonic() - began:.1f} s; nothing is left behind.")
+    return code
+
+
+async def _play(show: Show, interruption: Interruption, started: list[str]) -> int:
+    salesforce = standin.StandIn(
+        seed=show.seed,
+        work=0.01,
+        lock_rate=0.0 if show.faults else 0.03,
+        keep_requests=show.calls <= 5000,
     )
+    with tempfile.TemporaryDirectory(prefix="callstatsd-demo-") as folder:
+        say("Starting an embedded Postgres …")
+        with embedded(Path(folder) / "postgres") as dsn:
+            started.append("Postgres")
+            # Whoever pressed Ctrl-C meanwhile is heard here.
+            await asyncio.sleep(0)
+            async with door(salesforce) as entrance:
+                started.append("the stand-in for Salesforce")
+                environment = _environment(dsn, entrance.url, show)
+                await _migrate(environment, folder)
+                lines = await _load(dsn, show.calls, show.seed)
+                say(
+                    f"{show.calls:,} calls of the last hours are in its tables, from seed "
+                    f"{show.seed}; a stand-in for Salesforce listens at {entrance.url}. It does "
+                    "not know some of their records and does not accept others, on purpose.\n"
+                    "Starting callstatsd run; this is its log, with times in UTC:"
+                )
+                going = _going_wrong(entrance, show.seed, lines) if show.faults else nullcontext()
+                # One console, so that the log is printed above the progress bar.
+                shown = console()
+                counted = COUNTED_ON_A_BAD_DAY if show.faults else COUNTED
+                events = summary.EventPrinter(shown, counted)
+                async with going as day, _daemon(environment, folder, events) as daemon:
+                    started.append("the daemon")
+                    outcome = await _settle(dsn, shown, daemon, salesforce, lines, day)
+                    if show.stay:
+                        _sum_up(outcome)
+                        events.begin_again()
+                        await _stay(environment, Path(folder), daemon, interruption)
+                if not show.stay:
+                    _sum_up(outcome)
+                    summary.show_what_next()
+    settled = outcome.overview.lines["pending"] == 0 and not salesforce.violations
     return 0 if settled else 1
+
+
+def _sum_up(outcome: summary.Outcome) -> None:
+    summary.show(outcome)
+    if outcome.day is not None:
+        after, seconds = NOBODY_THERE
+        say(f"After {after:g} s nobody was there: connections were refused for {seconds:g} s.")
 
 
 async def serve_only(port: int, seed: int) -> None:
     """Serve the Salesforce stand-in on loopback until interrupted."""
     salesforce = standin.StandIn(seed=seed, work=0.01, lock_rate=0.03, keep_requests=False)
     async with standin.serve(salesforce, port) as url:
+        # Not wrapped: settings are copied as they stand.
         print(  # noqa: T201 - the command's result
             f"A stand-in for Salesforce listens at {url} (Ctrl-C ends it). Settings for it:\n"
             f"CALLSTATSD_TOKEN_URL={url}{standin.TOKEN_PATH}\n"
@@ -116,6 +190,56 @@ async def serve_only(port: int, seed: int) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await stop.wait()
+
+
+async def _stay(
+    environment: dict[str, str], folder: Path, daemon: Process, interruption: Interruption
+) -> None:
+    """Print how to look at the running demo, and wait for Ctrl-C."""
+    path = _write_env_file(environment, folder)
+    program = _program()
+    say(
+        "\nPostgres, the stand-in and the daemon keep running until you press Ctrl-C.\n"
+        f"The status page: http://{environment['CALLSTATSD_HTTP_LISTEN']}/\n"
+        "Try in another terminal:"
+    )
+    for command, purpose in (
+        ("status", "counts per state, and what the sender does"),
+        (f"show {sample_calls.EXAMPLE_CALL}", "what happened to one call"),
+        (
+            f"requeue --state delivered --call-id {sample_calls.EXAMPLE_CALL}",
+            "sends its lines once more: watch this terminal and the page",
+        ),
+    ):
+        say_command(f"{program} {command} --env-file {path}")
+        say(f"      {purpose}", hanging=6)
+    waiting = asyncio.create_task(interruption.wait())
+    ending = asyncio.create_task(daemon.wait())
+    await asyncio.wait({waiting, ending}, return_when=asyncio.FIRST_COMPLETED)
+    ending.cancel()
+    if not waiting.done():
+        waiting.cancel()
+        raise CallstatsdError("the daemon ended by itself; its last lines above say why")
+
+
+def _write_env_file(environment: dict[str, str], folder: Path) -> Path:
+    """Write what a command needs to reach the demo's databases, for this user's eyes only."""
+    path = folder / ENV_FILE
+    path.touch(mode=0o600)
+    own = {name: value for name, value in environment.items() if name.startswith("CALLSTATSD_")}
+    # How a command logs is for whoever types it to say.
+    del own["CALLSTATSD_LOG_FORMAT"]
+    path.write_text("".join(f"{name}={value}\n" for name, value in own.items()), encoding="utf-8")
+    return path
+
+
+def _program() -> str:
+    """Return how this program can be started from a shell in another folder."""
+    beside = Path(sys.executable).with_name("callstatsd")
+    found = shutil.which("callstatsd")
+    if found is not None and Path(found).resolve() == beside.resolve():
+        return "callstatsd"
+    return str(beside) if beside.exists() else f"{sys.executable} -m daemon"
 
 
 @asynccontextmanager
@@ -132,20 +256,27 @@ async def _going_wrong(entrance: Door, seed: int, lines: int) -> AsyncIterator[B
         await asyncio.gather(breaking, return_exceptions=True)
 
 
-def _environment(dsn: str, url: str) -> dict[str, str]:
+def _environment(dsn: str, url: str, show: Show) -> dict[str, str]:
     """Return what the daemon of the demo shall see: no settings but these."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("CALLSTATSD_")}
     yesterday = datetime.now(UTC) - timedelta(days=1)
-    return own | {
+    needed = {
         "CALLSTATSD_SOURCE_DSN": dsn,
         "CALLSTATSD_SOURCE_SCHEMAS": SCHEMA,
         "CALLSTATSD_TOKEN_URL": f"{url}{standin.TOKEN_PATH}",
         "CALLSTATSD_CLIENT_ID": standin.CLIENT_ID,
         "CALLSTATSD_CLIENT_SECRET": standin.CLIENT_SECRET,
         "CALLSTATSD_START_FROM": yesterday.isoformat(),
-        "CALLSTATSD_HTTP_LISTEN": "",
+        "CALLSTATSD_HTTP_LISTEN": f"127.0.0.1:{_free_port()}" if show.stay else "",
         "CALLSTATSD_LOG_FORMAT": "json",
     }
+    return own | needed | (IMPATIENT if show.faults else {})
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port
 
 
 async def _command(name: str, *options: str, environment: dict[str, str], folder: str) -> Process:
@@ -160,7 +291,12 @@ async def _migrate(environment: dict[str, str], folder: str) -> None:
     process = await _command(
         "migrate", "--reference-schema", environment=environment, folder=folder
     )
-    _, errors = await process.communicate()
+    try:
+        _, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if process.returncode != 0:
         raise CallstatsdError(f"callstatsd migrate failed: {errors.decode()}")
 
@@ -175,147 +311,64 @@ async def _load(dsn: str, calls: int, seed: int) -> int:
     return max(len(sample.calls), len(sample.legs))
 
 
-async def _watch(
-    console: Console,
-    environment: dict[str, str],
-    folder: str,
-    dsn: str,
-    lines: int,
-    counted: Collection[str],
-) -> tuple[Overview, float]:
-    """Show what the daemon tells until all is settled, then stop it in order."""
-    loaded = datetime.now(UTC)
+@asynccontextmanager
+async def _daemon(
+    environment: dict[str, str], folder: str, events: summary.EventPrinter
+) -> AsyncIterator[Process]:
+    """Run the daemon and print its log; it is stopped in order when the block ends."""
     daemon = await _command("run", environment=environment, folder=folder)
-    began = time.monotonic()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("lines settled, {task.fields[pending]} pending"),
-        TimeElapsedColumn(),
-    )
+    assert daemon.stderr is not None  # noqa: S101 - it is a pipe
+    following = asyncio.create_task(events.follow(daemon.stderr))
     try:
-        with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task("sending", total=lines, pending=0)
-            telling = asyncio.create_task(_tell_events(progress.console, daemon, counted))
-            async with open_ledger(dsn, "callstatsd") as ledger:
-                overview = await _until_settled(
-                    Desk(ledger.database), daemon, progress, task, loaded
-                )
-            seconds = time.monotonic() - began
+        yield daemon
     finally:
         if daemon.returncode is None:
             daemon.terminate()
             await daemon.wait()
-    await telling
-    return overview, seconds
+        await following
 
 
-async def _until_settled(
-    desk: Desk, daemon: Process, progress: Progress, task: Any, loaded: datetime
-) -> Overview:
-    deadline = time.monotonic() + GIVE_UP_AFTER
-    while True:
-        overview = await desk.overview()
-        total = sum(overview.lines.values())
-        pending = overview.lines["pending"]
-        progress.update(task, total=total, completed=total - pending, pending=pending)
-        taken = overview.standing.watermark is not None and (
-            overview.standing.watermark >= loaded - timedelta(seconds=120)
-        )
-        if taken and pending == 0:
-            return overview
-        if daemon.returncode is not None or time.monotonic() > deadline:
-            raise CallstatsdError("the daemon ended, or took too long, before all was settled")
-        await asyncio.sleep(LOOK_EVERY)
+async def _settle(
+    dsn: str,
+    shown: Console,
+    daemon: Process,
+    salesforce: standin.StandIn,
+    lines: int,
+    day: BadDay | None,
+) -> summary.Outcome:
+    """Show the progress until all is settled."""
+    loaded = datetime.now(UTC)
+    began = time.monotonic()
+    with progress_bar(shown, transient=True) as progress:
+        task = progress.add_task("starting", total=lines, counted="")
 
-
-async def _tell_events(console: Console, daemon: Process, counted: Collection[str]) -> None:
-    """Print the daemon's log as it comes: the first few of what is `counted`, the others all."""
-    seen: Counter[str] = Counter()
-    if daemon.stderr is None:
-        return
-    async for raw in daemon.stderr:
-        try:
-            event = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            console.print(raw.decode(errors="replace").rstrip(), markup=False)
-            continue
-        name = event.pop("event")
-        seen[name] += 1
-        if name in counted and seen[name] > 3:
-            if seen[name] == 4:
-                console.print(f"            {name:16} … further ones are only counted")
-            continue
-        clock = event.pop("timestamp")[11:19]
-        event.pop("level")
-        fields = " ".join(f"{key}={value}" for key, value in event.items() if value is not None)
-        console.print(f"  {clock}  {name:16} {fields}", markup=False, soft_wrap=True)
-
-
-def _show_example(console: Console, salesforce: standin.StandIn) -> None:
-    """Show what arrived of one call: two groups, four attempts, three codes make five lines."""
-    example = f"{sample_calls.EXAMPLE_CALL}-"
-    table = Table(
-        "key", "agent", "group", "start", "seconds", "CONNRES", "code",
-        title=f"Call {sample_calls.EXAMPLE_CALL}, as it arrived",
-        box=None, padding=(0, 2, 0, 0), pad_edge=False,
-    )  # fmt: skip
-    for key, record in salesforce.written.items():
-        if key.startswith(example):
-            table.add_row(
-                key,
-                record["AgentUID"],
-                record["AcdAgentGroupsName"],
-                record["dtCallStart"][11:],
-                str(record["nDuration"]),
-                str(record["CONNRES"]),
-                record["TransactionCodeExportKey"] or "",
+        def show(overview: Overview) -> None:
+            total, pending = sum(overview.lines.values()), overview.lines["pending"]
+            progress.update(
+                task,
+                description="sending" if total else "starting",
+                total=total or lines,
+                completed=total - pending,
+                counted=f"{total - pending:,} of {total or lines:,} lines settled",
             )
-    for column in table.columns:
-        column.no_wrap = True
-    if table.row_count:
-        console.print(table)
+
+        async with open_ledger(dsn, "callstatsd") as ledger:
+            desk = Desk(ledger.database)
+            while True:
+                overview = await desk.overview()
+                show(overview)
+                if _is_settled(overview, loaded):
+                    break
+                if daemon.returncode is not None or time.monotonic() - began > GIVE_UP_AFTER:
+                    raise CallstatsdError(
+                        "the daemon ended, or took too long, before all was settled"
+                    )
+                await asyncio.sleep(LOOK_EVERY)
+            example = await desk.call(sample_calls.EXAMPLE_CALL)
+    return summary.Outcome(overview, salesforce, example, day, time.monotonic() - began)
 
 
-def _show_troubles(console: Console, day: BadDay) -> None:
-    """Show what the daemon had to cope with."""
-    table = Table("trouble", "requests", title="What went wrong in Salesforce")
-    table.columns[1].justify = "right"
-    for name, times in sorted(day.struck.items()):
-        table.add_row(name, f"{times:,}")
-    console.print(table)
-    after, seconds = NOBODY_THERE
-    console.print(
-        f"After {after:g} s nobody was there: connections were refused for {seconds:g} s."
-    )
-
-
-def _summarise(
-    console: Console, overview: Overview, salesforce: standin.StandIn, seconds: float
-) -> None:
-    table = Table("outcome", "lines", "meaning", title="What became of the data lines")
-    table.columns[1].justify = "right"
-    for state, meaning in MEANINGS.items():
-        if overview.lines[state]:
-            table.add_row(state, f"{overview.lines[state]:,}", meaning)
-    total = sum(overview.lines.values())
-    console.print(table)
-    _show_example(console, salesforce)
-    counts = salesforce.counts()
-    console.print(
-        f"{total:,} lines settled in {seconds:.1f} s ({total / seconds:,.0f} lines/s, most of it "
-        f"the stand-in's own time). Salesforce had {counts['requests']:,} requests: "
-        f"{counts['written']:,} lines written, {counts['by_status'].get('423', 0)} times a record "
-        f"was locked, {counts['violations']} malformed."
-    )
-    for violation in salesforce.violations[:5]:
-        console.print(f"  malformed: {violation}", markup=False)
-    console.print(
-        "\nTry next:\n"
-        "  callstatsd demo --calls 5000 --seed 7     more calls, other ones\n"
-        "  callstatsd demo --faults                  Salesforce has a bad day\n"
-        "  callstatsd demo --serve-only --port 8080  the stand-in alone, for a daemon of your own\n"
-        "  cp .env.example .env                      the settings, to connect your own ACD",
-        soft_wrap=True,
-    )
+def _is_settled(overview: Overview, loaded: datetime) -> bool:
+    watermark = overview.standing.watermark
+    taken = watermark is not None and watermark >= loaded - timedelta(seconds=120)
+    return taken and overview.lines["pending"] == 0

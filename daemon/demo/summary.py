@@ -1,0 +1,156 @@
+"""What the demo prints: the daemon's log as it comes, then what became of the lines."""
+
+import json
+import sys
+from asyncio import StreamReader
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from daemon.demo.badday import BadDay
+from daemon.demo.standin import StandIn
+from daemon.desk import Overview, Told
+from daemon.lines import State
+from daemon.meanings import MEANINGS
+from daemon.terminal import NARROW, columns, console, say, say_command, wrap
+
+FIRST_FEW = 3
+"""Events of a kind that are printed where there are many."""
+
+NEXT = {
+    "callstatsd demo --stay": "the same, with its status page, until you press Ctrl-C",
+    "callstatsd demo --calls 5000 --seed 7": "more calls, other ones",
+    "callstatsd demo --faults": "Salesforce has a bad day",
+    "callstatsd demo --serve-only --port 8080": "the stand-in alone, for a daemon of your own",
+    "cp .env.example .env": "the settings, to connect your own ACD",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the demo came to; `seconds` from the daemon's start to the last settled line."""
+
+    overview: Overview
+    salesforce: StandIn
+    example: Sequence[Told]
+    day: BadDay | None
+    seconds: float
+
+
+class EventPrinter:
+    """Prints the daemon's log: the first few of what is `counted`, the others all."""
+
+    def __init__(self, shown: Console, counted: Collection[str]) -> None:
+        """Print on that console, above a progress bar that it may have."""
+        self._console = shown
+        self._counted = counted
+        self._seen: Counter[str] = Counter()
+
+    def begin_again(self) -> None:
+        """Print the first few of each kind once more."""
+        self._seen.clear()
+
+    async def follow(self, log: StreamReader) -> None:
+        """Print what comes, until the log ends."""
+        async for raw in log:
+            try:
+                event = orjson.loads(raw)
+            except orjson.JSONDecodeError:
+                self._print(raw.decode(errors="replace").rstrip())
+                continue
+            name = event.pop("event")
+            self._seen[name] += 1
+            if name in self._counted and self._seen[name] > FIRST_FEW:
+                if self._seen[name] == FIRST_FEW + 1:
+                    self._print(f"            {name:16} … further ones are only counted")
+                continue
+            clock = event.pop("timestamp")[11:19]
+            event.pop("level")
+            fields = " ".join(f"{key}={value}" for key, value in event.items() if value is not None)
+            self._print(f"  {clock}  {name:16} {fields}".rstrip())
+
+    def _print(self, text: str) -> None:
+        width = columns(sys.stdout)
+        hanging = 12 if width is None or width >= NARROW else 4
+        self._console.print(wrap(text, width, hanging), markup=False, soft_wrap=True)
+
+
+def show(outcome: Outcome) -> None:
+    """Print what became of the lines, and one call as an example."""
+    shown = console()
+    if outcome.day is not None:
+        _show_troubles(shown, outcome.day)
+    _show_states(shown, outcome.overview)
+    _show_example(shown, outcome.example)
+    total = sum(outcome.overview.lines.values())
+    counts = outcome.salesforce.counts()
+    locked = counts["by_status"].get("423", 0) if outcome.day is None else outcome.day.locks
+    times = "once" if locked == 1 else f"{locked:,} times"
+    say(
+        f"\n{total:,} lines settled in {outcome.seconds:.1f} s "
+        f"({total / outcome.seconds:,.0f} lines/s, most of it the stand-in's own time). "
+        f"Salesforce had {counts['requests']:,} requests: {counts['written']:,} lines written, "
+        f"a record was locked {times}, {counts['violations']} malformed."
+    )
+    for violation in outcome.salesforce.violations[:5]:
+        say(f"  malformed: {violation}", hanging=4)
+
+
+def show_what_next() -> None:
+    """Print commands to try after the demo."""
+    say("\nTry next:")
+    for command, purpose in NEXT.items():
+        say_command(command)
+        say(f"      {purpose}", hanging=6)
+
+
+def _show_states(shown: Console, overview: Overview) -> None:
+    table = Table("outcome", "lines", "meaning", title="What became of the data lines")
+    table.columns[1].justify = "right"
+    for state, meaning in MEANINGS.items():
+        if overview.lines[state]:
+            table.add_row(state, f"{overview.lines[state]:,}", meaning)
+    shown.print(table)
+    if overview.lines[State.CONFLICT] or overview.lines[State.NOT_FOUND]:
+        say(
+            "The refusals are on purpose: the stand-in does not know some of the sample's records "
+            "(404) and does not accept others (409)."
+        )
+
+
+def _show_example(shown: Console, lines: Sequence[Told]) -> None:
+    """Show a call: two groups, four attempts and three codes make five lines; one of them whole."""
+    sent = [(line, json.loads(line.record)) for line in lines if line.record]
+    if not sent:
+        return
+    names = {
+        "agent": "AgentUID", "group": "AcdAgentGroupsName", "start": "dtCallStart",
+        "seconds": "nDuration", "CONNRES": "CONNRES", "code": "TransactionCodeExportKey",
+    }  # fmt: skip
+    if shown.width < NARROW:
+        names = {name: names[name] for name in ("agent", "seconds", "code")}
+    table = Table(
+        "key", *names, title=f"Call {lines[0].key.call_id}, as it was sent",
+        box=None, padding=(0, 2, 0, 0), pad_edge=False,
+    )  # fmt: skip
+    for line, record in sent:
+        cells = [str("" if record[key] is None else record[key]) for key in names.values()]
+        table.add_row(str(line.key), *(cell.rpartition("T")[2] for cell in cells))
+    shown.print()
+    shown.print(table)
+    line, record = next(((line, record) for line, record in sent if line.key.code_id), sent[0])
+    say(f"\nThe record of the line {line.key}, whole:")
+    say(json.dumps(record, ensure_ascii=False, indent=2), hanging=4)
+
+
+def _show_troubles(shown: Console, day: BadDay) -> None:
+    """Show what the daemon had to cope with."""
+    table = Table("trouble", "requests", title="What went wrong in Salesforce, on purpose")
+    table.columns[1].justify = "right"
+    for name, times in sorted(day.struck.items()):
+        table.add_row(name, f"{times:,}")
+    shown.print(table)
