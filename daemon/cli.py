@@ -32,11 +32,13 @@ from daemon import (
 from daemon.active import check_ledger, form_of, open_databases
 from daemon.commands import address_commands, printable
 from daemon.database import Database
+from daemon.database_errors import Place
 from daemon.desk import Choice, Desk, Overview
 from daemon.errors import CallstatsdError, ConfigurationError
+from daemon.grants import Grants
 from daemon.inquiry import inquire, rules_of
 from daemon.intake import Intake
-from daemon.ledger import Binding, open_ledger
+from daemon.ledger import SCHEMA_VERSION, Binding, open_ledger
 from daemon.lifecycle import stop_on_signals
 from daemon.lines import State
 from daemon.options import add_settings_options, invocation, invoked
@@ -184,21 +186,38 @@ def migrate_command(
         bool,
         typer.Option("--sql", help="Print the script for a DBA instead; changes nothing."),
     ] = False,
+    grant_to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROLE",
+            callback=_readable,
+            help="With --sql: also grant what the daemon's user needs, in both databases.",
+        ),
+    ] = None,
+    from_version: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="With --sql: only what is newer than this ledger version."),
+    ] = None,
 ) -> None:
     """Create or upgrade the ledger; safe to repeat.
 
-    Example: callstatsd migrate
+    Examples: callstatsd migrate; callstatsd migrate --sql --grant-to callstatsd
     """
     from daemon import migrate  # noqa: PLC0415 - alembic is slow to load, and only needed here
 
+    if not sql and (grant_to or from_version):
+        raise typer.BadParameter("--grant-to and --from-version go with --sql")
+    if from_version and from_version not in migrate.versions():
+        raise typer.BadParameter(f"--from-version: one of {', '.join(migrate.versions())}")
     with _refusals_logged():
         settings = _settings(may_default=not (reference_schema or rebind), writes=not sql)
         if sql:
+            script = migrate.script(settings.ledger_schema, from_version)
+            script = _grants(settings, grant_to).script(script) if grant_to else script
             # Bytes, as a script is UTF-8 whatever the terminal is.
-            typer.echo(migrate.script(settings.ledger_schema).encode())
+            typer.echo(script.encode())
             return
         _run(_migrate(settings, reference_schema=reference_schema, rebind=rebind))
-    say(f"The ledger in schema {settings.ledger_schema} is up to date.")
 
 
 @app.command("status")
@@ -462,25 +481,44 @@ def demo(
 
 
 async def _migrate(settings: Settings, *, reference_schema: bool, rebind: bool) -> None:
+    """Say what is done as soon as it is: what comes after may fail."""
     from daemon import migrate  # noqa: PLC0415
 
     source_dsn = settings.source_dsn.get_secret_value()
     ledger_dsn = settings.ledger_dsn.get_secret_value()
-    schemas = settings.source_schemas
+    schemas, schema = settings.source_schemas, settings.ledger_schema
     if reference_schema:
         # Not through the source's own sessions: those are read only.
         async with Database("source", source_dsn, session={}, size=1) as database:
-            await migrate.create_reference_schema(database, schemas[0])
-    async with open_ledger(ledger_dsn, settings.ledger_schema) as ledger:
+            created = await migrate.create_reference_schema(database, schemas[0])
+            say(migrate.reference_schema_sentence(created, schemas[0]))
+    async with open_ledger(ledger_dsn, schema) as ledger:
         await ledger.check_upgradable()
-        await migrate.upgrade(ledger.database, settings.ledger_schema)
+        upgraded = migrate.upgrade_sentence(await migrate.upgrade(ledger.database, schema), schema)
+        if upgraded:
+            say(upgraded)
         await ledger.check_version()
         async with open_source(
             source_dsn, schemas, settings.source_timezone, settings.clients_id
         ) as source:
             clock = await source.clock()
         wanted = Binding(settings.clients_id, clock.database, schemas)
-        await ledger.bind(wanted, rebind=rebind)
+        bound = await migrate.bind(ledger, wanted, rebind=rebind)
+        if bound:
+            say(bound)
+        elif not upgraded:
+            version = f"is at version {SCHEMA_VERSION}"
+            say(f"Nothing to do: the ledger in schema {schema} {version}, bound to {wanted}.")
+
+
+def _grants(settings: Settings, role: str) -> Grants:
+    return Grants(
+        role,
+        Place("ledger", settings.ledger_dsn.get_secret_value()),
+        settings.ledger_schema,
+        Place("source", settings.source_dsn.get_secret_value()),
+        settings.source_schemas,
+    )
 
 
 async def _inquire(
@@ -583,7 +621,7 @@ def _settings(
     address_commands(settings.command_option)
     if writes:
         prefix = logs.SYSLOG_PREFIXES["info"] if logs.is_journal(sys.stderr) else ""
-        typer.echo(f"{prefix}{settings.target}", err=True)
+        say(f"{prefix}{settings.target}", err=True)
     return settings
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,7 +76,8 @@ class Place:
             self.hosts = "a local socket" if match else f"the host in {self.setting}"
         self.user = unquote(match["user"] or "") if match else ""
         self.database = unquote(match["database"] or "") if match else ""
-        self.script = f"`callstatsd migrate --sql --grant-to {self.user or 'ROLE'}`"
+        role = shlex.quote(self.user or "ROLE")
+        self.script = f"`callstatsd migrate --sql --grant-to {role}`"
 
 
 def _host_port(host: str, port: str) -> str:

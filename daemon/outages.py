@@ -5,8 +5,10 @@ from dataclasses import dataclass
 CONNECT = "connect"
 """The use that opens a connection."""
 QUIET = 3.0
-"""Seconds without a refusal after which what the server itself refused counts as over."""
-UNTRIED = 60.0
+"""Seconds without a fault after which what the server itself refused counts as over."""
+SHORT = 1.0
+"""The same of a server that was gone: it may come back refusing."""
+UNTRIED = 15.0
 """Seconds after which a use that failed and was not tried again no longer counts."""
 
 _GONE = ""
@@ -22,10 +24,10 @@ class _Fault:
 class Outages:
     """Faults by the use that met them: `settle` may fail for want of space while reads work.
 
-    A server that is gone is back as soon as anything works. Where the server itself said no (its
-    disk is full, a statement takes too long) every use that failed must work again, and none may
-    have failed for `QUIET` seconds: between two refusals the same use may well succeed. Times are
-    seconds of any steady clock.
+    An outage is over when every use that failed works again, and none has failed for `SHORT` or
+    `QUIET` seconds: where the server itself said no (its disk is full, a statement takes too
+    long), the same use may well succeed between two refusals. While a server is gone all uses
+    fail alike, so that any that works will do. Times are seconds of any steady clock.
     """
 
     def __init__(self) -> None:
@@ -51,13 +53,14 @@ class Outages:
             self._faults[use].works_again = True
         if _GONE in self._faults:
             self._faults[_GONE].works_again = True
-        answered = [fault.failed_at for fault in self._faults.values() if fault.answered]
-        quiet = not answered or now - max(answered) >= QUIET
-        for name, fault in list(self._faults.items()):
-            over = fault.works_again and (quiet or not fault.answered)
-            if over or now - fault.failed_at >= UNTRIED:
-                del self._faults[name]
-        return not self._faults
+        faults = self._faults.values()
+        for name in [n for n, fault in self._faults.items() if now - fault.failed_at >= UNTRIED]:
+            self._faults[name].works_again = True
+        quiet = QUIET if any(fault.answered for fault in faults) else SHORT
+        if self.failing or now - max(fault.failed_at for fault in faults) < quiet:
+            return False
+        self._faults.clear()
+        return True
 
     def closed(self) -> bool:
         """Forget everything; True if an outage was over but for the quiet time."""

@@ -15,6 +15,7 @@ from daemon import __version__, migrate
 from daemon.cli import app
 from daemon.commands import NAMES, addressed
 from daemon.ledger import SCHEMA_VERSION
+from daemon.source import TABLES
 from tests.daemon_process import command, settings
 
 NOBODY = "postgresql://postgres@127.0.0.1:1/nothing"
@@ -228,20 +229,32 @@ async def test_version_and_help(tmp_path: Path) -> None:
     assert code == 2
 
 
-async def test_migrate_binds_compares_and_rebinds(dsn: str, tmp_path: Path) -> None:
-    of_one = settings(dsn, NOWHERE, clients_id="1")
-    assert (await command("migrate", environment=of_one, folder=tmp_path))[0] == 0
-    assert (await command("migrate", environment=of_one, folder=tmp_path))[0] == 0
+async def test_migrate_creates_binds_compares_and_rebinds_and_says_so(
+    dsn: str, empty_dsn: str, tmp_path: Path
+) -> None:
+    async def migrates(*arguments: str, client: str) -> tuple[int, str, str]:
+        environment = settings(dsn, NOWHERE, clients_id=client, ledger_dsn=empty_dsn)
+        return await command("migrate", *arguments, environment=environment, folder=tmp_path)
 
-    of_two = settings(dsn, NOWHERE, clients_id="2")
-    code, _, errors = await command("migrate", environment=of_two, folder=tmp_path)
-    assert code == 78
-    assert "client 1 of database" in errors
-    assert "client 2 of database" in errors
+    database = urlsplit(dsn).path[1:]
+    of_one = f"client 1 of database {database}, schemas jtelstats"
+    of_two = f"client 2 of database {database}, schemas jtelstats"
+    created = f"Created the ledger in schema callstatsd, at version {SCHEMA_VERSION}."
+    assert await migrates(client="1") == (0, f"{created}\nBound the ledger to {of_one}.\n", "")
+    nothing = (
+        f"Nothing to do: the ledger in schema callstatsd is at version {SCHEMA_VERSION}, "
+        f"bound to {of_one}.\n"
+    )
+    assert await migrates(client="1") == (0, nothing, "")
+
+    code, output, errors = await migrates(client="2")
+    assert (code, output) == (78, "")
+    assert of_one in errors
+    assert of_two in errors
     assert "--rebind" in errors
 
-    assert (await command("migrate", "--rebind", environment=of_two, folder=tmp_path))[0] == 0
-    assert (await command("migrate", environment=of_two, folder=tmp_path))[0] == 0
+    code, output, _ = await migrates("--rebind", client="2")
+    assert (code, output) == (0, f"Rebound the ledger from {of_one} to {of_two}.\n")
 
 
 @pytest.mark.parametrize("arguments", [["migrate"], ["check"], ["status"]])
@@ -280,16 +293,38 @@ async def test_migrate_makes_the_reference_schema_when_asked(
     empty_dsn: str, tmp_path: Path
 ) -> None:
     environment = settings(empty_dsn, NOWHERE)
-    for _ in range(2):
-        code, *_ = await command(
-            "migrate", "--reference-schema", environment=environment, folder=tmp_path
-        )
-        assert code == 0
+    said = []
     connection = await asyncpg.connect(empty_dsn)
     try:
+        for turn in range(3):
+            code, output, _ = await command(
+                "migrate", "--reference-schema", environment=environment, folder=tmp_path
+            )
+            assert code == 0
+            said.append(output.splitlines()[0])
+            if turn == 1:
+                await connection.execute("DROP TABLE jtelstats.users")
         assert await connection.fetchval("SELECT count(*) FROM jtelstats.statisticsparta") == 0
     finally:
         await connection.close()
+    assert said[0] == f"Created in schema jtelstats: {', '.join(TABLES)}."
+    assert said[1] == "The ACD's 8 tables are in schema jtelstats already."
+    assert said[2].startswith("Created in schema jtelstats: Users. Already there: StatisticsPartA,")
+
+
+async def test_options_for_a_dba_go_with_the_script_only(tmp_path: Path) -> None:
+    environment = settings(NOBODY, NOWHERE)
+    for arguments in (["--grant-to", "x"], ["--from-version", "0001"]):
+        code, output, errors = await command(
+            "migrate", *arguments, environment=environment, folder=tmp_path
+        )
+        assert (code, output) == (2, "")
+        assert "go with --sql" in errors
+    code, _, errors = await command(
+        "migrate", "--sql", "--from-version", "7", environment=environment, folder=tmp_path
+    )
+    assert code == 2
+    assert SCHEMA_VERSION in errors
 
 
 async def test_the_script_for_a_dba_makes_the_same_ledger(empty_dsn: str, tmp_path: Path) -> None:

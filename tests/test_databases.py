@@ -1,10 +1,13 @@
 """Databases that are cut, stall, fall silent, restart or refuse to write: nothing is lost."""
 
 import asyncio
+import contextlib
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 import pytest
@@ -309,9 +312,118 @@ async def test_a_ledger_that_writes_again_is_used_without_anybody_ending_session
         assert await delivered_since(daemon, returned, within=15) < stretched(5)
         await finished(wires, daemon, calls)
 
-    # Each session of the pool learns for itself that it is read only.
-    lost, back = outages(daemon, began)
-    assert 1 <= lost == back <= 4
+    assert outages(daemon, began) == (1, 1)
+
+
+async def limited(db: asyncpg.Connection, milliseconds: int) -> None:
+    """Let statements of new sessions take no longer; 0 takes the limit back."""
+    name = await db.fetchval("SELECT current_database()")
+    change = f"SET statement_timeout = {milliseconds}" if milliseconds else "RESET ALL"
+    await db.execute(f'ALTER DATABASE "{name}" {change}')
+
+
+async def end_sessions(db: asyncpg.Connection) -> None:
+    await db.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND application_name LIKE 'callstatsd%'"
+    )
+
+
+async def slow(db: asyncpg.Connection) -> None:
+    """Let writing outcomes take longer than the limit, and everything else no longer."""
+    await db.execute(
+        """
+        CREATE FUNCTION callstatsd.dawdle() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN PERFORM pg_sleep(0.8); RETURN NULL; END $$;
+        CREATE TRIGGER dawdle AFTER UPDATE OF state ON callstatsd.line
+        FOR EACH STATEMENT EXECUTE FUNCTION callstatsd.dawdle();
+        """
+    )
+
+
+async def test_a_statement_timeout_is_one_outage_and_no_session_keeps_it(wires: Wired) -> None:
+    async with busy(wires) as (daemon, calls):
+        began = time.time()
+        wires.broke()
+        await slow(wires.site.db)
+        await limited(wires.site.db, 400)
+        await end_sessions(wires.site.db)
+        await daemon.until("database.lost", database="ledger")
+        await asyncio.sleep(4)
+        assert outages(daemon, began) == (1, 0)
+        # The limit is withdrawn, and nobody ends the sessions that began under it.
+        await limited(wires.site.db, 0)
+        returned = time.time()
+        assert await delivered_since(daemon, returned, within=PATIENCE) < 10
+        await wires.site.db.execute("DROP FUNCTION callstatsd.dawdle CASCADE")
+        wires.broke()
+        await finished(wires, daemon, calls)
+
+    assert outages(daemon, began) == (1, 1)
+
+
+@asynccontextmanager
+async def small_disk(dsn: str) -> AsyncIterator[Path]:
+    """A file system of 3 MB that this Postgres may write to; needs the right to mount one."""
+    folder = Path(unquote(parse_qs(urlsplit(dsn).query)["host"][0])) / "small"
+    owner = "nobody" if os.geteuid() == 0 else str(os.geteuid())
+    mounted = await asyncio.create_subprocess_exec(
+        "mount", "-t", "tmpfs", "-o", f"size=3m,uid={owner},mode=700,X-mount.mkdir",
+        "tmpfs", str(folder), stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    if await mounted.wait():
+        pytest.skip("no right to mount a file system")
+    try:
+        yield folder
+    finally:
+        unmounting = await asyncio.create_subprocess_exec("umount", "--lazy", str(folder))
+        assert await unmounting.wait() == 0
+
+
+async def fill(db: asyncpg.Connection) -> None:
+    """Write until the disk is full, then a little into what is left of it."""
+    await db.execute("CREATE TABLE filler (text text) TABLESPACE small")
+    for size in (100_000, 1_000, 10):
+        with contextlib.suppress(asyncpg.DiskFullError):
+            while True:
+                await db.execute(
+                    "INSERT INTO filler SELECT gen_random_uuid()::text "
+                    "FROM generate_series(1, $1::integer)",
+                    size // 40 + 1,
+                )
+
+
+async def test_a_full_disk_is_one_outage(site: Site, tmp_path: Path) -> None:
+    with embedded(tmp_path / "ledger") as server:
+        async with small_disk(server) as folder:
+            ledger_dsn = await create_database(server, "ledger")
+            environment = site.settings(ledger_dsn=ledger_dsn, retry_max="1")
+            code, _, errors = await command("migrate", environment=environment, folder=tmp_path)
+            assert code == 0, errors
+            ledger = await asyncpg.connect(
+                ledger_dsn, server_settings={"search_path": "callstatsd"}
+            )
+            try:
+                await ledger.execute(f"CREATE TABLESPACE small LOCATION '{folder}'")
+                await ledger.execute("ALTER TABLE line SET TABLESPACE small")
+                near = Site(ledger_dsn, site.url, site.salesforce, ledger, site.folder)
+                async with running(environment, tmp_path) as daemon:
+                    await daemon.until("daemon.started")
+                    async with traffic(site.dsn) as calls:
+                        await daemon.until("line.delivered", 20)
+                        began = time.time()
+                        await fill(ledger)
+                        lost = await daemon.until("database.lost", database="ledger")
+                        await asyncio.sleep(4)
+                        assert outages(daemon, began) == (1, 0)
+                        await ledger.execute("DROP TABLE filler")
+                        await daemon.until("database.back", database="ledger")
+                    await near.until(delivered=calls.ended)
+                    assert await daemon.stop() == 0
+                assert outages(daemon, began) == (1, 1)
+                assert "No space left on device" in lost["error"]
+            finally:
+                await ledger.close()
 
 
 async def unwritable(db: asyncpg.Connection) -> None:
