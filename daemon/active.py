@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -28,6 +28,7 @@ from daemon.backoff import Backoff
 from daemon.desk import Desk
 from daemon.errors import (
     CallstatsdError,
+    ConfigurationError,
     LeaseLostError,
     RefusedError,
     UnreachableError,
@@ -43,7 +44,7 @@ from daemon.pace import Pace
 from daemon.poller import Poller, Rules
 from daemon.pruner import Pruner
 from daemon.salesforce import Endpoint, Salesforce, Session, open_session
-from daemon.sender import Limits, Sender
+from daemon.sender import DRAIN_EXTRA, Limits, Sender
 from daemon.settings import Auth, EmptyAs, Settings
 from daemon.settler import Settler
 from daemon.source import Source, open_source
@@ -54,6 +55,8 @@ _log = structlog.get_logger()
 
 BEAT_EVERY = 2.0
 """Seconds between two words of the active instance to `status`."""
+PROBE_BEAT_EVERY = 0.2
+"""The same, while somebody waits to hear what a try came to that they asked for."""
 STATUS_EVERY = 5.0
 """Seconds between two counts for `systemctl status`."""
 STANDBY_EVERY = 1.0
@@ -106,7 +109,8 @@ class Site:
         binding = Binding(self.settings.clients_id, None, self.settings.source_schemas)
         await self.ledger.check_binding(binding)
         sender = await self._sender()
-        heart = Heart(self.ledger, sender, self.condition, binding)
+        leave = asyncio.Event()
+        heart = Heart(self.ledger, sender, self.condition, binding, leave)
         self.lease.on_notice = heart.look
         await heart.begin()
         _log.info(logs.DAEMON_STARTED, version=__version__, concurrency=self.settings.concurrency)
@@ -116,18 +120,27 @@ class Site:
                 background = [
                     group.create_task(self.lease.keep()),
                     group.create_task(heart.run()),
+                    group.create_task(_follow(stop, leave)),
                 ]
                 if self.notifier.heard:
                     background.append(group.create_task(self._tell_systemd(sender)))
                 if poll:
-                    background.append(group.create_task(self._poll(sender, stop)))
-                await sender.run(stop)
+                    background.append(group.create_task(self._poll(sender, leave)))
+                await sender.run(leave)
                 # A poll under way is cut: the watermark moves only with the lines it covers.
                 for task in background:
                     task.cancel()
         finally:
             if self.lease.held:
                 await heart.end()
+        if heart.upgrade:
+            # Whoever upgrades the ledger shall find all outcomes in it.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_EXTRA):
+                    await self.settler.idle()
+            raise ConfigurationError(
+                "callstatsd migrate is upgrading the ledger; install the new version here too"
+            )
 
     async def _sender(self) -> Sender:
         settings = self.settings
@@ -200,15 +213,27 @@ class Heart:
     """Writes every few seconds what this instance does, and hears what operators want."""
 
     def __init__(
-        self, ledger: Ledger, sender: Sender, condition: Condition, binding: Binding
+        self,
+        ledger: Ledger,
+        sender: Sender,
+        condition: Condition,
+        binding: Binding,
+        leave: asyncio.Event,
     ) -> None:
-        """Take whose state to tell, and where; and whose the ledger must be."""
+        """Take whose state to tell, and where; and whose the ledger must be.
+
+        `leave` is set when the instance shall drain and end, as a migration wants the ledger.
+        """
+        self._leave = leave
         self._condition = condition
         self._binding = binding
         self._ledger = ledger
         self._sender = sender
         self._started = time.monotonic()
         self._noticed = asyncio.Event()
+        self._asked: int | None = None
+        self._answered: int | None = None
+        self.upgrade = False
 
     def look(self) -> None:
         """Hear at once what a person has just done to the ledger."""
@@ -228,7 +253,8 @@ class Heart:
     async def run(self) -> None:
         """Beat until cancelled; raises `ConfigurationError` when the ledger is bound anew."""
         while True:
-            await pause(self._noticed, BEAT_EVERY)
+            answered = self._answered == self._asked
+            await pause(self._noticed, BEAT_EVERY if answered else PROBE_BEAT_EVERY)
             self._noticed.clear()
             try:
                 await self._beat()
@@ -243,7 +269,9 @@ class Heart:
     async def _beat(self, *, stopped: bool = False) -> None:
         paused = self._sender.paused
         reason, retry_in = paused or (None, None)
-        held = await self._ledger.beat(
+        if not self._sender.probing:
+            self._answered = self._asked
+        wishes = await self._ledger.beat(
             Beat(
                 host=socket.gethostname(),
                 pid=os.getpid(),
@@ -253,10 +281,24 @@ class Heart:
                 reason=reason,
                 retry_in=retry_in,
                 stopped=stopped,
+                probe_answered=self._answered,
             )
         )
-        self._sender.hold(held=held is not None)
+        if wishes.probe != self._asked:
+            self._asked = wishes.probe
+            self._sender.probe()
+        self._sender.hold(held=wishes.pause is not None)
         self._condition.paused = self._sender.paused[0] if self._sender.paused else None
+        if wishes.upgrade and not self._leave.is_set():
+            self.upgrade = True
+            _log.warning(logs.DAEMON_STOPPING, error="callstatsd migrate is upgrading the ledger")
+            self._leave.set()
+
+
+async def _follow(stop: asyncio.Event, leave: asyncio.Event) -> None:
+    """Leave when told to stop, too."""
+    await stop.wait()
+    leave.set()
 
 
 async def patiently(

@@ -126,10 +126,18 @@ class Intake:
         return identified
 
     async def store(
-        self, entries: Sequence[Entry], *, watermark: datetime | None = None, backfill: bool = False
+        self,
+        entries: Sequence[Entry],
+        *,
+        watermark: datetime | None = None,
+        backfill: bool = False,
+        act: int | None = None,
     ) -> set[LineKey]:
-        """Store lines that are new, and move the watermark with them; returns the new keys."""
-        new = await self._ledger.take(entries, watermark=watermark, backfill=backfill)
+        """Store lines that are new, and move the watermark with them; returns the new keys.
+
+        `act` is the backfill that takes them.
+        """
+        new = await self._ledger.take(entries, watermark=watermark, backfill=backfill, act=act)
         _tell_of(entries, new)
         return new
 

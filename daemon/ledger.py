@@ -11,7 +11,7 @@ from daemon.database import Database, quoted
 from daemon.errors import ConfigurationError, UnreachableError
 from daemon.lines import Digest, Entry, LineKey, PendingLine, Settlement, State
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 """The newest migration this program knows; revisions are numbers, so that they compare."""
 
 MICROSECOND = timedelta(microseconds=1)
@@ -67,6 +67,7 @@ class Beat:
     reason: str | None
     retry_in: float | None
     stopped: bool = False
+    probe_answered: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,19 @@ class Hold:
 
     since: datetime
     reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What people want of the active instance.
+
+    An operator's pause; the latest act that asked to end an automatic pause with a try at once;
+    whether a migration wants to bring the ledger to a newer version than this program knows.
+    """
+
+    pause: Hold | None
+    probe: int | None
+    upgrade: bool
 
 
 class Ledger:
@@ -95,6 +109,11 @@ class Ledger:
                 "run `callstatsd migrate`"
             )
         _refuse_newer(found)
+
+    async def is_outdated(self) -> bool:
+        """Whether there is a ledger, of an older version than this program's."""
+        found = await self._version()
+        return found is not None and found < SCHEMA_VERSION
 
     async def check_upgradable(self) -> None:
         """Raise `ConfigurationError` where no migration of ours can help."""
@@ -170,6 +189,10 @@ class Ledger:
         """Remove lines that were settled so many seconds ago; 0 when none is left."""
         return await self._remove("prune", age, limit)
 
+    async def prune_acts(self, age: float, limit: int) -> int:
+        """Remove acts so many seconds old that no line refers to; 0 when none is left."""
+        return await self._remove("prune_acts", age, limit)
+
     async def drop_records(self, age: float, limit: int) -> int:
         """Drop the records of lines that were settled so many seconds ago; 0 when none is left."""
         return await self._remove("drop_records", age, limit)
@@ -241,17 +264,21 @@ class Ledger:
         *,
         watermark: datetime | None = None,
         backfill: bool = False,
+        act: int | None = None,
     ) -> set[LineKey]:
         """Insert what is new and, in the same transaction, move the watermark over it.
 
-        Returns the keys that were new; what the ledger has already is left alone.
+        Returns the keys that were new; what the ledger has already is left alone. `act` is the
+        backfill that takes them, and counts them.
         """
         # One order for all who insert, so that two of them wait for each other, never deadlock.
         entries = sorted(entries, key=lambda entry: entry.key)
         async with self.database.connection("take") as connection, connection.transaction():
             rows: list[Any] = []
             if entries:
-                rows = await connection.fetch(_SQL["take"], *entry_columns(entries), backfill)
+                rows = await connection.fetch(_SQL["take"], *entry_columns(entries), backfill, act)
+            if rows and act is not None:
+                await connection.execute(_SQL["count_act"], act, len(rows))
             if watermark is not None:
                 await connection.execute(_SQL["advance"], watermark)
         return set(map(LineKey._make, rows))
@@ -331,8 +358,8 @@ class Ledger:
         """Begin after another instance, which may have been killed."""
         await self._execute("succeed")
 
-    async def beat(self, beat: Beat) -> Hold | None:
-        """Write what this instance does; return the operator's pause, if any."""
+    async def beat(self, beat: Beat) -> Wishes:
+        """Write what this instance does; return what people want of it."""
         async with self.database.connection() as connection:
             await connection.execute(
                 _SQL["beat"],
@@ -344,14 +371,27 @@ class Ledger:
                 beat.reason,
                 beat.retry_in,
                 beat.stopped,
+                beat.probe_answered,
             )
-            row = await connection.fetchrow(_SQL["held"])
-        return None if row["held_since"] is None else Hold(row["held_since"], row["held_reason"])
+            row = await connection.fetchrow(
+                _SQL["wishes"],
+                UPGRADE_CLASS + int(SCHEMA_VERSION),
+                UPGRADE_CLASS + LAST_VERSION,
+            )
+        since = row["held_since"]
+        pause = None if since is None else Hold(since, row["held_reason"])
+        return Wishes(pause, row["probe_requested"], row["upgrade"])
 
     async def known(self, call_ids: Sequence[int]) -> set[LineKey]:
         """Return the keys that the ledger has of these calls."""
         async with self.database.connection() as connection:
             rows = await connection.fetch(_SQL["known"], call_ids)
+        return set(map(LineKey._make, rows))
+
+    async def settled(self, call_ids: Sequence[int]) -> set[LineKey]:
+        """Return the keys of those lines of these calls that are not pending."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(_SQL["settled_keys"], call_ids)
         return set(map(LineKey._make, rows))
 
     async def digest(self, call_ids: Sequence[int]) -> Digest:
@@ -378,6 +418,10 @@ KEEP_CLASS = LOCK_CLASS + 2
 """The same, of the lock that backfills share against retention."""
 WANT_CLASS = LOCK_CLASS + 1
 """The same, of the lock that every `run` shares for as long as it lives, active or not."""
+UPGRADE_CLASS = LOCK_CLASS + 0x10000
+"""The same, plus the version, of the lock by which a migration to it says that it waits."""
+LAST_VERSION = 9999
+"""Revisions are four digits."""
 
 
 @asynccontextmanager

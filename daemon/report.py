@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, TypedDict, assert_never
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from daemon import backfill, check, logs, story
+from daemon import backfill, check, logs, operate, story
+from daemon.acts import command_line, outcome
 from daemon.desk import Overview, Standing
+from daemon.page import words
 from daemon.settings import Settings
 
 _log = structlog.get_logger()
@@ -86,6 +88,52 @@ def show_status(overview: Overview, zone: ZoneInfo) -> None:
     console.print(f"oldest pending  {waiting}")
     console.print(f"taken up to     {_local(standing.watermark, zone) or 'not started yet'}")
     console.print(f"last delivered  {_local(standing.last_delivered_at, zone) or 'never'}")
+    for number, recorded in enumerate(overview.acts):
+        act = recorded.act
+        said = ", ".join(filter(None, (command_line(act, zone), outcome(recorded))))
+        console.print(
+            f"{'last commands' if number == 0 else '':16}"
+            f"{_local(recorded.began_at, zone)}  {act.who}: {said}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def show_resumed(said: operate.AfterResume, zone: ZoneInfo) -> None:
+    """Print what is the case after `resume`."""
+    _console().print(resumed(said, zone), markup=False, soft_wrap=True)
+
+
+def resumed(said: operate.AfterResume, zone: ZoneInfo) -> str:
+    """Put into words what is the case after `resume`."""
+    match said:
+        case operate.Sends():
+            return "Sending goes on."
+        case operate.Pauses(reason="operator"):
+            return "Somebody has paused sending again; `callstatsd status` shows who."
+        case operate.Pauses(reason, retry_at, tried, idle):
+            why = words.PAUSES[reason]
+            if idle:
+                next_try = "Nothing is pending; the next line that is taken is tried at once."
+            elif tried:
+                next_try = f"It was just tried again; next try at {_local(retry_at, zone)}."
+            else:
+                next_try = "It tries again now, but has no answer yet: see `callstatsd status`."
+            return f"Sending is still paused ({reason}): {why.text} {next_try} {why.remedy}"
+        case operate.NotHeard(host, pid):
+            return (
+                f"The pause is over, but the instance on {host} (pid {pid}) has not said within "
+                "10 seconds what it does: see `callstatsd status`."
+            )
+        case operate.StandsBy():
+            return (
+                "The pause is over. No instance is active yet, but one stands by and takes over "
+                "within seconds."
+            )
+        case operate.NobodyRuns():
+            return "The pause is over, but nobody runs: nothing is sent before `callstatsd run`."
+        case _:
+            assert_never(said)
 
 
 def show_counts(counts: dict[str, int], heading: str) -> None:
@@ -126,17 +174,18 @@ def backfill_json(progress: backfill.Progress, *, dry_run: bool, resend: bool) -
         "lines": progress.lines,
         "new": progress.new,
     }
-    if dry_run:
-        return counts
     if resend:
         counts["resent"] = progress.resent
+    if dry_run:
+        return counts
     return counts | progress.states | {"seconds": round(progress.seconds, 3)}
 
 
-def show_backfill(progress: backfill.Progress, *, dry_run: bool) -> None:
+def show_backfill(progress: backfill.Progress, *, dry_run: bool, resend: bool) -> None:
     """Print what a backfill came to."""
     console = _console()
-    again = f", {progress.resent:,} sent again" if progress.resent else ""
+    would = "would be " if dry_run else ""
+    again = f", {progress.resent:,} settled lines {would}sent again" if resend else ""
     console.print(
         f"{progress.calls:,} calls, {progress.lines:,} lines, {progress.new:,} of them new{again}"
         + (" (nothing was changed)." if dry_run else f", in {progress.seconds:.1f} s.")

@@ -174,15 +174,16 @@ async def test_a_record_that_goes_while_its_line_is_requeued_is_made_anew(site: 
         desk = Desk(ledger.database)
         requeue = desk.requeue
 
-        async def late(lines: Sequence[Chosen]) -> set[LineKey]:
+        async def late(lines: Sequence[Chosen], act_id: int) -> set[LineKey]:
             assert all(line.has_record for line in lines)
             assert (await prune(ledger)).records == 2
-            return await requeue(lines)
+            return await requeue(lines, act_id)
 
         intake = Intake(source, ledger, Form(BERLIN, False, False))
+        choice, changed = Choice((State.DELIVERED,)), operate.Changed()
         with patch.object(desk, "requeue", late):
-            became = await operate.requeue(desk, intake, Choice((State.DELIVERED,)))
-    assert became == {"pending": 1, "gone": 1}
+            await operate.requeue(desk, intake, choice, "alice@acd1", changed, asyncio.Event())
+    assert changed == operate.Changed(Counter(pending=1, gone=1), complete=True)
     assert await site.states() == Counter(pending=1, delivered=1)
     assert await site.db.fetchval("SELECT count(*) FROM line WHERE record IS NULL") == 1
     async with running(site.settings(), site.folder) as daemon:

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
+from daemon.acts import RecordedAct, command_line, outcome
 from daemon.desk import Standing, Told
 from daemon.lines import State
 from daemon.outcome import Reason
@@ -58,6 +59,16 @@ class Failure:
         if self.line.state not in {State.REJECTED, State.EXPIRED, State.INVALID}:
             return None
         return f"callstatsd requeue --state {self.line.state} --call-id {self.line.key.call_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What somebody did with a command; `who` is None where people are not named."""
+
+    when: datetime
+    who: str | None
+    command: str
+    outcome: str
 
 
 LEDGER_AWAY = Saying(
@@ -237,6 +248,19 @@ def failures(lines: list[Told], limit: int) -> list[Failure]:
         kind = (line.key.call_id, line.state, line.last_status, line.last_error)
         alike.setdefault(kind, []).append(line)
     return [Failure(found[0], len(found)) for found in list(alike.values())[:limit]]
+
+
+def operation(recorded: RecordedAct, view: View, *, with_people: bool) -> Operation:
+    """Tell an act; who it was only `with_people`, and never a number or address in its reason."""
+    act = recorded.act
+    if act.reason is not None:
+        act = replace(act, reason=masked(act.reason))
+    return Operation(
+        recorded.began_at,
+        act.who if with_people else None,
+        f"callstatsd {command_line(act, view.zone)}",
+        outcome(recorded),
+    )
 
 
 def why_waiting(line: Told, view: View) -> str:
