@@ -237,11 +237,6 @@ class Desk:
         async with self._database.connection() as connection:
             return bool(await connection.fetchval(_LEDGER["wanted"], WANT_CLASS))
 
-    async def any_pending(self) -> bool:
-        """Whether a line is to be sent."""
-        async with self._database.connection() as connection:
-            return bool(await connection.fetchval(_SQL["any_pending"]))
-
     async def tally(self, since: datetime) -> Tally:
         """Return the counts of what waits, and of what was settled in each hour from `since`."""
         async with self._database.connection() as connection:
@@ -266,20 +261,22 @@ class Desk:
 
         await self._database.change(hold)
 
-    async def release(self, act: Act) -> int:
-        """Let sending go on, and an automatic pause try again at once; returns the act's id.
+    async def release(self, act: Act) -> tuple[int, bool]:
+        """Let sending go on, and an automatic pause try again at once.
 
-        `Standing.probe_answered` comes to it when the instance tells what came of that.
+        Returns the act's id, to which `Standing.probe_answered` comes when the instance tells what
+        came of that; and whether any line is pending, to try with.
         """
 
-        async def release(connection: Any) -> int:
+        async def release(connection: Any) -> tuple[int, bool]:
             async with connection.transaction():
                 act_id = await _begin(connection, act, over=True)
                 await connection.execute(_IN_ORDER)
                 await connection.execute(_SQL["allow_probe"])
                 await connection.execute(_SQL["release"], act_id)
+                pending: bool = await connection.fetchval(_SQL["any_pending"])
                 await connection.execute(_NOTIFY)
-            return act_id
+            return act_id, pending
 
         return await self._database.change(release)
 

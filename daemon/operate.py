@@ -172,7 +172,7 @@ def after_resume(
 ) -> AfterResume | None:
     """Say what is the case after the act `act_id` resumed sending; None while that is unknown.
 
-    `late` when nobody can wait longer.
+    `pending` if there was a line to try with; `late` when nobody can wait longer.
     """
     if not standing.active:
         if not daemon_runs:
@@ -192,7 +192,7 @@ def after_resume(
 
 async def resume(desk: Desk, who: str) -> AfterResume:
     """Let sending go on, and an automatic pause try at once; returns what is then the case."""
-    act_id = await desk.release(Act(ActKind.RESUME, who))
+    act_id, pending = await desk.release(Act(ActKind.RESUME, who))
     _log.info(logs.OPERATOR_ACTED, act="resume", reason=None)
     until = time.monotonic() + LISTENS_FOR
     while True:
@@ -201,7 +201,7 @@ async def resume(desk: Desk, who: str) -> AfterResume:
             act_id,
             await desk.standing(),
             daemon_runs=await desk.daemon_runs(),
-            pending=await desk.any_pending(),
+            pending=pending,
             late=late,
         )
         if said is not None:
