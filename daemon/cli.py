@@ -433,7 +433,8 @@ async def _migrate(settings: Settings, *, reference_schema: bool, rebind: bool) 
             await migrate.create_reference_schema(database, schemas[0])
     async with open_ledger(ledger_dsn, settings.ledger_schema) as ledger:
         await ledger.check_upgradable()
-        async with migrate.undisturbed(ledger, settings.request_timeout):
+        patience = settings.request_timeout + migrate.STOPS_WITHIN
+        async with migrate.undisturbed(ledger, patience):
             await migrate.upgrade(ledger.database, settings.ledger_schema)
         await ledger.check_version()
         async with open_source(

@@ -33,12 +33,12 @@ def folder() -> Path:
 
 
 @asynccontextmanager
-async def undisturbed(ledger: Ledger, request_timeout: float) -> AsyncIterator[None]:
+async def undisturbed(ledger: Ledger, patience: float) -> AsyncIterator[None]:
     """Keep instances away from a ledger while it is upgraded; the active one is asked to stop.
 
     It hears that with its heartbeat, and drains. Where there is no ledger yet, or nothing to
     change, nobody is asked. Raises `ConfigurationError`, with nothing changed, naming an instance
-    that has not stopped after `request_timeout` + 10 seconds.
+    that has not stopped after so many seconds.
     """
     if not await ledger.is_outdated():
         yield
@@ -52,9 +52,7 @@ async def undisturbed(ledger: Ledger, request_timeout: float) -> AsyncIterator[N
             await connection.fetchval(_SQL["want_upgrade"], UPGRADE_CLASS + int(SCHEMA_VERSION))
             await connection.execute(_SQL["notify"])
             try:
-                await connection.fetchval(
-                    _SQL["lock_patiently"], LOCK_CLASS, timeout=request_timeout + STOPS_WITHIN
-                )
+                await connection.fetchval(_SQL["lock_patiently"], LOCK_CLASS, timeout=patience)
             except TimeoutError:
                 raise ConfigurationError(await _still_there(ledger)) from None
         yield
