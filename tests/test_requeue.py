@@ -25,6 +25,10 @@ from tests.whole import Site
 NOON = datetime(2026, 11, 20, 11, tzinfo=UTC)
 LATER = NOON + timedelta(hours=1)
 SETTLED_BACKWARDS = ("--settled-from", "2026-11-21", "--settled-to", "2026-11-20")
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 MANY = operate.ASK_ABOVE + 1
 
 
@@ -203,6 +207,8 @@ async def test_ctrl_c_says_how_many_were_put_back(site: Site) -> None:
     try:
         async with asyncio.timeout(PATIENCE):
             while await site.db.fetchval("SELECT max(lines) FROM act") != BATCH:
+                await asyncio.sleep(0.02)
+            while not await site.db.fetchval(WAITING):
                 await asyncio.sleep(0.02)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
