@@ -58,6 +58,7 @@ ready AS (
     WHERE l.state = 'pending'
       AND (l.next_try_at IS NULL OR l.next_try_at <= now())
       AND (k.until IS NULL OR k.until <= now())
+    ORDER BY l.backfill, l.call_ended, l.call_id, l.ordinal
     LIMIT 1
 ),
 freed AS (
@@ -68,7 +69,7 @@ UPDATE line AS l SET next_try_at = NULL
 FROM head AS h
 WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
     = (h.call_id, h.group_id, h.leg_id, h.code_id)
-  AND l.state = 'pending' AND NOT EXISTS (SELECT FROM ready)
+  AND l.state = (SELECT 'pending') AND NOT EXISTS (SELECT FROM ready)
 
 -- name: any_pending
 -- Whether a line is to be sent.

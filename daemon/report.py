@@ -188,7 +188,8 @@ def show_backfill(progress: backfill.Progress, *, dry_run: bool, resend: bool) -
     again = f", {progress.resent:,} settled lines {would}sent again" if resend else ""
     console.print(
         f"{progress.calls:,} calls, {progress.lines:,} lines, {progress.new:,} of them new{again}"
-        + (" (nothing was changed)." if dry_run else f", in {progress.seconds:.1f} s.")
+        + (" (nothing was changed)." if dry_run else f", in {progress.seconds:.1f} s."),
+        soft_wrap=True,
     )
     if not dry_run:
         show_counts({state: n for state, n in progress.states.items() if n}, "lines of the window")

@@ -197,7 +197,7 @@ DESK = {
     "holder": small(LOCK_CLASS),
     "hold": small("maintenance"),
     "release": small(1),
-    "allow_probe": by("line_pending", rows=4, also=["line_pkey"]),
+    "allow_probe": by("line_pending", "line_pkey", rows=4),
     "any_pending": by("line_pending", rows=1),
     "begin_act": small(
         *("requeue", "alice@acd1", ["rejected"], None, None, None, None, None, False, False),
