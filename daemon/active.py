@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -30,6 +30,7 @@ from daemon.database_errors import Place
 from daemon.desk import Desk
 from daemon.errors import (
     CallstatsdError,
+    ConfigurationError,
     LeaseLostError,
     RefusedError,
     UnreachableError,
@@ -45,7 +46,7 @@ from daemon.pace import Pace
 from daemon.poller import Poller, Rules
 from daemon.pruner import Pruner
 from daemon.salesforce import Endpoint, Salesforce, Session, open_session
-from daemon.sender import Limits, Sender
+from daemon.sender import DRAIN_EXTRA, Limits, Sender
 from daemon.settings import Auth, EmptyAs, Settings
 from daemon.settler import Settler
 from daemon.source import Source, open_source
@@ -56,6 +57,8 @@ _log = structlog.get_logger()
 
 BEAT_EVERY = 2.0
 """Seconds between two words of the active instance to `status`."""
+PROBE_BEAT_EVERY = 0.2
+"""The same, while somebody waits to hear what a try came to that they asked for."""
 STATUS_EVERY = 5.0
 """Seconds between two counts for `systemctl status`."""
 MAY_STILL_SEND = "starting in 3 s: the last instance did not stop in order and may still send"
@@ -114,7 +117,8 @@ class Site:
         binding = Binding(self.settings.clients_id, None, self.settings.source_schemas)
         await self.ledger.check_binding(binding)
         sender = await self._sender()
-        heart = Heart(self.ledger, sender, self.condition, binding, self.lease.tenure)
+        leave = asyncio.Event()
+        heart = Heart(self.ledger, sender, self.condition, binding, self.lease.tenure, leave)
         self.lease.on_notice = heart.look
         await heart.begin()
         try:
@@ -123,23 +127,40 @@ class Site:
                 self.notifier.ready(MAY_STILL_SEND)
             await unless(stop, self.lease.until_held())
             if not stop.is_set():
-                await self._serve(sender, heart, stop, poll=poll)
+                await self._serve(sender, heart, (stop, leave), poll=poll)
         finally:
             if self.lease.held:
                 await heart.end()
+        if heart.upgrade:
+            # Whoever upgrades the ledger shall find all outcomes in it.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_EXTRA):
+                    await self.settler.idle()
+            raise ConfigurationError(
+                "callstatsd migrate is upgrading the ledger; install the new version here too"
+            )
 
     async def _serve(
-        self, sender: Sender, heart: "Heart", stop: asyncio.Event, *, poll: bool
+        self,
+        sender: Sender,
+        heart: "Heart",
+        ends: tuple[asyncio.Event, asyncio.Event],
+        *,
+        poll: bool,
     ) -> None:
+        stop, leave = ends
         _log.info(logs.DAEMON_STARTED, version=__version__, concurrency=self.settings.concurrency)
         self.notifier.ready("sending")
         async with asyncio.TaskGroup() as group:
-            background = [group.create_task(heart.run())]
+            background = [
+                group.create_task(heart.run()),
+                group.create_task(_follow(stop, leave)),
+            ]
             if self.notifier.heard:
                 background.append(group.create_task(self._tell_systemd(sender)))
             if poll:
-                background.append(group.create_task(self._poll(sender, stop)))
-            await sender.run(stop)
+                background.append(group.create_task(self._poll(sender, leave)))
+            await sender.run(leave)
             # A poll under way is cut: the watermark moves only with the lines it covers.
             for task in background:
                 task.cancel()
@@ -223,15 +244,23 @@ class Heart:
         condition: Condition,
         binding: Binding,
         tenure: Tenure,
+        leave: asyncio.Event,
     ) -> None:
-        """Take whose state to tell, and where; whose the ledger must be, and who holds it."""
+        """Take whose state to tell, and where; whose the ledger must be, and who holds it.
+
+        `leave` is set when the instance shall drain and end, as a migration wants the ledger.
+        """
         self._tenure = tenure
+        self._leave = leave
         self._condition = condition
         self._binding = binding
         self._ledger = ledger
         self._sender = sender
         self._started = time.monotonic()
         self._noticed = asyncio.Event()
+        self._asked: int | None = None
+        self._answered: int | None = None
+        self.upgrade = False
 
     def look(self) -> None:
         """Hear at once what a person has just done to the ledger."""
@@ -254,7 +283,8 @@ class Heart:
         Raises `LeaseLostError` when another instance holds it.
         """
         while True:
-            await pause(self._noticed, BEAT_EVERY)
+            answered = self._answered == self._asked
+            await pause(self._noticed, BEAT_EVERY if answered else PROBE_BEAT_EVERY)
             self._noticed.clear()
             try:
                 await self._beat()
@@ -269,7 +299,9 @@ class Heart:
     async def _beat(self, *, stopped: bool = False) -> None:
         paused = self._sender.paused
         reason, retry_in = paused or (None, None)
-        held = await self._ledger.beat(
+        if not self._sender.probing:
+            self._answered = self._asked
+        wishes = await self._ledger.beat(
             Beat(
                 host=socket.gethostname(),
                 pid=os.getpid(),
@@ -279,11 +311,25 @@ class Heart:
                 reason=reason,
                 retry_in=retry_in,
                 stopped=stopped,
+                probe_answered=self._answered,
             ),
             self._tenure,
         )
-        self._sender.hold(held=held is not None)
+        if wishes.probe != self._asked:
+            self._asked = wishes.probe
+            self._sender.probe()
+        self._sender.hold(held=wishes.pause is not None)
         self._condition.paused = self._sender.paused[0] if self._sender.paused else None
+        if wishes.upgrade and not self._leave.is_set():
+            self.upgrade = True
+            _log.warning(logs.DAEMON_STOPPING, error="callstatsd migrate is upgrading the ledger")
+            self._leave.set()
+
+
+async def _follow(stop: asyncio.Event, leave: asyncio.Event) -> None:
+    """Leave when told to stop, too."""
+    await stop.wait()
+    leave.set()
 
 
 async def patiently(

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,13 +13,14 @@ import structlog
 
 from daemon import logs
 from daemon.active import Site, form_of, open_databases, open_salesforce
+from daemon.acts import Act, ActKind, operator
 from daemon.desk import Desk
 from daemon.errors import CallstatsdError, UnreachableError, first
 from daemon.intake import Intake
 from daemon.lease import Lease
 from daemon.ledger import Binding, Ledger
 from daemon.lifecycle import Notifier, pause, unless
-from daemon.lines import State, untaken
+from daemon.lines import Entry, LineKey, State, untaken
 from daemon.monitor import Condition
 from daemon.sender import DRAIN_EXTRA
 from daemon.settings import Settings
@@ -76,10 +77,12 @@ class Backfill:
         period: Period,
         tell: Callable[[Progress], None],
         kept: Callable[[], None],
+        act: Act,
     ) -> None:
         """Take the rooms to join; `tell` is called when there is progress to show.
 
         `kept` raises `UnreachableError` where retention may have removed what is compared with.
+        `act` is what is recorded of it.
         """
         self._source = source
         self._ledger = ledger
@@ -88,6 +91,7 @@ class Backfill:
         self._period = period
         self._tell = tell
         self._kept = kept
+        self._act = act
         self.progress = Progress()
 
     async def prepare(self, settle_delay: float, zone: ZoneInfo, *, resend: bool) -> Window:
@@ -110,30 +114,42 @@ class Backfill:
         self.progress.total = await self._source.count_ended(window)
         return window
 
-    async def count(self, window: Window) -> None:
-        """Count calls, lines and new lines; changes nothing."""
+    async def count(self, window: Window, *, resend: bool) -> None:
+        """Count calls, lines, new lines and what `resend` would send again; changes nothing."""
         async for page in self._source.ended(window):
             call_ids = [found.call_id for found in page.found]
             keys = await self._source.keys(call_ids)
             have = await self._ledger.known(call_ids)
+            if resend:
+                settled = await self._ledger.settled(call_ids)
+                again = await self._again(await self._intake.entries(page.found), have)
+                self.progress.resent += sum(
+                    entry.state is State.PENDING and entry.key in settled for entry in again
+                )
             self._count(page, len(keys), len(untaken(keys, have)))
 
     async def take(self, window: Window, *, resend: bool) -> None:
         """Take the window page by page; with `resend` settled lines are made anew and sent."""
+        act_id = await self._desk.begin(self._act)
         async for page in self._source.ended(window):
             entries = await self._intake.entries(page.found)
             self._kept()
-            new = await self._intake.store(entries, backfill=True)
+            new = await self._intake.store(entries, backfill=True, act=act_id)
             if resend:
-                old = [entry for entry in entries if entry.key not in new]
                 have = await self._ledger.known([found.call_id for found in page.found])
-                # Lines whose leg or code has gone, or got a code since, are lines all the same.
-                gone = have - {entry.key for entry in entries}
-                old += await self._intake.rebuilt(sorted(gone))
-                renewed = await self._desk.renew(old, backfill=True)
+                again = await self._again(entries, have - new)
+                renewed = await self._desk.renew(again, act_id, backfill=True)
                 self.progress.resent += sum(s is State.PENDING for s in renewed.values())
             self._count(page, len(entries), len(new))
+        await self._desk.end(act_id)
         self.progress.taken = True
+
+    async def _again(self, entries: Sequence[Entry], have: set[LineKey]) -> list[Entry]:
+        """Return the lines that the ledger had already, made anew."""
+        # Lines whose leg or code has gone, or got a code since, are lines all the same.
+        gone = have - {entry.key for entry in entries}
+        old = [entry for entry in entries if entry.key in have]
+        return old + await self._intake.rebuilt(sorted(gone))
 
     async def watch(self, stop: asyncio.Event) -> None:
         """Wait until all is taken and sent; raises `UnreachableError` when a pause lasts long."""
@@ -245,10 +261,13 @@ async def backfill(
         )
         kept = await keeping.enter_async_context(ledger.keeping_all())
         intake = Intake(source, ledger, form_of(settings))
-        work = Backfill(source, ledger, intake, period, tell, kept)
+        act = Act(
+            ActKind.BACKFILL, operator(), since=period.since, until=period.until, resend=resend
+        )
+        work = Backfill(source, ledger, intake, period, tell, kept, act)
         window = await work.prepare(settings.settle_delay, settings.source_timezone, resend=resend)
         if dry_run:
-            await unless(stop, work.count(window))
+            await unless(stop, work.count(window, resend=resend))
             work.progress.seconds = time.monotonic() - began
             return work.progress
         if not wait:

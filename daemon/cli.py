@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +30,7 @@ from daemon import (
     terminal,
 )
 from daemon.active import check_ledger, form_of, open_databases
+from daemon.acts import ActKind, operator
 from daemon.commands import address_commands, printable
 from daemon.database import Database
 from daemon.database_errors import Place
@@ -60,7 +61,7 @@ app = typer.Typer(
 )
 
 
-LARGEST_ID = 2**63 - 1
+LEAST_ID, LARGEST_ID = -(2**63), 2**63 - 1
 REFUSED = {69, 78}
 """Exit codes of a `run` that changes nothing by being repeated as it is."""
 INTERRUPTED = 130
@@ -245,7 +246,9 @@ def status_command(
 def show_command(
     call_id: Annotated[
         int | None,
-        typer.Argument(metavar="CALL_ID", help="The ID in StatisticsPartA.", max=LARGEST_ID),
+        typer.Argument(
+            metavar="CALL_ID", help="The ID in StatisticsPartA.", min=LEAST_ID, max=LARGEST_ID
+        ),
     ] = None,
     salesforce_id: Annotated[
         str | None,
@@ -316,7 +319,7 @@ def backfill_command(
     if as_json:
         typer.echo(orjson.dumps(report.backfill_json(progress, dry_run=dry_run, resend=resend)))
     else:
-        report.show_backfill(progress, dry_run=dry_run)
+        report.show_backfill(progress, dry_run=dry_run, resend=resend)
     if not complete:
         goes_on = "`callstatsd run`, or the same command without --resend, sends what is pending."
         if not resend:
@@ -341,8 +344,20 @@ From = Annotated[
 To = Annotated[
     str | None, typer.Option("--to", metavar="T", help="Only of calls that ended before T.")
 ]
-CallId = Annotated[int | None, typer.Option(help="Only of this call.", max=LARGEST_ID)]
+SettledFrom = Annotated[
+    str | None,
+    typer.Option("--settled-from", metavar="T", help="Only lines settled at T or later."),
+]
+SettledTo = Annotated[
+    str | None, typer.Option("--settled-to", metavar="T", help="Only lines settled before T.")
+]
+CallId = Annotated[
+    int | None, typer.Option(help="Only of this call.", min=LEAST_ID, max=LARGEST_ID)
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count.")]
+Yes = Annotated[
+    bool, typer.Option("--yes", help=f"Do not ask, also for more than {operate.ASK_ABOVE} lines.")
+]
 
 
 @app.command("requeue")
@@ -350,21 +365,26 @@ def requeue_command(
     state: States,
     since: From = None,
     until: To = None,
+    settled_since: SettledFrom = None,
+    settled_until: SettledTo = None,
     call_id: CallId = None,
     dry_run: DryRun = False,
+    yes: Yes = False,
 ) -> None:
-    """Send settled lines again, as they were.
+    """Send settled lines again, as they were; asks before more than 100 lines.
 
     Example: callstatsd requeue --state rejected --from 2026-11-20 --dry-run
     """
-    if State.PENDING in state:
-        raise typer.BadParameter("pending lines are sent anyway")
     settings = _settings(acting=True, writes=not dry_run)
-    choice = _choice(settings, state, since, until, call_id)
-    counts, became = _run(_requeue(settings, choice, dry_run=dry_run))
-    report.show_counts(counts, "would be sent again" if dry_run else "chosen")
-    if not dry_run:
-        report.show_counts(became, "now")
+    choice = _choice(settings, state, (since, until), (settled_since, settled_until), call_id)
+    chosen = _chosen(settings, ActKind.REQUEUE, choice, dry_run=dry_run)
+    if dry_run or not chosen:
+        return
+    _confirm(chosen, f"Send {_lines(chosen)} again?", yes=yes)
+    changed = operate.Changed()
+    with _telling_how_far(changed, lambda: f"{_lines(changed.requeued)} are sent again"):
+        _run(_requeue(settings, choice, changed))
+    report.show_counts(changed.lines, "now")
 
 
 @app.command("discard")
@@ -372,22 +392,38 @@ def discard_command(
     state: States,
     since: From = None,
     until: To = None,
+    settled_since: SettledFrom = None,
+    settled_until: SettledTo = None,
     call_id: CallId = None,
     only_backfill: Annotated[
         bool, typer.Option("--backfill", help="Only lines that a backfill took.")
     ] = False,
     dry_run: DryRun = False,
+    yes: Yes = False,
 ) -> None:
-    """Withdraw lines: they end as skipped.
+    """Withdraw pending, rejected, expired or invalid lines: they end as skipped.
+
+    Asks before more than 100 lines.
 
     Example: callstatsd discard --state pending --backfill --dry-run
     """
     settings = _settings(acting=True, writes=not dry_run)
-    choice = _choice(settings, state, since, until, call_id, backfill=only_backfill)
-    counts, discarded = _run(_discard(settings, choice, dry_run=dry_run))
-    report.show_counts(counts, "would be discarded" if dry_run else "chosen")
-    if not dry_run:
-        say(f"{discarded} lines discarded.")
+    choice = _choice(
+        settings,
+        state,
+        (since, until),
+        (settled_since, settled_until),
+        call_id,
+        backfill=only_backfill,
+    )
+    chosen = _chosen(settings, ActKind.DISCARD, choice, dry_run=dry_run)
+    if dry_run or not chosen:
+        return
+    _confirm(chosen, f"Discard {_lines(chosen)}?", yes=yes)
+    changed = operate.Changed()
+    with _telling_how_far(changed, lambda: f"{_lines(changed.lines.total())} are discarded"):
+        _run(_discard(settings, choice, changed))
+    say(f"{_lines(changed.lines.total())} discarded.")
 
 
 @app.command("pause")
@@ -400,18 +436,20 @@ def pause_command(
 
     Example: callstatsd pause --reason "Salesforce release tonight"
     """
-    _run(_hold(_settings(acting=True, writes=True), held=True, reason=reason))
+    _run(_pause(_settings(acting=True, writes=True), reason))
     say("Sending is paused; `callstatsd resume` lets it go on.")
 
 
 @app.command("resume")
 def resume_command() -> None:
-    """Let sending go on after `pause`.
+    """Let sending go on after `pause`, and a pause of the sender's own try again at once.
+
+    Waits up to 10 seconds to say what is then the case.
 
     Example: callstatsd resume
     """
-    _run(_hold(_settings(acting=True, writes=True), held=False, reason=None))
-    say("Sending goes on.")
+    settings = _settings(acting=True, writes=True)
+    report.show_resumed(_run(_resume(settings)), settings.source_timezone)
 
 
 @app.command("check")
@@ -494,7 +532,10 @@ async def _migrate(settings: Settings, *, reference_schema: bool, rebind: bool) 
             say(migrate.reference_schema_sentence(created, schemas[0]))
     async with open_ledger(ledger_dsn, schema) as ledger:
         await ledger.check_upgradable()
-        upgraded = migrate.upgrade_sentence(await migrate.upgrade(ledger.database, schema), schema)
+        patience = settings.request_timeout + migrate.STOPS_WITHIN
+        async with migrate.undisturbed(ledger, patience):
+            before = await migrate.upgrade(ledger.database, schema)
+        upgraded = migrate.upgrade_sentence(before, schema)
         if upgraded:
             say(upgraded)
         await ledger.check_version()
@@ -545,30 +586,75 @@ async def _backfill(
         return progress, not stop.is_set()
 
 
-async def _requeue(
-    settings: Settings, choice: Choice, *, dry_run: bool
-) -> tuple[dict[str, int], dict[str, int]]:
-    async with open_databases(settings) as (source, ledger):
-        await check_ledger(settings, source, ledger)
-        desk = Desk(ledger.database)
-        counts = await desk.count(choice)
-        if dry_run:
-            return counts, {}
-        intake = Intake(source, ledger, form_of(settings))
-        return counts, await operate.requeue(desk, intake, choice)
+def _chosen(settings: Settings, kind: ActKind, choice: Choice, *, dry_run: bool) -> int:
+    """Show how many lines a choice has, per state, and return their sum."""
+    refused = operate.refusal(kind, choice)
+    if refused is not None:
+        raise typer.BadParameter(refused)
+
+    async def count() -> dict[str, int]:
+        async with _desk(settings) as desk:
+            return await desk.count(choice)
+
+    counts: dict[str, int] = _run(count())
+    would = "would be sent again" if kind is ActKind.REQUEUE else "would be discarded"
+    report.show_counts(counts, would if dry_run else "chosen")
+    return sum(counts.values())
 
 
-async def _discard(
-    settings: Settings, choice: Choice, *, dry_run: bool
-) -> tuple[dict[str, int], int]:
+def _confirm(chosen: int, question: str, *, yes: bool) -> None:
+    """Ask before many lines are changed; ends the command unless somebody says yes."""
+    if yes or chosen <= operate.ASK_ABOVE:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise typer.BadParameter(
+            f"{_lines(chosen)} are chosen and nobody can be asked here: add --yes to change them "
+            "all the same, or choose fewer; nothing was changed"
+        )
+    if not typer.confirm(question, err=True):
+        typer.echo("Nothing was changed.", err=True)
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _telling_how_far(changed: operate.Changed, done: Callable[[], str]) -> Iterator[None]:
+    """Say how many lines were changed where the work was interrupted; then exit with 1."""
+    with suppress(asyncio.CancelledError):
+        yield
+    if not changed.complete:
+        typer.echo(
+            f"Interrupted: {done()} so far; the same command goes on with the rest.", err=True
+        )
+        raise typer.Exit(1)
+
+
+async def _requeue(settings: Settings, choice: Choice, changed: operate.Changed) -> None:
+    with stop_on_signals() as stop:
+        async with open_databases(settings) as (source, ledger):
+            await check_ledger(settings, source, ledger)
+            intake = Intake(source, ledger, form_of(settings))
+            desk = Desk(ledger.database)
+            await operate.requeue(desk, intake, choice, operator(), changed, stop)
+
+
+async def _discard(settings: Settings, choice: Choice, changed: operate.Changed) -> None:
+    with stop_on_signals() as stop:
+        async with _desk(settings) as desk:
+            await operate.discard(desk, choice, operator(), changed, stop)
+
+
+async def _pause(settings: Settings, reason: str | None) -> None:
     async with _desk(settings) as desk:
-        counts = await desk.count(choice)
-        return counts, 0 if dry_run else await operate.discard(desk, choice)
+        await operate.hold(desk, reason, operator())
 
 
-async def _hold(settings: Settings, *, held: bool, reason: str | None) -> None:
+async def _resume(settings: Settings) -> operate.AfterResume:
     async with _desk(settings) as desk:
-        await operate.hold(desk, held=held, reason=reason)
+        return await operate.resume(desk, operator())
+
+
+def _lines(count: int) -> str:
+    return f"{count:,} line" if count == 1 else f"{count:,} lines"
 
 
 @asynccontextmanager
@@ -581,17 +667,26 @@ async def _desk(settings: Settings) -> AsyncIterator[Desk]:
 def _choice(
     settings: Settings,
     states: list[State],
-    since: str | None,
-    until: str | None,
+    ended: tuple[str | None, str | None],
+    settled: tuple[str | None, str | None],
     call_id: int | None,
     *,
     backfill: bool = False,
 ) -> Choice:
-    first = _time(since, settings) if since else None
-    last = _time(until, settings) if until else None
+    since, until = _window(settings, ended, "--from must be before --to")
+    settled_since, settled_until = _window(
+        settings, settled, "--settled-from must be before --settled-to"
+    )
+    return Choice(tuple(states), since, until, call_id, backfill, settled_since, settled_until)
+
+
+def _window(
+    settings: Settings, ends: tuple[str | None, str | None], fault: str
+) -> tuple[datetime | None, datetime | None]:
+    first, last = (_time(text, settings) if text else None for text in ends)
     if first is not None and last is not None and first >= last:
-        raise typer.BadParameter("--from must be before --to")
-    return Choice(tuple(states), first, last, call_id, backfill)
+        raise typer.BadParameter(fault)
+    return first, last
 
 
 def _time(text: str, settings: Settings) -> datetime:

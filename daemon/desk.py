@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from daemon import queries
+from daemon.acts import Act, ActKind, RecordedAct
 from daemon.database import Database
-from daemon.ledger import LOCK_CLASS, Hold, entry_columns, key_columns
+from daemon.ledger import LOCK_CLASS, WANT_CLASS, Hold, entry_columns, key_columns
 from daemon.lines import Entry, LineKey, State, Streak
 
 BATCH = 1000
@@ -15,9 +16,13 @@ BATCH = 1000
 STREAKS = 50
 """Streaks of a failing endpoint that are named at once."""
 
+ACTS = 2
+"""Acts that `status` shows."""
+
 _SQL = queries.load("desk.sql")
-_NOTIFY = queries.load("ledger.sql")["notify"]
-_IN_ORDER = queries.load("ledger.sql")["in_order"]
+_LEDGER = queries.load("ledger.sql")
+_NOTIFY = _LEDGER["notify"]
+_IN_ORDER = _LEDGER["in_order"]
 _BEFORE_ALL = (-(2**63),) * 4
 
 
@@ -40,16 +45,18 @@ class Standing:
     state: str | None
     reason: str | None
     retry_at: datetime | None
+    probe_answered: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What `status` shows: counts per state, the standing, and what a failing endpoint refused."""
+    """What `status` shows: counts, the standing, what a failing endpoint refused, and acts."""
 
     lines: dict[str, int]
     oldest_pending_seconds: float | None
     standing: Standing
     streaks: Sequence[Streak]
+    acts: Sequence[RecordedAct] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +70,45 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which lines an act is about: by state, end of call [since, until), call, backfills only."""
+    """Which lines an act is about: by state, end of call [since, until), call, backfills only.
+
+    And by when they were settled, [settled_since, settled_until).
+    """
 
     states: tuple[State, ...]
     since: datetime | None = None
     until: datetime | None = None
     call_id: int | None = None
     backfill: bool = False
+    settled_since: datetime | None = None
+    settled_until: datetime | None = None
 
     @property
     def arguments(self) -> tuple[Any, ...]:
         """Return them in the order of the statements."""
-        return (list(self.states), self.since, self.until, self.call_id, self.backfill)
+        return (
+            list(self.states),
+            self.since,
+            self.until,
+            self.call_id,
+            self.backfill,
+            self.settled_since,
+            self.settled_until,
+        )
+
+    def act(self, kind: ActKind, who: str) -> Act:
+        """Return what is recorded of an act with this choice."""
+        return Act(
+            kind,
+            who,
+            self.states,
+            self.since,
+            self.until,
+            self.settled_since,
+            self.settled_until,
+            self.call_id,
+            self.backfill,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +141,9 @@ class Told:
     next_try_at: datetime | None
     settled_at: datetime | None
     record: str | None
+    act: str | None = None
+    act_who: str | None = None
+    act_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +155,7 @@ class Glance:
     waiting: Sequence[Told]
     failed: Sequence[Told]
     streaks: Sequence[Streak] = ()
+    acts: Sequence[RecordedAct] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +179,8 @@ class Desk:
             counted = await connection.fetch(_SQL["counts"])
             oldest = await connection.fetchval(_SQL["oldest"])
         standing, streaks = await self.standing(), await self.streaks()
-        return Overview(_by_state(counted), _seconds(oldest), standing, streaks)
+        acts = await self.latest_acts(ACTS)
+        return Overview(_by_state(counted), _seconds(oldest), standing, streaks, acts)
 
     async def standing(self) -> Standing:
         """Return what the ledger and its instance say of themselves; costs next to nothing."""
@@ -187,15 +226,30 @@ class Desk:
         async with self._database.connection() as connection:
             return _told(await connection.fetch(_SQL["of_call"], call_id))
 
-    async def glance(self, waiting: int, failed: int) -> Glance:
-        """Return the standing, the oldest lines to send and the latest that failed; by indexes."""
+    async def glance(self, waiting: int, failed: int, acts: int) -> Glance:
+        """Return the standing, the oldest lines to send, the latest that failed, and latest acts.
+
+        All by indexes.
+        """
         async with self._database.connection() as connection, connection.transaction():
             now = await connection.fetchval(_SQL["now"])
             await connection.execute(_IN_ORDER)
             oldest = await connection.fetch(_SQL["oldest_pending"], waiting)
             latest = await connection.fetch(_SQL["latest_failed"], failed)
+        done = await self.latest_acts(acts)
         standing, streaks = await self.standing(), await self.streaks()
-        return Glance(now, standing, _told(oldest), _told(latest), streaks)
+        return Glance(now, standing, _told(oldest), _told(latest), streaks, done)
+
+    async def latest_acts(self, limit: int) -> list[RecordedAct]:
+        """Return what people did last, newest first."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_SQL["latest_acts"], limit)
+        return [_recorded(dict(row)) for row in rows]
+
+    async def daemon_runs(self) -> bool:
+        """Whether a `run` is here, active or standing by."""
+        async with self._database.connection() as connection:
+            return bool(await connection.fetchval(_LEDGER["wanted"], WANT_CLASS))
 
     async def tally(self, since: datetime) -> Tally:
         """Return the counts of what waits, and of what was settled in each hour from `since`."""
@@ -210,13 +264,45 @@ class Desk:
             rows = await connection.fetch(_SQL["calls_of_lane"], lane, limit)
         return [row["call_id"] for row in rows]
 
-    async def hold(self, reason: str | None) -> None:
+    async def hold(self, act: Act) -> None:
         """Pause sending until `release`, across restarts."""
-        await self._act("hold", reason)
 
-    async def release(self) -> None:
-        """Let sending go on."""
-        await self._act("release")
+        async def hold(connection: Any) -> None:
+            async with connection.transaction():
+                await _begin(connection, act, over=True)
+                await connection.execute(_SQL["hold"], act.reason)
+                await connection.execute(_NOTIFY)
+
+        await self._database.change(hold)
+
+    async def release(self, act: Act) -> tuple[int, bool]:
+        """Let sending go on, and an automatic pause try again at once.
+
+        Returns the act's id, to which `Standing.probe_answered` comes when the instance tells what
+        came of that; and whether any line is pending, to try with.
+        """
+
+        async def release(connection: Any) -> tuple[int, bool]:
+            async with connection.transaction():
+                act_id = await _begin(connection, act, over=True)
+                await connection.execute(_IN_ORDER)
+                await connection.execute(_SQL["allow_probe"])
+                await connection.execute(_SQL["release"], act_id)
+                pending: bool = await connection.fetchval(_SQL["any_pending"])
+                await connection.execute(_NOTIFY)
+            return act_id, pending
+
+        return await self._database.change(release)
+
+    async def begin(self, act: Act) -> int:
+        """Record an act before it changes lines; returns its id, by which they are counted."""
+        async with self._database.connection() as connection:
+            return await _begin(connection, act, over=False)
+
+    async def end(self, act_id: int) -> None:
+        """Record that an act has come to its end."""
+        async with self._database.connection() as connection:
+            await connection.execute(_SQL["end_act"], act_id)
 
     async def count(self, choice: Choice) -> dict[str, int]:
         """Return how many lines a choice has, per state."""
@@ -238,17 +324,18 @@ class Desk:
                 return
             after = tuple(rows[-1][:4])
 
-    async def requeue(self, lines: Sequence[Chosen]) -> set[LineKey]:
+    async def requeue(self, lines: Sequence[Chosen], act_id: int) -> set[LineKey]:
         """Put lines back to pending with the record they have; returns those that still could."""
-        return await self._change("requeue", lines)
+        return await self._change("requeue", lines, act_id)
 
-    async def discard(self, lines: Sequence[Chosen]) -> set[LineKey]:
+    async def discard(self, lines: Sequence[Chosen], act_id: int) -> set[LineKey]:
         """Withdraw lines; returns those that were still in the state they were chosen in."""
-        return await self._change("discard", lines)
+        return await self._change("discard", lines, act_id)
 
     async def renew(
         self,
         entries: Sequence[Entry],
+        act_id: int,
         states: Collection[State] = tuple(State),
         *,
         backfill: bool | None = None,
@@ -259,20 +346,16 @@ class Desk:
         async def renew(connection: Any) -> list[Any]:
             async with connection.transaction():
                 rows: list[Any] = await connection.fetch(
-                    _SQL["renew"], *entry_columns(entries), backfill, list(states)
+                    _SQL["renew"], *entry_columns(entries), backfill, list(states), act_id
                 )
+                await connection.execute(_LEDGER["count_act"], act_id, len(rows))
                 await connection.execute(_NOTIFY)
             return rows
 
         rows = await self._database.change(renew)
         return {LineKey(*row[:4]): State(row[4]) for row in rows}
 
-    async def _act(self, statement: str, *arguments: Any) -> None:
-        async with self._database.connection() as connection, connection.transaction():
-            await connection.execute(_SQL[statement], *arguments)
-            await connection.execute(_NOTIFY)
-
-    async def _change(self, statement: str, lines: Sequence[Chosen]) -> set[LineKey]:
+    async def _change(self, statement: str, lines: Sequence[Chosen], act_id: int) -> set[LineKey]:
         lines = sorted(lines, key=lambda line: line.key)
 
         async def change(connection: Any) -> list[Any]:
@@ -281,11 +364,39 @@ class Desk:
                     _SQL[statement],
                     *key_columns([line.key for line in lines]),
                     [line.state for line in lines],
+                    act_id,
                 )
+                await connection.execute(_LEDGER["count_act"], act_id, len(done))
                 await connection.execute(_NOTIFY)
             return done
 
         return set(map(LineKey._make, await self._database.change(change)))
+
+
+async def _begin(connection: Any, act: Act, *, over: bool) -> int:
+    act_id: int = await connection.fetchval(
+        _SQL["begin_act"],
+        act.kind,
+        act.who,
+        list(act.states),
+        act.since,
+        act.until,
+        act.settled_since,
+        act.settled_until,
+        act.call_id,
+        act.backfill,
+        act.resend,
+        act.reason,
+        over,
+    )
+    return act_id
+
+
+def _recorded(row: dict[str, Any]) -> RecordedAct:
+    about = {name: row.pop(name) for name in ("began_at", "ended_at", "lines")}
+    row["kind"] = ActKind(row["kind"])
+    row["states"] = tuple(map(State, row["states"]))
+    return RecordedAct(Act(**row), **about)
 
 
 def _seconds(value: Any) -> float | None:

@@ -31,7 +31,7 @@ SELECT extract(epoch FROM now() - min(pending_since)) FROM line WHERE state = 'p
 -- What the ledger and its instance say of themselves, in one row.
 SELECT g.watermark, g.start_from, g.held_since, g.held_reason, g.delivered_at AS last_delivered_at,
        i.host, i.pid, i.version, i.started_at, i.beat_at, i.stopped_at, i.unclean_at,
-       i.state, i.reason, i.retry_at
+       i.state, i.reason, i.retry_at, i.probe_answered
 FROM ledger AS g LEFT JOIN instance AS i ON true
 
 -- name: streaks
@@ -78,12 +78,64 @@ SELECT EXISTS (
 UPDATE ledger SET held_since = coalesce(held_since, now()), held_reason = $1
 
 -- name: release
--- Let sending go on.
-UPDATE ledger SET held_since = NULL, held_reason = NULL
+-- Let sending go on; the act $1 also asks that an automatic pause tries again at once.
+UPDATE ledger SET held_since = NULL, held_reason = NULL, probe_requested = $1
+
+-- name: allow_probe
+-- Where all pending lines wait for a later try, let the first of them be tried now: a probe needs
+-- one that is ready.
+WITH head AS (
+    SELECT call_id, group_id, leg_id, code_id, lane
+    FROM line
+    WHERE state = 'pending'
+    ORDER BY backfill, call_ended, call_id, ordinal
+    LIMIT 1
+),
+ready AS (
+    SELECT
+    FROM line AS l
+    LEFT JOIN lane AS k ON k.lane = l.lane
+    WHERE l.state = 'pending'
+      AND (l.next_try_at IS NULL OR l.next_try_at <= now())
+      AND (k.until IS NULL OR k.until <= now())
+    ORDER BY l.backfill, l.call_ended, l.call_id, l.ordinal
+    LIMIT 1
+),
+freed AS (
+    UPDATE lane SET until = now()
+    WHERE lane = (SELECT lane FROM head) AND until > now() AND NOT EXISTS (SELECT FROM ready)
+)
+UPDATE line AS l SET next_try_at = NULL
+FROM head AS h
+WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
+    = (h.call_id, h.group_id, h.leg_id, h.code_id)
+  AND l.state = (SELECT 'pending') AND NOT EXISTS (SELECT FROM ready)
+
+-- name: any_pending
+-- Whether a line is to be sent.
+SELECT EXISTS (SELECT FROM line WHERE state = 'pending')
+
+-- name: begin_act
+-- Record an act: kind, who, states, since, until, settled since and until, call, only backfills,
+-- resend, reason; $12 if it is over with this transaction. Returns its id.
+INSERT INTO act (kind, who, states, since, until, settled_since, settled_until, call_id, backfill,
+                 resend, reason, ended_at)
+VALUES ($1, $2, $3::text[], $4, $5, $6, $7, $8, $9, $10, $11, CASE WHEN $12 THEN now() END)
+RETURNING id
+
+-- name: end_act
+-- The act $1 has come to its end.
+UPDATE act SET ended_at = now() WHERE id = $1
+
+-- name: latest_acts
+-- The $1 latest acts, newest first.
+SELECT kind, who, states, since, until, settled_since, settled_until, call_id, backfill, resend,
+       reason, began_at, ended_at, lines
+FROM act ORDER BY id DESC LIMIT $1
 
 -- name: select_lines
--- Lines in the states $1 of calls that ended in [$2, $3), of the call $4, from backfills only ($5);
--- NULL asks for all. Next $7 after the key $6.
+-- Lines in the states $1 of calls that ended in [$2, $3), of the call $4, from backfills only ($5),
+-- settled in [$6, $7); NULL asks for all. Next $12 after the key ($8, $9, $10, $11).
 SELECT call_id, group_id, leg_id, code_id, state,
        state = 'skipped' AND salesforce_id IS NULL AS without_id, record IS NOT NULL AS has_record
 FROM line
@@ -92,9 +144,11 @@ WHERE state = ANY ($1::text[])
   AND ($3::timestamptz IS NULL OR call_ended < $3::timestamptz)
   AND ($4::bigint IS NULL OR call_id = $4::bigint)
   AND (NOT $5::boolean OR backfill)
-  AND (call_id, group_id, leg_id, code_id) > ($6::bigint, $7::bigint, $8::bigint, $9::bigint)
+  AND ($6::timestamptz IS NULL OR settled_at >= $6::timestamptz)
+  AND ($7::timestamptz IS NULL OR settled_at < $7::timestamptz)
+  AND (call_id, group_id, leg_id, code_id) > ($8::bigint, $9::bigint, $10::bigint, $11::bigint)
 ORDER BY call_id, group_id, leg_id, code_id
-LIMIT $10
+LIMIT $12
 
 -- name: count_lines
 -- How many lines the same choice has, per state.
@@ -105,14 +159,16 @@ WHERE state = ANY ($1::text[])
   AND ($3::timestamptz IS NULL OR call_ended < $3::timestamptz)
   AND ($4::bigint IS NULL OR call_id = $4::bigint)
   AND (NOT $5::boolean OR backfill)
+  AND ($6::timestamptz IS NULL OR settled_at >= $6::timestamptz)
+  AND ($7::timestamptz IS NULL OR settled_at < $7::timestamptz)
 GROUP BY state
 
 -- name: requeue
--- Back to pending: the lines of the keys $1… that are still in the state $5, as they are. Retention
--- may just have dropped a record. Returns the keys.
+-- Back to pending by the act $6: the lines of the keys $1… that are still in the state $5, as they
+-- are. Retention may just have dropped a record. Returns the keys.
 UPDATE line AS l
 SET state = 'pending', generation = l.generation + 1, tries = 0, first_try = NULL,
-    next_try_at = NULL, settled_at = NULL, last_error = NULL, pending_since = now()
+    next_try_at = NULL, settled_at = NULL, last_error = NULL, pending_since = now(), act_id = $6
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
      AS o (call_id, group_id, leg_id, code_id, state)
 WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
@@ -121,11 +177,11 @@ WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
 RETURNING l.call_id, l.group_id, l.leg_id, l.code_id
 
 -- name: discard
--- Withdraw the lines of the keys $1… that are still in the state $5; an answer under way is void.
--- Returns the keys.
+-- Withdraw by the act $6 the lines of the keys $1… that are still in the state $5; an answer under
+-- way is void. Returns the keys.
 UPDATE line AS l
 SET state = 'skipped', generation = l.generation + 1, last_error = 'discarded by operator',
-    next_try_at = NULL, settled_at = now()
+    next_try_at = NULL, settled_at = now(), act_id = $6
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
      AS o (call_id, group_id, leg_id, code_id, state)
 WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
@@ -134,12 +190,13 @@ RETURNING l.call_id, l.group_id, l.leg_id, l.code_id
 
 -- name: renew
 -- Replace the records of lines in the states $13 (parallel arrays as in take) and put them into the
--- state that these call for; $12 says whether they count as backfill from now on (NULL: as before).
+-- state that these call for; $12 says whether they count as backfill from now on (NULL: as before);
+-- by the act $14.
 UPDATE line AS l
 SET state = n.state, generation = l.generation + 1, record = n.record, lane = n.lane,
     salesforce_id = n.salesforce_id, last_error = n.last_error, call_ended = n.call_ended,
     backfill = coalesce($12::boolean, l.backfill), tries = 0, first_try = NULL, next_try_at = NULL,
-    pending_since = now(),
+    pending_since = now(), act_id = $14,
     settled_at = CASE WHEN n.state <> 'pending' THEN now() END
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[],
             $7::text[], $8::timestamptz[], $9::text[], $10::text[], $11::text[])
@@ -165,12 +222,15 @@ SELECT count(*) FROM line WHERE state = 'pending' AND call_ended >= $1 AND call_
 SELECT pruned_before FROM ledger
 
 -- name: of_call
--- All lines of the call $1, in sending order, with the back-off of their record.
+-- All lines of the call $1, in sending order, with the back-off of their record and the last act.
 SELECT l.call_id, l.group_id, l.leg_id, l.code_id, l.ordinal, l.lane, l.salesforce_id, l.backfill,
        l.state, l.generation, l.attempts, l.unanswered, l.last_status, l.last_error, l.taken_at,
        l.pending_since,
-       greatest(l.next_try_at, k.until) AS next_try_at, l.settled_at, l.record
-FROM line AS l LEFT JOIN lane AS k ON k.lane = l.lane AND l.state = 'pending'
+       greatest(l.next_try_at, k.until) AS next_try_at, l.settled_at, l.record,
+       a.kind AS act, a.who AS act_who, a.began_at AS act_at
+FROM line AS l
+LEFT JOIN lane AS k ON k.lane = l.lane AND l.state = 'pending'
+LEFT JOIN act AS a ON a.id = l.act_id
 WHERE l.call_id = $1
 ORDER BY l.ordinal, l.group_id, l.leg_id, l.code_id
 

@@ -12,7 +12,7 @@ import structlog
 from daemon import metrics
 from daemon.errors import InvalidLineError, UnreadableError
 from daemon.ledger import Ledger
-from daemon.lines import NO_NUMBER, DataLine, Entry, LineKey, State
+from daemon.lines import NO_NUMBER, NOT_AN_ID, DataLine, Entry, LineKey, State
 from daemon.record import call_statistics, lane, to_json
 from daemon.source import Found, Source
 
@@ -126,10 +126,18 @@ class Intake:
         return identified
 
     async def store(
-        self, entries: Sequence[Entry], *, watermark: datetime | None = None, backfill: bool = False
+        self,
+        entries: Sequence[Entry],
+        *,
+        watermark: datetime | None = None,
+        backfill: bool = False,
+        act: int | None = None,
     ) -> set[LineKey]:
-        """Store lines that are new, and move the watermark with them; returns the new keys."""
-        new = await self._ledger.take(entries, watermark=watermark, backfill=backfill)
+        """Store lines that are new, and move the watermark with them; returns the new keys.
+
+        `act` is the backfill that takes them.
+        """
+        new = await self._ledger.take(entries, watermark=watermark, backfill=backfill, act=act)
         _tell_of(entries, new)
         return new
 
@@ -153,9 +161,7 @@ def _nameless(calls: Mapping[int, Found], lines: Sequence[DataLine]) -> list[Ent
     """Keep a trace of calls whose own id is no whole number, so that no row can be asked for."""
     known = {line.key.call_id for line in lines}
     return [
-        _invalid(
-            LineKey(call_id, 0, 0, 0), 1, row.moment, "StatisticsPartA.ID is not a whole number"
-        )
+        _invalid(LineKey(call_id, 0, 0, 0), 1, row.moment, f"StatisticsPartA.ID {NOT_AN_ID}")
         for call_id, row in calls.items()
         if call_id < NO_NUMBER and call_id not in known
     ]

@@ -82,6 +82,7 @@ class Beat:
     reason: str | None
     retry_in: float | None
     stopped: bool = False
+    probe_answered: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,19 @@ class Hold:
 
     since: datetime
     reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What people want of the active instance.
+
+    An operator's pause; the latest act that asked to end an automatic pause with a try at once;
+    whether a migration wants to bring the ledger to a newer version than this program knows.
+    """
+
+    pause: Hold | None
+    probe: int | None
+    upgrade: bool
 
 
 class Ledger:
@@ -119,6 +133,11 @@ class Ledger:
                 "run `callstatsd migrate`"
             )
         _refuse_newer(found)
+
+    async def is_outdated(self) -> bool:
+        """Whether there is a ledger, of an older version than this program's."""
+        found = await self._version()
+        return found is not None and found < SCHEMA_VERSION
 
     async def check_upgradable(self) -> None:
         """Raise `ConfigurationError` where no migration of ours can help."""
@@ -201,6 +220,10 @@ class Ledger:
         """Remove lines that were settled so many seconds ago; 0 when none is left."""
         return await self._remove("prune", age, limit)
 
+    async def prune_acts(self, age: float, limit: int) -> int:
+        """Remove acts so many seconds old that no line refers to; 0 when none is left."""
+        return await self._remove("prune_acts", age, limit)
+
     async def drop_records(self, age: float, limit: int) -> int:
         """Drop the records of lines that were settled so many seconds ago; 0 when none is left."""
         return await self._remove("drop_records", age, limit)
@@ -273,17 +296,21 @@ class Ledger:
         *,
         watermark: datetime | None = None,
         backfill: bool = False,
+        act: int | None = None,
     ) -> set[LineKey]:
         """Insert what is new and, in the same transaction, move the watermark over it.
 
-        Returns the keys that were new; what the ledger has already is left alone.
+        Returns the keys that were new; what the ledger has already is left alone. `act` is the
+        backfill that takes them, and counts them.
         """
         # One order for all who insert, so that two of them wait for each other, never deadlock.
         entries = sorted(entries, key=lambda entry: entry.key)
         async with self.database.connection("take") as connection, connection.transaction():
             rows: list[Any] = []
             if entries:
-                rows = await connection.fetch(_SQL["take"], *entry_columns(entries), backfill)
+                rows = await connection.fetch(_SQL["take"], *entry_columns(entries), backfill, act)
+            if rows and act is not None:
+                await connection.execute(_SQL["count_act"], act, len(rows))
             if watermark is not None:
                 await connection.execute(_SQL["advance"], watermark)
         return set(map(LineKey._make, rows))
@@ -423,8 +450,8 @@ class Ledger:
                 _SQL["succeed"], tenure.lease, tenure.ledger_oid, tenure.previous
             )
 
-    async def beat(self, beat: Beat, tenure: Tenure) -> Hold | None:
-        """Write what this instance does; return the operator's pause, if any.
+    async def beat(self, beat: Beat, tenure: Tenure) -> Wishes:
+        """Write what this instance does; return what people want of it.
 
         Raises `LeaseLostError`, and writes nothing, once another instance holds the ledger.
         """
@@ -441,11 +468,15 @@ class Ledger:
                 beat.stopped,
                 tenure.lease,
                 tenure.ledger_oid,
+                beat.probe_answered,
             )
         if not written:
             raise LeaseLostError("another instance has taken the ledger over")
-        row = await self._only_row("held")
-        return None if row["held_since"] is None else Hold(row["held_since"], row["held_reason"])
+        own, last = UPGRADE_CLASS + int(SCHEMA_VERSION), UPGRADE_CLASS + LAST_VERSION
+        row = await self._only_row("wishes", own, last)
+        since = row["held_since"]
+        pause = None if since is None else Hold(since, row["held_reason"])
+        return Wishes(pause, row["probe_requested"], row["upgrade"])
 
     async def known(self, call_ids: Sequence[int]) -> set[LineKey]:
         """Return the keys that the ledger has of these calls."""
@@ -453,15 +484,21 @@ class Ledger:
             rows = await connection.fetch(_SQL["known"], call_ids)
         return set(map(LineKey._make, rows))
 
+    async def settled(self, call_ids: Sequence[int]) -> set[LineKey]:
+        """Return the keys of those lines of these calls that are not pending."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(_SQL["settled_keys"], call_ids)
+        return set(map(LineKey._make, rows))
+
     async def digest(self, call_ids: Sequence[int]) -> Digest:
         """Return what all lines of these calls come to; for comparing with the source's."""
         async with self.database.connection() as connection:
             return Digest(*await connection.fetchrow(_SQL["digest"], call_ids))
 
-    async def _only_row(self, statement: str) -> Any:
+    async def _only_row(self, statement: str, *arguments: Any) -> Any:
         """Return what is kept once for the whole ledger."""
         async with self.database.connection() as connection:
-            row = await connection.fetchrow(_SQL[statement])
+            row = await connection.fetchrow(_SQL[statement], *arguments)
         if row is None:
             raise UnreachableError("the ledger is empty: it is just being restored")
         return row
@@ -485,6 +522,10 @@ KEEP_CLASS = LOCK_CLASS + 2
 """The same, of the lock that backfills share against retention."""
 WANT_CLASS = LOCK_CLASS + 1
 """The same, of the lock that every `run` shares for as long as it lives, active or not."""
+UPGRADE_CLASS = LOCK_CLASS + 0x10000
+"""The same, plus the version, of the lock by which a migration to it says that it waits."""
+LAST_VERSION = 9999
+"""Revisions are four digits."""
 
 
 @asynccontextmanager

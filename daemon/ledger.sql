@@ -20,7 +20,7 @@ SELECT CASE
     THEN 'a primary that is not read only, and SELECT, INSERT, UPDATE, DELETE'
     ELSE (
         SELECT 'SELECT, INSERT, UPDATE, DELETE'
-        FROM unnest(ARRAY['ledger', 'line', 'lane', 'instance', 'streak']) AS t (name)
+        FROM unnest(ARRAY['ledger', 'line', 'lane', 'instance', 'streak', 'act']) AS t (name)
         WHERE NOT has_table_privilege(t.name, 'SELECT')
            OR NOT has_table_privilege(t.name, 'INSERT')
            OR NOT has_table_privilege(t.name, 'UPDATE')
@@ -53,14 +53,14 @@ SELECT start_from, watermark, swept_at, pruned_before, endpoint_proven FROM ledg
 UPDATE ledger SET start_from = $1, watermark = $2 WHERE start_from IS NULL
 
 -- name: take
--- Insert new lines (parallel arrays), from a backfill or not ($12); what is there is left alone, also
--- where its code is on another leg by now, or its leg in another group (OFFSET 0: look it up line by
+-- Insert new lines (parallel arrays), from a backfill or not ($12), which is the act $13 (NULL: of
+-- nobody); what is there is left alone, also where its code is on another leg by now, or its leg in another group (OFFSET 0: look it up line by
 -- line, never join with the whole ledger). Returns the keys that were new.
 INSERT INTO line (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id, call_ended,
-                  backfill, state, record, last_error, settled_at)
+                  backfill, state, record, last_error, settled_at, act_id)
 SELECT n.call_id, n.group_id, n.leg_id, n.code_id, n.ordinal, n.lane, n.salesforce_id,
        n.call_ended, $12::boolean, n.state, n.record, n.last_error,
-       CASE WHEN n.state <> 'pending' THEN now() END
+       CASE WHEN n.state <> 'pending' THEN now() END, $13::bigint
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[],
             $7::text[], $8::timestamptz[], $9::text[], $10::text[], $11::text[])
      AS n (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id, call_ended, state,
@@ -324,22 +324,32 @@ WHERE lease IS NOT DISTINCT FROM $3
 
 -- name: beat
 -- What the active instance is doing: host, pid, version, seconds since start, state, reason,
--- seconds until it tries again, whether it has stopped; its lease $9 of the ledger with the oid $10.
--- No row while another lease owns the instance's row.
+-- seconds until it tries again, whether it has stopped; its lease $9 of the ledger with the oid $10;
+-- the last act whose probe this answers. No row while another lease owns the instance's row.
 INSERT INTO instance (host, pid, version, started_at, beat_at, state, reason, retry_at, stopped_at,
-                      lease, ledger_oid)
+                      lease, ledger_oid, probe_answered)
 VALUES ($1, $2, $3, now() - make_interval(secs => $4), now(), $5, $6,
-        now() + make_interval(secs => $7), CASE WHEN $8 THEN now() END, $9, $10)
+        now() + make_interval(secs => $7), CASE WHEN $8 THEN now() END, $9, $10, $11)
 ON CONFLICT (single) DO UPDATE
 SET host = excluded.host, pid = excluded.pid, version = excluded.version,
     started_at = excluded.started_at, beat_at = excluded.beat_at, state = excluded.state,
-    reason = excluded.reason, retry_at = excluded.retry_at, stopped_at = excluded.stopped_at
+    reason = excluded.reason, retry_at = excluded.retry_at, stopped_at = excluded.stopped_at,
+    probe_answered = excluded.probe_answered
 WHERE instance.lease IS NOT DISTINCT FROM excluded.lease
 RETURNING true
 
--- name: held
--- Whether an operator holds the sender.
-SELECT held_since, held_reason FROM ledger
+-- name: wishes
+-- What people want of the active instance: an operator's pause, the latest act that asked for a try
+-- at once, and whether a migration waits to upgrade the ledger (its lock's class is above $1, that
+-- of our own version, and at most $2).
+SELECT held_since, held_reason, probe_requested, EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND classid > $1::integer::oid AND classid <= $2::integer::oid
+      AND objid = 'ledger'::regclass::oid AND objsubid = 2
+) AS upgrade
+FROM ledger
 
 -- name: lock
 -- Try to become the one active instance of this ledger ($1 is the lock's class); the key is the
@@ -354,6 +364,18 @@ WHERE EXISTS (SELECT FROM pg_index WHERE indrelid = to_regclass('line') AND indi
 -- name: last_holder
 -- Whose the instance's row is, and of which ledger; whether it has stopped in order.
 SELECT lease, ledger_oid, stopped_at IS NOT NULL AS stopped FROM instance
+
+-- name: lock_patiently
+-- Wait to become the one that has this ledger, before all who only try; likewise.
+SELECT pg_advisory_lock($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)
+
+-- name: want_upgrade
+-- Say, for as long as the session lives, that a migration waits ($1 is the class with its version).
+SELECT pg_advisory_lock_shared($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)
+
+-- name: instance
+-- The instance that says that it has the ledger; no row where the last one stopped in order.
+SELECT host, pid FROM instance WHERE stopped_at IS NULL
 
 -- name: ping
 -- Show the server that the holder of the lock lives, and the holder that its session does, and which
@@ -413,6 +435,28 @@ marked AS (
 )
 SELECT count(*) FROM dropped
 
+-- name: count_act
+-- $2 more lines were changed by the act $1.
+UPDATE act SET lines = lines + $2 WHERE id = $1
+
+-- name: prune_acts
+-- Remove $2 acts that began $1 seconds ago and that no line refers to (OFFSET 0: look it up act by
+-- act, never join with all lines); not the pause that still holds.
+WITH gone AS (
+    DELETE FROM act
+    WHERE id = ANY (ARRAY(
+        SELECT a.id FROM act AS a
+        WHERE a.began_at < now() - make_interval(secs => $1)
+          AND NOT EXISTS (SELECT FROM line AS l WHERE l.act_id = a.id OFFSET 0)
+          AND NOT (a.kind = 'pause'
+                   AND a.began_at >= coalesce((SELECT held_since FROM ledger), 'infinity'))
+        ORDER BY a.id
+        LIMIT $2
+    ))
+    RETURNING 1
+)
+SELECT count(*) FROM gone
+
 -- name: notify
 -- Tell the instance that holds this ledger to look again.
 SELECT pg_notify('callstatsd_' || 'ledger'::regclass::oid, '')
@@ -442,6 +486,11 @@ SELECT count(*) AS lines,
            hash_record_extended(ROW (call_id, group_id, leg_id, code_id), 0), 0
        )) AS digest
 FROM line WHERE call_id = ANY ($1::bigint[])
+
+-- name: settled_keys
+-- Which lines of the calls $1 are not pending.
+SELECT call_id, group_id, leg_id, code_id FROM line
+WHERE call_id = ANY ($1::bigint[]) AND state <> 'pending'
 
 -- name: known
 -- Which of the calls $1 have which lines.

@@ -23,6 +23,8 @@ class State(StrEnum):
 
 NO_NUMBER = -(2**62)
 """Ids below stand for ids of the source that are no whole numbers, each for one of them."""
+NOT_AN_ID = "is not a whole number from -2^62 to 2^63-1"
+"""What is wrong with a column that holds such an id, or a number that low."""
 
 
 class LineKey(NamedTuple):

@@ -1,6 +1,7 @@
 """Creates and upgrades the ledger (alembic), and the reference schema where asked for."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from io import StringIO
 from pathlib import Path
 
@@ -13,14 +14,19 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from daemon import queries
 from daemon.database import Database, quoted
 from daemon.database_errors import faults
-from daemon.errors import RefusedError
-from daemon.ledger import SCHEMA_VERSION, Binding, Ledger
+from daemon.errors import ConfigurationError, RefusedError
+from daemon.ledger import LOCK_CLASS, SCHEMA_VERSION, UPGRADE_CLASS, Binding, Ledger
 from daemon.source import TABLES
 
 # One constant for all ledgers of a database: migrations are rare, so they may take turns.
 _MIGRATION_LOCK = 0x63616C6C73746174
+_SQL = queries.load("ledger.sql")
+
+STOPS_WITHIN = 10.0
+"""Seconds beyond REQUEST_TIMEOUT that an active instance may take to stop (contract, section 8)."""
 
 
 def folder() -> Path:
@@ -28,6 +34,44 @@ def folder() -> Path:
     package = Path(__file__).parent
     installed = package / "_migrations"
     return installed if installed.is_dir() else package.parent / "migrations"
+
+
+@asynccontextmanager
+async def undisturbed(ledger: Ledger, patience: float) -> AsyncIterator[None]:
+    """Keep instances away from a ledger while it is upgraded; the active one is asked to stop.
+
+    It hears that with its heartbeat, and drains. Where there is no ledger yet, or nothing to
+    change, nobody is asked. Raises `ConfigurationError`, with nothing changed, naming an instance
+    that has not stopped after so many seconds.
+    """
+    if not await ledger.is_outdated():
+        yield
+        return
+    connection = await ledger.database.connect(
+        application_name="callstatsd migrate", idle_session_timeout="0"
+    )
+    try:
+        with ledger.database.watched():
+            # Wish and lock end with the session, so a migration that is killed leaves neither.
+            await connection.fetchval(_SQL["want_upgrade"], UPGRADE_CLASS + int(SCHEMA_VERSION))
+            await connection.execute(_SQL["notify"])
+            try:
+                await connection.fetchval(_SQL["lock_patiently"], LOCK_CLASS, timeout=patience)
+            except TimeoutError:
+                raise ConfigurationError(await _still_there(ledger)) from None
+        yield
+    finally:
+        connection.terminate()
+
+
+async def _still_there(ledger: Ledger) -> str:
+    async with ledger.database.connection() as connection:
+        row = await connection.fetchrow(_SQL["instance"])
+    who = "a session" if row is None else f"the instance on {row['host']} (pid {row['pid']})"
+    return (
+        f"{who} still has the ledger and has not stopped: nothing was changed; stop it, then run "
+        "`callstatsd migrate` again"
+    )
 
 
 async def upgrade(database: Database, schema: str) -> str | None:

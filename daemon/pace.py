@@ -3,7 +3,7 @@
 Contract 5: one pause for the whole sender; after it one request, then doubling for each success.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import assert_never
 
@@ -28,6 +28,8 @@ FAILING_MAX = 60.0
 """Most seconds between two probes of such an endpoint, so that good lines wait for minutes only."""
 UNANSWERED_AFTER = 2
 """Different records in a row that got no answer."""
+PROBE_FOR = 10.0
+"""Seconds for which a try that an operator asked for is waited for (contract, section 8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ class Pace:
         self.avoid: dict[str, int] = {}
         self.pause = Pause(Reason.ENDPOINT_FAILING, -inf, 0, None) if paused else None
         self.epoch = 0
+        self._probed_epoch = -1
+        self._probed_at = float("-inf")
 
     def may_start(self, in_flight: int, now: float) -> bool:
         """Whether a request may start beside those in flight."""
@@ -193,6 +197,17 @@ class Pace:
         self.epoch += 1
         self._window = 1
         return self.pause
+
+    def probe(self, now: float) -> None:
+        """Let the next request of a pause start now, because an operator asks for it."""
+        if self.pause is not None:
+            self.pause = replace(self.pause, until=min(self.pause.until, now))
+            self._probed_epoch, self._probed_at = self.epoch, now
+
+    def probing(self, now: float) -> bool:
+        """Whether such a request has not been answered yet and may still be soon."""
+        asked = self.pause is not None and self._probed_epoch == self.epoch
+        return asked and now - self._probed_at < PROBE_FOR
 
     def _failed(
         self, lane: str, refused: LineKey | None, status: int, error: str | None

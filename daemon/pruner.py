@@ -24,10 +24,11 @@ class Pruned:
 
     records: int
     lines: int
+    acts: int = 0
 
 
 class Pruner:
-    """Removes what nobody needs any more.
+    """Removes what nobody needs any more: lines, and acts that no line refers to.
 
     Never a `pending`, `rejected`, `expired` or `invalid` line, and nothing while a backfill runs,
     which must be able to tell what was sent. A line that a sweep may still compare with is younger
@@ -52,14 +53,16 @@ class Pruner:
 
     async def prune(self, stop: asyncio.Event) -> Pruned:
         """Remove all that is old enough, in small batches."""
-        records = lines = 0
+        records = lines = acts = 0
         while not stop.is_set() and (n := await self._ledger.prune(self._retention, BATCH)):
             lines += n
+        while not stop.is_set() and (n := await self._ledger.prune_acts(self._retention, BATCH)):
+            acts += n
         while not stop.is_set() and (
             n := await self._ledger.drop_records(self._record_retention, BATCH)
         ):
             records += n
         await self._ledger.prune_streaks()
-        if records or lines:
-            _log.info(logs.RETENTION_PRUNED, records=records, lines=lines)
-        return Pruned(records, lines)
+        if records or lines or acts:
+            _log.info(logs.RETENTION_PRUNED, records=records, lines=lines, acts=acts)
+        return Pruned(records, lines, acts)

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from daemon.errors import InvalidLineError
-from daemon.lines import NO_NUMBER, DataLine, LineKey
+from daemon.lines import NO_NUMBER, NOT_AN_ID, DataLine, LineKey
 
 ID_COLUMNS = (
     "StatisticsPartA.ID",
@@ -106,7 +106,7 @@ def call_statistics(line: DataLine, zone: ZoneInfo) -> CallStatistics:
     """
     if min(line.key) < NO_NUMBER:
         column = ID_COLUMNS[next(place for place, part in enumerate(line.key) if part < NO_NUMBER)]
-        raise InvalidLineError(f"{column} is not a whole number")
+        raise InvalidLineError(f"{column} {NOT_AN_ID}")
     outbound = outbound_flag(line.outbound)
     number = (
         text(line.b_number, "StatisticsPartA.BNumber")

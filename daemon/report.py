@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, assert_never
 from zoneinfo import ZoneInfo
 
 import structlog
 from rich.table import Table
 
-from daemon import backfill, check, logs, story
+from daemon import backfill, check, logs, operate, story
+from daemon.acts import command_line, outcome
 from daemon.commands import printable
 from daemon.desk import Overview, Standing
 from daemon.lines import State
@@ -111,6 +112,11 @@ def show_status(overview: Overview, zone: ZoneInfo) -> None:
     say(f"oldest pending  {waiting}")
     say(f"taken up to     {_local(standing.watermark, zone) or 'not started yet'}")
     say(f"last delivered  {_local(standing.last_delivered_at, zone) or 'never'}")
+    for number, recorded in enumerate(overview.acts):
+        act = recorded.act
+        said = ", ".join(filter(None, (command_line(act, zone), outcome(recorded))))
+        heading = "last commands" if number == 0 else ""
+        say(f"{heading:16}{_local(recorded.began_at, zone)}  {act.who}: {said}", hanging=16)
     for streak in overview.streaks:
         say(f"\n{story.streak_sentence(streak)}")
         say_command(story.streak_command(streak, zone))
@@ -139,6 +145,43 @@ def _advice(standing: Standing) -> str | None:
         return "No daemon runs: start it; by hand that is `callstatsd run`."
     pause = PAUSES.get(standing.reason or "") if standing.state == "paused" else None
     return None if pause is None else f"{pause.text} {pause.remedy or ''}".rstrip()
+
+
+def show_resumed(said: operate.AfterResume, zone: ZoneInfo) -> None:
+    """Print what is the case after `resume`."""
+    say(resumed(said, zone))
+
+
+def resumed(said: operate.AfterResume, zone: ZoneInfo) -> str:
+    """Put into words what is the case after `resume`."""
+    match said:
+        case operate.Sends():
+            return "Sending goes on."
+        case operate.Pauses(reason="operator"):
+            return "Somebody has paused sending again; `callstatsd status` shows who."
+        case operate.Pauses(reason, retry_at, tried, idle):
+            why = PAUSES[reason]
+            if idle:
+                next_try = "Nothing is pending; the next line that is taken is tried at once."
+            elif tried:
+                next_try = f"It was just tried again; next try at {_local(retry_at, zone)}."
+            else:
+                next_try = "It tries again now, but has no answer yet: see `callstatsd status`."
+            return f"Sending is still paused ({reason}): {why.text} {next_try} {why.remedy}"
+        case operate.NotHeard(host, pid):
+            return (
+                f"The pause is over, but the instance on {host} (pid {pid}) has not said within "
+                "10 seconds what it does: see `callstatsd status`."
+            )
+        case operate.StandsBy():
+            return (
+                "The pause is over. No instance is active yet, but one stands by and takes over "
+                "within seconds."
+            )
+        case operate.NobodyRuns():
+            return "The pause is over, but nobody runs: nothing is sent before `callstatsd run`."
+        case _:
+            assert_never(said)
 
 
 def show_counts(counts: dict[str, int], heading: str) -> None:
@@ -201,16 +244,17 @@ def backfill_json(progress: backfill.Progress, *, dry_run: bool, resend: bool) -
         "lines": progress.lines,
         "new": progress.new,
     }
-    if dry_run:
-        return counts
     if resend:
         counts["resent"] = progress.resent
+    if dry_run:
+        return counts
     return counts | progress.states | {"seconds": round(progress.seconds, 3)}
 
 
-def show_backfill(progress: backfill.Progress, *, dry_run: bool) -> None:
+def show_backfill(progress: backfill.Progress, *, dry_run: bool, resend: bool) -> None:
     """Print what a backfill came to."""
-    again = f", {progress.resent:,} sent again" if progress.resent else ""
+    would = "would be " if dry_run else ""
+    again = f", {progress.resent:,} settled lines {would}sent again" if resend else ""
     say(
         f"{progress.calls:,} calls, {progress.lines:,} lines, {progress.new:,} of them new{again}"
         + (" (nothing was changed)." if dry_run else f", in {progress.seconds:.1f} s.")

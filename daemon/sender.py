@@ -143,8 +143,22 @@ class Sender:
             metrics.PAUSES.labels(Reason.OPERATOR).inc()
         else:
             _log.info(logs.SENDER_RESUMED, reason=Reason.OPERATOR)
+            if self.paused is not None:
+                # The older pause shows through: its own event may be days old.
+                reason, retry_in = self.paused
+                _log.warning(logs.SENDER_PAUSED, reason=reason, retry_in=round(retry_in or 0.0, 3))
         self._mark_paused()
         self.forget()
+
+    def probe(self) -> None:
+        """End an automatic pause with a try now, at an operator's wish."""
+        self.pace.probe(_now())
+        self.wake()
+
+    @property
+    def probing(self) -> bool:
+        """Whether that try has not been answered yet and may still be soon."""
+        return self.pace.probing(_now())
 
     @property
     def paused(self) -> tuple[str, float | None] | None:

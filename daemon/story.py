@@ -1,12 +1,14 @@
 """What `show` tells: the story of a call, and why a line is where it is. Pure."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from daemon.acts import ActKind
 from daemon.desk import Standing, Told
 from daemon.intake import NO_ID
 from daemon.lines import LineKey, State, Streak, untaken
@@ -84,7 +86,13 @@ def as_json(evidence: Evidence, rules: Rules) -> dict[str, Any]:
             }
             for line in evidence.lines
         ],
-        "note": " ".join([*sentences(evidence, rules), times_of(rules.zone)]),
+        "note": " ".join(
+            [
+                *sentences(evidence, rules),
+                *_of_acts(evidence.lines, rules.zone),
+                times_of(rules.zone),
+            ]
+        ),
     }
 
 
@@ -111,12 +119,12 @@ def line_sentence(line: Told, zone: ZoneInfo) -> str:
         reason = f": {line.last_error}" if line.last_error else ""
         ending = MEANINGS[line.state]
         if line.last_error == DISCARDED:
-            ending, reason = "withdrawn by an operator", ""
+            ending, reason = f"withdrawn by {_by_whom(line, zone)}", ""
         elif line.state is State.SKIPPED:
             ending = "it is not sent again" if line.attempts else "it was not sent"
         text = f"{line.state}{when}: {ending}{reason}."
     elif line.generation and line.next_try_at is None and line.last_error is None:
-        text = "pending: put back by an operator, to be sent next."
+        text = f"pending: put back by {_by_whom(line, zone)}, to be sent next."
     elif line.attempts == 0:
         reason = f" ({line.last_error})" if line.last_error else ""
         text = f"pending: not sent yet{reason}."
@@ -125,6 +133,8 @@ def line_sentence(line: Told, zone: ZoneInfo) -> str:
         said = "no answer came" if line.last_status is None else f"answered {line.last_status}"
         reason = f" ({line.last_error})" if line.last_error else ""
         text = f"pending: {said}{reason}{again}."
+    if (act := _act(line, zone)) is not None and _by_whom(line, zone) not in text:
+        text += f" {act}."
     return f"{text} {_attempts(line)}".rstrip()
 
 
@@ -139,6 +149,32 @@ def next_step(line: Told) -> tuple[str, str | None] | None:
 def times_of(zone: ZoneInfo) -> str:
     """Name the zone, once for all times."""
     return f"Times are those of {zone.key}."
+
+
+def _by_whom(line: Told, zone: ZoneInfo) -> str:
+    """Name who put a line back, withdrew it or took it; `an operator` where that is not known."""
+    when = "" if line.act_at is None else f" at {_local(line.act_at, zone)}"
+    return f"{line.act_who or 'an operator'}{when}"
+
+
+def _act(line: Told, zone: ZoneInfo) -> str | None:
+    """Tell the last act on a line."""
+    if line.act is None:
+        return None
+    done = {
+        ActKind.REQUEUE: "Put back",
+        ActKind.DISCARD: "Withdrawn",
+        ActKind.BACKFILL: "Sent again with a backfill"
+        if line.generation
+        else "Taken by a backfill",
+    }
+    return f"{done[ActKind(line.act)]} by {_by_whom(line, zone)}"
+
+
+def _of_acts(lines: Sequence[Told], zone: ZoneInfo) -> list[str]:
+    """Tell the last acts on a call's lines, each once."""
+    acts = Counter(act for line in lines if (act := _act(line, zone)) is not None)
+    return [f"{act}: {_count(number, 'line')}." for act, number in acts.items()]
 
 
 def _attempts(line: Told) -> str:

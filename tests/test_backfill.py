@@ -12,10 +12,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from daemon import backfill
+from daemon import backfill, source
 from daemon.active import MAY_STILL_SEND
+from daemon.acts import Act, ActKind
 from daemon.demo.standin import Incoming, Reply
+from daemon.desk import Desk
 from daemon.errors import UnreachableError
+from daemon.intake import Form, Intake
 from daemon.ledger import open_ledger
 from daemon.settings import load_settings
 from tests.calls import insert, plain_call, record_id
@@ -195,6 +198,61 @@ async def test_resend_sends_settled_lines_again_made_anew(site: Site) -> None:
     assert first.record["CONNRES"] == second.record["CONNRES"] == 4
     assert second.record["TransactionCodeExportKey"] is None
     assert await site.db.fetchval("SELECT min(generation) FROM line") == 1
+
+
+async def test_a_dry_run_of_a_resend_counts_what_would_be_sent_again(site: Site) -> None:
+    await add_calls(site, 6)
+    await plain_call(site.db, 7, record=None, ended=DAY)
+    assert (await site.run("backfill", *WINDOW))[0] == 0
+    await site.db.execute("UPDATE line SET state = 'pending', settled_at = NULL WHERE call_id = 1")
+    await site.db.execute("DELETE FROM StatisticsPartA WHERE ID = 2")
+    await site.db.execute("DELETE FROM line WHERE call_id = 3")
+
+    counted = await site.told("backfill", *WINDOW, "--resend", "--dry-run")
+    assert counted == {"calls": 6, "lines": 6, "new": 1, "resent": 3}
+    assert (await site.told("backfill", *WINDOW, "--dry-run")).keys() == {"calls", "lines", "new"}
+    _, text, _ = await site.run("backfill", *WINDOW, "--resend", "--dry-run")
+    assert "3 settled lines would be sent again (nothing was changed)" in text
+    assert await site.db.fetchval("SELECT count(*) FROM act") == 1
+
+    done = await site.told("backfill", *WINDOW, "--resend", "--no-wait")
+    assert {name: done[name] for name in counted} == counted
+
+
+async def test_a_backfill_that_is_cut_is_on_record_with_what_it_has_taken(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_calls(site, 5)
+    monkeypatch.setattr(source, "PAGE", 2)
+    act = Act(ActKind.BACKFILL, "alice@acd1", since=DAY, until=DAY + timedelta(days=1))
+    pages = iter((None, None, UnreachableError("retention came between")))
+
+    def kept() -> None:
+        if (error := next(pages)) is not None:
+            raise error
+
+    async with (
+        source.open_source(site.dsn, ("jtelstats",), BERLIN, None) as acd,
+        open_ledger(site.dsn, "callstatsd") as ledger,
+    ):
+        work = backfill.Backfill(
+            acd,
+            ledger,
+            Intake(acd, ledger, Form(BERLIN, False, False)),
+            backfill.Period(DAY, DAY + timedelta(days=1)),
+            lambda _: None,
+            kept,
+            act,
+        )
+        with pytest.raises(UnreachableError):
+            await work.take(source.Window(DAY, DAY + timedelta(days=1)), resend=False)
+        (recorded,) = await Desk(ledger.database).latest_acts(9)
+    assert (recorded.act, recorded.ended_at, recorded.lines) == (act, None, 4)
+    lines = await site.db.fetch("SELECT act_id FROM line")
+    assert [row["act_id"] for row in lines] == [1] * 4
+    _, text, _ = await site.run("status")
+    assert "alice@acd1: backfill --from 2026-11-03T00:00:00 --to 2026-11-04T00:00:00" in text
+    assert "4 lines so far, not finished" in text
 
 
 async def test_a_window_that_overlaps_pruned_lines_is_refused(site: Site) -> None:

@@ -35,6 +35,8 @@ from tests.daemon_process import PATIENCE
 BASE = datetime.now(UTC) - timedelta(hours=1)
 BERLIN = ZoneInfo("Europe/Berlin")
 FAST = Backoff(0.01, 0.05)
+ACT = 1
+"""The id of an act, of whatever kind."""
 
 Logs = list[MutableMapping[str, Any]]
 
@@ -418,15 +420,15 @@ async def test_a_streak_is_remembered_until_nothing_of_it_is_refused(
     assert (streak.rejected, streak.not_found) == (FAILING_AFTER, 0)
 
     async for chosen in desk.choose(Choice((State.REJECTED,))):
-        await desk.discard(chosen[:5])
-        await desk.requeue(chosen[5:12])
+        await desk.discard(chosen[:5], ACT)
+        await desk.requeue(chosen[5:12], ACT)
     await pruner.prune(asyncio.Event())
     [streak] = await desk.streaks()
     assert streak.rejected == FAILING_AFTER - 12
     assert (await ledger.failing_answers()).paused
 
     async for chosen in desk.choose(Choice((State.REJECTED,))):
-        await desk.requeue(chosen)
+        await desk.requeue(chosen, ACT)
     assert await desk.streaks() == []
     await pruner.prune(asyncio.Event())
     assert (await ledger.failing_answers()).paused

@@ -15,7 +15,7 @@ from daemon.database import Database
 from daemon.demo.calls import day, ids, load
 from daemon.errors import UnreachableError
 from daemon.intake import NO_ID, Form, Intake
-from daemon.lines import LineKey, State
+from daemon.lines import NOT_AN_ID, LineKey, State
 from daemon.source import Found, Window, open_source
 from tests.expected import BERLIN, data_lines
 from tests.rows import RECORD, START, at, call, code, leg, retype, sample, visit
@@ -197,7 +197,7 @@ async def test_ids_that_are_no_numbers_end_as_invalid_lines_of_their_own(
     assert len(await take(intake, 1)) == 3
     assert await take(intake, 1) == set()
     found = {(line["state"], line["last_error"]) for line in await site.lines()}
-    assert found == {("pending", None), ("invalid", "StatisticsPartB.ID is not a whole number")}
+    assert found == {("pending", None), ("invalid", f"StatisticsPartB.ID {NOT_AN_ID}")}
 
 
 async def test_an_id_beyond_bigint_ends_as_an_invalid_line_of_its_own(
@@ -208,6 +208,18 @@ async def test_an_id_beyond_bigint_ends_as_an_invalid_line_of_its_own(
     await site.db.execute("UPDATE StatisticsPartB SET ID = 18446744073709551615 WHERE ID = 32")
     await take(intake, 1)
     assert sorted(line["state"] for line in await site.lines()) == ["invalid", "pending"]
+
+
+async def test_an_id_too_low_to_be_told_from_what_is_none_is_named_as_such(
+    site: Site, intake: Intake
+) -> None:
+    lowest = -(2**62)
+    await site.add(call(lowest), call(lowest - 1))
+    assert await take(intake, lowest, lowest - 1)
+    assert sorted((line["state"], line["last_error"] or "") for line in await site.lines()) == [
+        ("invalid", "StatisticsPartA.ID is not a whole number from -2^62 to 2^63-1"),
+        ("pending", ""),
+    ]
 
 
 @pytest.mark.parametrize("type_name", ["text", "numeric(20)"])
@@ -223,7 +235,7 @@ async def test_a_call_whose_id_is_no_whole_number_ends_as_one_invalid_line(
             assert len(await intake.take(page.found)) == 2
         assert await intake.take(page.found) == set()
     assert sorted((line["state"], line["last_error"] or "") for line in await site.lines()) == [
-        ("invalid", "StatisticsPartA.ID is not a whole number"),
+        ("invalid", f"StatisticsPartA.ID {NOT_AN_ID}"),
         ("pending", ""),
     ]
     assert [event["event"] for event in events] == [logs.LINE_INVALID]

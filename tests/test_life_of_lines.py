@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from daemon.acts import Act, ActKind
 from daemon.backoff import Backoff
 from daemon.demo.postgres import create_database
 from daemon.desk import Choice, Desk
@@ -347,4 +348,5 @@ async def test_what_people_do_and_what_came_back_are_written_beside_each_other(
                        age=0.1, status=200)
             for key in reversed(keys)
         ]  # fmt: skip
-        await asyncio.gather(ledger.settle(outcomes, 60.0), desk.discard(chosen))
+        act_id = await desk.begin(Act(ActKind.DISCARD, "alice@acd1"))
+        await asyncio.gather(ledger.settle(outcomes, 60.0), desk.discard(chosen, act_id))

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from daemon.acts import Act, ActKind
 from daemon.demo.standin import Reply
 from daemon.desk import Desk
 from daemon.intake import Form, Intake
@@ -148,7 +149,10 @@ async def test_requeue_makes_records_anew_where_there_is_none_to_send(site: Site
     await deliver(site, delivered=1, skipped=1)
     await site.db.execute("UPDATE StatisticsPartA SET UserData = $1 WHERE ID = 1", record_id(1))
     await site.db.execute("UPDATE line SET record = NULL WHERE call_id = 2")
-    code, _, _ = await site.run("requeue", "--state", "skipped", "--state", "delivered")
+    code, _, _ = await site.run(
+        *("requeue", "--state", "skipped", "--state", "delivered"),
+        *("--from", "2026-11-20", "--to", "2026-11-21"),
+    )
     assert code == 0
     assert await site.states() == Counter(pending=2)
     await deliver(site, delivered=2)
@@ -270,9 +274,10 @@ async def test_what_a_sweep_has_taken_up_meanwhile_is_not_sent_twice(site: Site)
         rebuilt = await Intake(source, ledger, Form(BERLIN, False, False)).rebuilt(
             [LineKey(1, 0, 0, 0)]
         )
-        assert await desk.renew(rebuilt, (State.SKIPPED,)) == {}
+        act_id = await desk.begin(Act(ActKind.REQUEUE, "alice@acd1"))
+        assert await desk.renew(rebuilt, act_id, (State.SKIPPED,)) == {}
         assert await site.states() == Counter(delivered=1)
-        assert await desk.renew(rebuilt) == {LineKey(1, 0, 0, 0): State.PENDING}
+        assert await desk.renew(rebuilt, act_id) == {LineKey(1, 0, 0, 0): State.PENDING}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """When the whole sender pauses, for how long, and how it comes back (contract 5)."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -20,7 +21,7 @@ from daemon.outcome import (
     Unanswered,
     classify,
 )
-from daemon.pace import FAILING_AFTER, FAILING_MAX, UNANSWERED_AFTER, Pace, Pause
+from daemon.pace import FAILING_AFTER, FAILING_MAX, PROBE_FOR, UNANSWERED_AFTER, Pace, Pause
 
 BACKOFF = Backoff(initial=1.0, maximum=60.0)
 DELIVERED = Delivered(200, expected=True)
@@ -509,6 +510,38 @@ def test_after_the_probe_each_success_doubles_the_requests_in_flight(
     for number, expected in enumerate(windows):
         assert pace.answered(pace.epoch) is (number == 0)
         assert window(pace) == expected
+
+
+def test_an_operator_lets_the_probe_go_at_once_and_hears_of_it_for_a_while() -> None:
+    pace = make()
+    assert not pace.probing(0)
+    pace.probe(0)
+    assert not pace.probing(0)
+
+    pause = paused(pace, now=0)
+    assert not pace.may_start(0, 0)
+    pace.probe(0)
+    assert pace.may_start(0, 0)
+    assert not pace.may_start(1, 0)
+    assert pace.pause == replace(pause, until=0)
+    assert pace.probing(PROBE_FOR - 1)
+    assert not pace.probing(PROBE_FOR)
+    # In vain: the next pause is longer all the same, and that try is over.
+    longer = pace.halt(DOWN, "B", pace.epoch, 1)
+    assert longer is not None
+    assert longer.tries == pause.tries + 1
+    assert not pace.probing(1)
+
+    pace.probe(1)
+    assert pace.answered(pace.epoch)
+    assert not pace.probing(1)
+
+
+def test_a_probe_that_is_due_is_not_put_off_by_an_operator() -> None:
+    pace = make()
+    pause = paused(pace, now=0)
+    pace.probe(pause.until + 5)
+    assert pace.pause == pause
 
 
 def test_an_answer_without_a_pause_ends_none() -> None:

@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from daemon import meanings, page, queries
+from daemon.acts import Act, ActKind
 from daemon.demo.standin import Reply
 from daemon.desk import Desk
 from daemon.ledger import LOCK_CLASS, Beat, Ledger, Tenure, open_ledger
@@ -591,6 +592,27 @@ def test_one_failure_among_thousands_is_seen_and_no_bar_is_too_high() -> None:
 def test_the_top_of_the_chart_is_a_round_number(most: int, top: int) -> None:
     first = chart.first_hour(NOW, BERLIN)
     assert chart.chart({(first, State.DELIVERED): most}, first).top == top
+
+
+async def test_what_people_did_is_shown_and_who_only_where_people_may_be_named(
+    dsn: str, db: asyncpg.Connection, look: Look
+) -> None:
+    desk = Desk(look.ledger.database)
+    pause = Act(ActKind.PAUSE, "alice@acd1", reason="ask +49 151 1234567")
+    await desk.hold(pause)
+    requeue = Act(ActKind.REQUEUE, "alice@acd1", (State.REJECTED,), call_id=5)
+    await look.line(5, State.PENDING, act_id=await desk.begin(requeue), generation=1)
+
+    for people in (False, True):
+        async with looking(dsn, db, log_personal_data=people) as page:
+            overview, found = (await page.get()).text, (await page.get("/?q=5")).text
+        assert "callstatsd requeue --state rejected --call-id 5" in overview
+        assert "0 lines so far, not finished" in overview
+        assert "callstatsd pause --reason 'ask …67'" in overview
+        assert "1234567" not in overview
+        assert ("alice@acd1" in overview) == people
+        assert ("put back by alice@acd1 at" in found) == people
+        assert ("put back by an operator at" in found) != people
 
 
 async def test_what_people_look_at_is_read_by_indexes(look: Look) -> None:

@@ -19,7 +19,14 @@ import pytest
 from daemon import queries
 from daemon.demo.postgres import create_database
 from daemon.intake import NO_ID
-from daemon.ledger import KEEP_CLASS, LOCK_CLASS, NEWEST_PAGE, WANT_CLASS, open_ledger
+from daemon.ledger import (
+    KEEP_CLASS,
+    LOCK_CLASS,
+    NEWEST_PAGE,
+    UPGRADE_CLASS,
+    WANT_CLASS,
+    open_ledger,
+)
 from daemon.sender import FETCH
 from daemon.source import FIRST, PAGE, open_source
 from tests.benchmark import data
@@ -142,7 +149,7 @@ LEDGER = {
     "progress": small(),
     "start": small(NOW, NOW),
     # Of lines with a leg or code it is looked up whether the call has those.
-    "take": by("line_pkey", rows=3 * 64, given=(*entries(CODED_KEYS, "pending"), False)),
+    "take": by("line_pkey", rows=3 * 64, given=(*entries(CODED_KEYS, "pending"), False, None)),
     "advance": small(NOW + timedelta(days=1)),
     "swept": small(NOW),
     # Without an id of its own choice: the window's lines, found by their place in the table.
@@ -179,24 +186,33 @@ LEDGER = {
     "pause_ended": small(),
     "proven": small(),
     "succeed": small("a-2", 16400, "a-1"),
-    "beat": small("host", 1, "0", 1.0, "sending", None, None, False, "a-2", 16400),
-    "held": small(),
+    "beat": small("host", 1, "0", 1.0, "sending", None, None, False, "a-2", 16400, None),
+    "wishes": small(UPGRADE_CLASS + 1, UPGRADE_CLASS + 9999),
     "lock": small(LOCK_CLASS),
     "last_holder": small(),
+    "lock_patiently": small(LOCK_CLASS),
+    "want_upgrade": small(UPGRADE_CLASS + 1),
+    "instance": small(),
     "ping": small(),
     "keep_all": small(KEEP_CLASS),
     "may_prune": small(KEEP_CLASS),
     "prune": by("line_settled_at", rows=3000 + BLOCKS, given=(95 * 86400.0, 1000)),
     "drop_records": by("line_settled_at", rows=BLOCKS, given=(30 * 86400.0, 1000)),
+    "count_act": small(1, 64),
+    # Two acts that lines name, and as many as there are that no line does.
+    "prune_acts": by("line_act", rows=2, given=(95 * 86400.0, 1000)),
     "notify": small(),
     "channel": small(),
     "want": small(WANT_CLASS),
     "wanted": small(WANT_CLASS),
     "digest": by("line_pkey", rows=2 * len(CALL_IDS), given=(CALL_IDS,)),
     "known": by("line_pkey", rows=2 * len(CALL_IDS), given=(CALL_IDS,)),
+    "settled_keys": by("line_pkey", rows=2 * len(CALL_IDS), given=(CALL_IDS,)),
 }
 
-CHOICE = (["rejected"], None, None, None, False)
+CHOICE = (["rejected"], None, None, None, False, None, None)
+AN_HOUR = (NOW - timedelta(days=2), NOW - timedelta(days=2) + timedelta(hours=1))
+SETTLED = (["delivered"], None, None, None, False, *AN_HOUR)
 DESK = {
     # An operator's question about everything: it may read everything.
     "counts": by(rows=10**9),
@@ -206,14 +222,24 @@ DESK = {
     "streaks": by("line_failed", rows=1000, given=(50,)),
     "holder": small(LOCK_CLASS),
     "hold": small("maintenance"),
-    "release": small(),
+    "release": small(1),
+    "allow_probe": by("line_pending", "line_pkey", rows=4),
+    "any_pending": by("line_pending", rows=1),
+    "begin_act": small(
+        *("requeue", "alice@acd1", ["rejected"], None, None, None, None, None, False, False),
+        *(None, False),
+    ),
+    "end_act": small(1),
+    "latest_acts": small(2),
     "select_lines": by(
         "line_kept", rows=SKIPPED, given=(*CHOICE, -(2**63), 0, 0, 0, 1000), also=["line_failed"]
     ),
     "count_lines": by("line_kept", rows=SKIPPED, given=CHOICE, also=["line_failed"]),
-    "requeue": by("line_pkey", rows=64, given=(*OLD_KEYS, ["delivered"] * 64)),
-    "discard": by("line_pkey", rows=64, given=(*OLD_KEYS, ["delivered"] * 64)),
-    "renew": by("line_pkey", rows=64, given=(*entries(OLD_KEYS, "pending"), None, ["delivered"])),
+    "requeue": by("line_pkey", rows=64, given=(*OLD_KEYS, ["delivered"] * 64, 1)),
+    "discard": by("line_pkey", rows=64, given=(*OLD_KEYS, ["delivered"] * 64, 1)),
+    "renew": by(
+        "line_pkey", rows=64, given=(*entries(OLD_KEYS, "pending"), None, ["delivered"], 1)
+    ),
     "window": by(
         "line_call_ended",
         rows=3 * PER_DAY + BLOCKS,
@@ -260,6 +286,12 @@ async def make(server: str, template: str) -> str:
             " SELECT settled_at - interval '1 s', settled_at + interval '1 s' FROM line"
             " WHERE state = 'rejected' ORDER BY settled_at DESC LIMIT 20"
         )
+        await db.execute(
+            "INSERT INTO act (kind, who, began_at)"
+            " SELECT 'requeue', 'alice@acd1', now() - interval '99 days'"
+            " FROM generate_series(1, 100)"
+        )
+        await db.execute("UPDATE line SET act_id = 1 + call_id % 2 WHERE state = 'rejected'")
         await db.execute("VACUUM ANALYZE")
         middle = CALLS // 2
         await db.execute(
@@ -369,9 +401,21 @@ async def test_ledger(name: str, long_ledger: str) -> None:
 async def test_desk(name: str, long_ledger: str) -> None:
     statements = queries.load("desk.sql")
     async with ledger_session(long_ledger) as connection, connection.transaction():
-        if name == "oldest_pending":
+        if name in {"oldest_pending", "allow_probe"}:
             await connection.execute(queries.load("ledger.sql")["in_order"])
         check(await explained(connection, statements[name], DESK[name].arguments), DESK[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("count_lines", SETTLED), ("select_lines", (*SETTLED, -(2**63), 0, 0, 0, 1000))],
+)
+async def test_lines_settled_in_a_window_are_found_by_when_they_were_settled(
+    name: str, arguments: tuple[Any, ...], long_ledger: str
+) -> None:
+    look = by("line_settled_at", rows=3 * PER_HOUR + BLOCKS)
+    async with ledger_session(long_ledger) as connection:
+        check(await explained(connection, queries.load("desk.sql")[name], arguments), look)
 
 
 async def test_a_backlog_of_a_new_ledger_is_read_in_order(dsn: str, db: asyncpg.Connection) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from unittest.mock import patch
 
@@ -10,6 +11,7 @@ import asyncpg
 import pytest
 
 from daemon import operate
+from daemon.acts import Act, ActKind
 from daemon.desk import Choice, Chosen, Desk
 from daemon.errors import UnreachableError
 from daemon.intake import Form, Intake
@@ -115,6 +117,39 @@ async def test_nothing_goes_while_a_backfill_compares(
             await asyncio.sleep(0.01)
 
 
+async def test_acts_go_with_the_last_line_that_refers_to_them(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    for call, state in ((1, State.DELIVERED), (2, State.DELIVERED), (3, State.REJECTED)):
+        await add(ledger, db, call, state, 100.0 if call != 2 else 89.0)
+    desk = Desk(ledger.database)
+    acts = [await desk.begin(Act(ActKind.REQUEUE, "alice@acd1")) for _ in range(5)]
+    for call, act_id in zip((1, 2, 3), acts, strict=False):
+        await db.execute("UPDATE line SET act_id = $1 WHERE call_id = $2", act_id, call)
+    await db.execute("UPDATE act SET began_at = now() - interval '91 days' WHERE id < $1", acts[4])
+
+    # The first line goes, and with it its act; the fourth was never referred to, the fifth is new.
+    assert await prune(ledger) == Pruned(records=1, lines=1, acts=2)
+    rows = await db.fetch("SELECT id FROM act ORDER BY id")
+    assert [row["id"] for row in rows] == [acts[1], acts[2], acts[4]]
+
+
+async def test_the_pause_that_holds_stays_however_old_it_is(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    desk = Desk(ledger.database)
+    pause, resume = Act(ActKind.PAUSE, "alice@acd1"), Act(ActKind.RESUME, "bob@acd1")
+    await desk.hold(pause)
+    await desk.release(resume)
+    await desk.hold(replace(pause, reason="since long"))
+    await db.execute("UPDATE act SET began_at = began_at - interval '91 days'")
+    await db.execute("UPDATE ledger SET held_since = held_since - interval '91 days'")
+    assert (await prune(ledger)).acts == 2
+    assert await db.fetchval("SELECT reason FROM act") == "since long"
+    await desk.release(resume)
+    assert (await prune(ledger)).acts == 1
+
+
 async def test_first_a_sweep_must_have_covered_the_downtime(
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:
@@ -174,15 +209,16 @@ async def test_a_record_that_goes_while_its_line_is_requeued_is_made_anew(site: 
         desk = Desk(ledger.database)
         requeue = desk.requeue
 
-        async def late(lines: Sequence[Chosen]) -> set[LineKey]:
+        async def late(lines: Sequence[Chosen], act_id: int) -> set[LineKey]:
             assert all(line.has_record for line in lines)
             assert (await prune(ledger)).records == 2
-            return await requeue(lines)
+            return await requeue(lines, act_id)
 
         intake = Intake(source, ledger, Form(BERLIN, False, False))
+        choice, changed = Choice((State.DELIVERED,)), operate.Changed()
         with patch.object(desk, "requeue", late):
-            became = await operate.requeue(desk, intake, Choice((State.DELIVERED,)))
-    assert became == {"pending": 1, "gone": 1}
+            await operate.requeue(desk, intake, choice, "alice@acd1", changed, asyncio.Event())
+    assert changed == operate.Changed(Counter(pending=1, gone=1), complete=True)
     assert await site.states() == Counter(pending=1, delivered=1)
     assert await site.db.fetchval("SELECT count(*) FROM line WHERE record IS NULL") == 1
     async with running(site.settings(), site.folder) as daemon:

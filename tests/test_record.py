@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from daemon.errors import InvalidLineError
-from daemon.lines import NO_NUMBER, DataLine, LineKey
+from daemon.lines import NO_NUMBER, NOT_AN_ID, DataLine, LineKey
 from daemon.record import (
     CallStatistics,
     call_statistics,
@@ -755,11 +755,11 @@ def test_an_id_below_zero_is_a_number_all_the_same() -> None:
 @pytest.mark.parametrize(
     ("key", "expected"),
     [
-        (LineKey(ODD, 2202, 3203, 4201), "StatisticsPartA.ID is not a whole number"),
-        (LineKey(1201, ODD, 3203, 4201), "AcdStatisticsPartB.ID is not a whole number"),
-        (LineKey(1201, 2202, ODD - 7, 4201), "StatisticsPartB.ID is not a whole number"),
-        (LineKey(1201, 2202, 3203, ODD), "AcdStatisticsTransactionCodes.ID is not a whole number"),
-        (LineKey(1201, ODD, 3203, ODD), "AcdStatisticsPartB.ID is not a whole number"),
+        (LineKey(ODD, 2202, 3203, 4201), f"StatisticsPartA.ID {NOT_AN_ID}"),
+        (LineKey(1201, ODD, 3203, 4201), f"AcdStatisticsPartB.ID {NOT_AN_ID}"),
+        (LineKey(1201, 2202, ODD - 7, 4201), f"StatisticsPartB.ID {NOT_AN_ID}"),
+        (LineKey(1201, 2202, 3203, ODD), f"AcdStatisticsTransactionCodes.ID {NOT_AN_ID}"),
+        (LineKey(1201, ODD, 3203, ODD), f"AcdStatisticsPartB.ID {NOT_AN_ID}"),
     ],
 )
 def test_a_key_with_a_part_that_is_no_number_is_invalid_and_names_the_table(

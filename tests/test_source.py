@@ -15,7 +15,7 @@ from daemon import source as source_module
 from daemon.demo.calls import Sample, day, load
 from daemon.errors import CallstatsdError, ConfigurationError
 from daemon.intake import Form
-from daemon.lines import DataLine, Entry, State
+from daemon.lines import NOT_AN_ID, DataLine, Entry, State
 from daemon.source import FIRST, LAST, Found, Page, Readiness, Source, Window, open_source
 from tests.expected import BERLIN, Line, data_lines
 from tests.rows import (
@@ -499,7 +499,7 @@ async def test_an_id_that_is_no_number_spoils_its_own_line_only(
     assert [
         "-".join("?" if part < 0 else str(part) for part in entry.key) for entry in spoilt
     ] == invalid
-    assert [entry.error for entry in spoilt] == [f"{table}.ID is not a whole number"]
+    assert [entry.error for entry in spoilt] == [f"{table}.ID {NOT_AN_ID}"]
     assert all(entry.record is None for entry in spoilt)
     assert len(entries) - len(spoilt) >= 4
     assert [entry.key for entry in entries] == [e.key for e in taken(await source.lines([1201]))]
@@ -535,8 +535,8 @@ async def test_a_call_whose_id_is_no_number_is_found_and_named(
     entries = taken(await source.lines(found))
     assert len({entry.key for entry in entries}) == 3
     assert sorted((entry.state, entry.error or "") for entry in entries) == [
-        (State.INVALID, "StatisticsPartA.ID is not a whole number"),
-        (State.INVALID, "StatisticsPartA.ID is not a whole number"),
+        (State.INVALID, f"StatisticsPartA.ID {NOT_AN_ID}"),
+        (State.INVALID, f"StatisticsPartA.ID {NOT_AN_ID}"),
         (State.PENDING, ""),
     ]
 
@@ -570,7 +570,7 @@ async def test_a_leg_with_an_id_beyond_bigint_spoils_its_own_line_only(
     await db.execute("UPDATE StatisticsPartB SET ID = 18446744073709551615 WHERE ID = 32")
     entries = taken(await source.lines([1]))
     assert sorted((entry.state, entry.error or "") for entry in entries) == [
-        (State.INVALID, "StatisticsPartB.ID is not a whole number"),
+        (State.INVALID, f"StatisticsPartB.ID {NOT_AN_ID}"),
         (State.PENDING, ""),
     ]
 

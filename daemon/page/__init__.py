@@ -37,6 +37,8 @@ FAILURES = 10
 """Calls with failed lines that are shown."""
 STREAKS = 3
 """Streaks of a failing endpoint that are shown."""
+ACTS = 5
+"""Acts of operators that are shown."""
 LINES_PER_CALL = 20
 """Failed lines to read for each failure shown, as those of one call are told together."""
 
@@ -147,6 +149,7 @@ class Page:
             "failures": [],
             "streaks": [],
             "waiting": [],
+            "acts": [],
             "counts": None,
         }
         if glance is None:
@@ -177,6 +180,10 @@ class Page:
             "failures": words.failures(list(glance.failed), FAILURES),
             "streaks": glance.streaks[:STREAKS],
             "more_streaks": len(glance.streaks) > STREAKS,
+            "acts": [
+                words.operation(recorded, view, with_people=self._settings.log_personal_data)
+                for recorded in glance.acts
+            ],
             "standing": glance.standing,
         }
 
@@ -207,7 +214,9 @@ class Page:
                 "lines": [
                     {
                         "line": line,
-                        "sentence": story.line_sentence(_masked(line), self._rules.zone),
+                        "sentence": story.line_sentence(
+                            _masked(line, with_people=with_people), self._rules.zone
+                        ),
                         "fields": fields(line.record, with_people=with_people)
                         if line.record
                         else [],
@@ -219,7 +228,7 @@ class Page:
         ]
 
     async def _read_glance(self) -> Glance:
-        glance = await self._desk.glance(WAITING, FAILURES * LINES_PER_CALL)
+        glance = await self._desk.glance(WAITING, FAILURES * LINES_PER_CALL, ACTS)
         return replace(
             glance,
             waiting=[_masked(line) for line in glance.waiting],
@@ -251,11 +260,13 @@ def coded(text: str) -> Markup:
     return Markup().join(marked)
 
 
-def _masked(line: Told) -> Told:
-    """Leave no phone number and no mail address in what Salesforce said of a line."""
-    if line.last_error is None:
-        return line
-    return replace(line, last_error=masked(line.last_error, line.key))
+def _masked(line: Told, *, with_people: bool = False) -> Told:
+    """Leave no phone number and no mail address in what Salesforce said of a line.
+
+    Nor, unless told to, who put it back or withdrew it.
+    """
+    error = None if line.last_error is None else masked(line.last_error, line.key)
+    return replace(line, last_error=error, act_who=line.act_who if with_people else None)
 
 
 def _discreet(evidence: story.Evidence) -> story.Evidence:

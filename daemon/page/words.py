@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from daemon.acts import RecordedAct, command_line, outcome
 from daemon.desk import Standing, Told
 from daemon.meanings import PAUSES, Saying, Tone, requeue_command
 from daemon.outcome import Reason
@@ -36,6 +37,16 @@ class Failure:
     def command(self) -> str | None:
         """What sends them again, where that may help."""
         return requeue_command(self.line.state, self.line.key.call_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What somebody did with a command; `who` is None where people are not named."""
+
+    when: datetime
+    who: str | None
+    command: str
+    outcome: str
 
 
 LEDGER_AWAY = Saying(
@@ -148,6 +159,19 @@ def failures(lines: list[Told], limit: int) -> list[Failure]:
         kind = (line.key.call_id, line.state, line.last_status, line.last_error)
         alike.setdefault(kind, []).append(line)
     return [Failure(found[0], len(found)) for found in list(alike.values())[:limit]]
+
+
+def operation(recorded: RecordedAct, view: View, *, with_people: bool) -> Operation:
+    """Tell an act; who it was only `with_people`, and never a number or address in its reason."""
+    act = recorded.act
+    if act.reason is not None:
+        act = replace(act, reason=masked(act.reason))
+    return Operation(
+        recorded.began_at,
+        act.who if with_people else None,
+        f"callstatsd {command_line(act, view.zone)}",
+        outcome(recorded),
+    )
 
 
 def why_waiting(line: Told, view: View) -> str:

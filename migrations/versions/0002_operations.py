@@ -7,6 +7,48 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+ACTS = (
+    """
+    CREATE TABLE act (
+        id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        kind           text NOT NULL
+                       CHECK (kind IN ('pause', 'resume', 'requeue', 'discard', 'backfill')),
+        who            text NOT NULL,
+        began_at       timestamptz NOT NULL DEFAULT now(),
+        ended_at       timestamptz,
+        states         text[] NOT NULL DEFAULT '{}',
+        since          timestamptz,
+        until          timestamptz,
+        settled_since  timestamptz,
+        settled_until  timestamptz,
+        call_id        bigint,
+        backfill       boolean NOT NULL DEFAULT false,
+        resend         boolean NOT NULL DEFAULT false,
+        reason         text,
+        lines          bigint NOT NULL DEFAULT 0
+    )
+    """,
+    "COMMENT ON TABLE act IS 'What people did with the commands; kept as long as lines'",
+    "COMMENT ON COLUMN act.who IS 'user@host; the user that ran sudo, where it was sudo'",
+    "COMMENT ON COLUMN act.ended_at IS 'NULL while it is under way, and for ever if it was killed'",
+    "COMMENT ON COLUMN act.backfill IS 'Whether only lines of backfills were chosen'",
+    "COMMENT ON COLUMN act.lines IS 'Lines changed so far, written with each batch of them'",
+    "ALTER TABLE line ADD COLUMN act_id bigint",
+    """
+    COMMENT ON COLUMN line.act_id IS
+        'The act that last put the line back, withdrew it or, as a backfill, took it'
+    """,
+    # No foreign key: it would cost each line of a backfill a look-up. Acts are removed only here.
+    "CREATE INDEX line_act ON line (act_id) WHERE act_id IS NOT NULL",
+    "ALTER TABLE ledger ADD COLUMN probe_requested bigint",
+    "COMMENT ON COLUMN ledger.probe_requested IS 'The latest act that asked to try again at once'",
+    "ALTER TABLE instance ADD COLUMN probe_answered bigint",
+    """
+    COMMENT ON COLUMN instance.probe_answered IS
+        'The latest of these whose outcome the instance''s state and reason tell'
+    """,
+)
+
 STREAKS = (
     """
     CREATE TABLE streak (
@@ -40,7 +82,7 @@ LEASE = (
     """,
 )
 
-STATEMENTS = (*STREAKS, *LEASE)
+STATEMENTS = (*ACTS, *STREAKS, *LEASE)
 
 
 def upgrade() -> None:
