@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,7 +19,7 @@ from daemon.intake import Intake
 from daemon.lease import Lease
 from daemon.ledger import Binding, Ledger
 from daemon.lifecycle import Notifier, pause, unless
-from daemon.lines import State, untaken
+from daemon.lines import Entry, LineKey, State, untaken
 from daemon.monitor import Condition
 from daemon.sender import DRAIN_EXTRA
 from daemon.settings import Settings
@@ -121,19 +121,26 @@ class Backfill:
     async def take(self, window: Window, *, resend: bool) -> None:
         """Take the window page by page; with `resend` settled lines are made anew and sent."""
         async for page in self._source.ended(window):
-            entries = await self._intake.entries(page.found)
-            self._kept()
-            new = await self._intake.store(entries, backfill=True)
+            here: set[LineKey] = set()
+            added = 0
+            async with aclosing(self._intake.entry_pages(page.found)) as pages:
+                async for entries in pages:
+                    self._kept()
+                    new = await self._intake.store(entries, backfill=True)
+                    here |= {entry.key for entry in entries}
+                    added += len(new)
+                    if resend:
+                        await self._renew([entry for entry in entries if entry.key not in new])
             if resend:
-                old = [entry for entry in entries if entry.key not in new]
                 have = await self._ledger.known([found.call_id for found in page.found])
                 # Lines whose leg or code has gone, or got a code since, are lines all the same.
-                gone = have - {entry.key for entry in entries}
-                old += await self._intake.rebuilt(sorted(gone))
-                renewed = await self._desk.renew(old, backfill=True)
-                self.progress.resent += sum(s is State.PENDING for s in renewed.values())
-            self._count(page, len(entries), len(new))
+                await self._renew(await self._intake.rebuilt(sorted(have - here)))
+            self._count(page, len(here), added)
         self.progress.taken = True
+
+    async def _renew(self, entries: Sequence[Entry]) -> None:
+        renewed = await self._desk.renew(entries, backfill=True) if entries else {}
+        self.progress.resent += sum(state is State.PENDING for state in renewed.values())
 
     async def watch(self, stop: asyncio.Event) -> None:
         """Wait until all is taken and sent; raises `UnreachableError` when a pause lasts long."""
