@@ -102,13 +102,19 @@ def show_call(evidence: story.Evidence, rules: story.Rules) -> None:
     console = _console()
     for sentence in story.sentences(evidence, rules):
         console.print(sentence, markup=False, soft_wrap=True)
-    for line in evidence.lines:
+    for line in evidence.lines[: story.SHOWN]:
         console.print(f"\n{line.key}", markup=False, style="bold")
         console.print(f"  {story.line_sentence(line, rules.zone)}", markup=False, soft_wrap=True)
         if line.salesforce_id:
             console.print(f"  Salesforce record {line.salesforce_id}", markup=False)
         if line.record:
             console.print(f"  {line.record}", markup=False, soft_wrap=True)
+    if rest := story.rest_sentence(len(evidence.lines), story.SHOWN):
+        console.print(
+            f"\n{rest} `callstatsd show {evidence.call_id} --json` has all of them.",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def show_finding(finding: check.Finding) -> None:
