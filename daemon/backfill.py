@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -122,34 +122,42 @@ class Backfill:
             have = await self._ledger.known(call_ids)
             if resend:
                 settled = await self._ledger.settled(call_ids)
-                again = await self._again(await self._intake.entries(page.found), have)
-                self.progress.resent += sum(
-                    entry.state is State.PENDING and entry.key in settled for entry in again
-                )
+                here: set[LineKey] = set()
+                async with aclosing(self._intake.entry_pages(page.found)) as pages:
+                    async for entries in pages:
+                        here |= {entry.key for entry in entries}
+                        self.progress.resent += _sent_again(entries, settled)
+                gone = await self._intake.rebuilt(sorted(have - here))
+                self.progress.resent += _sent_again(gone, settled)
             self._count(page, len(keys), len(untaken(keys, have)))
 
     async def take(self, window: Window, *, resend: bool) -> None:
         """Take the window page by page; with `resend` settled lines are made anew and sent."""
         act_id = await self._desk.begin(self._act)
         async for page in self._source.ended(window):
-            entries = await self._intake.entries(page.found)
-            self._kept()
-            new = await self._intake.store(entries, backfill=True, act=act_id)
+            here: set[LineKey] = set()
+            added = 0
+            async with aclosing(self._intake.entry_pages(page.found)) as pages:
+                async for entries in pages:
+                    self._kept()
+                    new = await self._intake.store(entries, backfill=True, act=act_id)
+                    here |= {entry.key for entry in entries}
+                    added += len(new)
+                    if resend:
+                        await self._renew(
+                            [entry for entry in entries if entry.key not in new], act_id
+                        )
             if resend:
                 have = await self._ledger.known([found.call_id for found in page.found])
-                again = await self._again(entries, have - new)
-                renewed = await self._desk.renew(again, act_id, backfill=True)
-                self.progress.resent += sum(s is State.PENDING for s in renewed.values())
-            self._count(page, len(entries), len(new))
+                # Lines whose leg or code has gone, or got a code since, are lines all the same.
+                await self._renew(await self._intake.rebuilt(sorted(have - here)), act_id)
+            self._count(page, len(here), added)
         await self._desk.end(act_id)
         self.progress.taken = True
 
-    async def _again(self, entries: Sequence[Entry], have: set[LineKey]) -> list[Entry]:
-        """Return the lines that the ledger had already, made anew."""
-        # Lines whose leg or code has gone, or got a code since, are lines all the same.
-        gone = have - {entry.key for entry in entries}
-        old = [entry for entry in entries if entry.key in have]
-        return old + await self._intake.rebuilt(sorted(gone))
+    async def _renew(self, entries: Sequence[Entry], act_id: int) -> None:
+        renewed = await self._desk.renew(entries, act_id, backfill=True) if entries else {}
+        self.progress.resent += sum(state is State.PENDING for state in renewed.values())
 
     async def watch(self, stop: asyncio.Event) -> None:
         """Wait until all is taken and sent; raises `UnreachableError` when a pause lasts long."""
@@ -191,6 +199,11 @@ class Backfill:
         self.progress.lines += lines
         self.progress.new += new
         self._tell(self.progress)
+
+
+def _sent_again(entries: Sequence[Entry], settled: Collection[LineKey]) -> int:
+    """Return how many of the lines, made anew, `--resend` would send again."""
+    return sum(entry.state is State.PENDING and entry.key in settled for entry in entries)
 
 
 async def send_while_nobody_does(site: Site, stop: asyncio.Event) -> None:

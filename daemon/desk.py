@@ -221,10 +221,10 @@ class Desk:
             pruned: datetime | None = await connection.fetchval(_SQL["pruned"])
         return pruned
 
-    async def call(self, call_id: int) -> list[Told]:
-        """Return all lines of a call, in sending order."""
+    async def call(self, call_id: int, records: int | None = None) -> list[Told]:
+        """Return all lines of a call, in sending order, the first ones or all with records."""
         async with self._database.connection() as connection:
-            return _told(await connection.fetch(_SQL["of_call"], call_id))
+            return _told(await connection.fetch(_SQL["of_call"], call_id, records))
 
     async def glance(self, waiting: int, failed: int, acts: int) -> Glance:
         """Return the standing, the oldest lines to send, the latest that failed, and latest acts.

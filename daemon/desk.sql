@@ -222,11 +222,15 @@ SELECT count(*) FROM line WHERE state = 'pending' AND call_ended >= $1 AND call_
 SELECT pruned_before FROM ledger
 
 -- name: of_call
--- All lines of the call $1, in sending order, with the back-off of their record and the last act.
+-- All lines of the call $1, in sending order, with the back-off of their record and the last act;
+-- only the first $2 (or all) with what is sent.
 SELECT l.call_id, l.group_id, l.leg_id, l.code_id, l.ordinal, l.lane, l.salesforce_id, l.backfill,
        l.state, l.generation, l.attempts, l.unanswered, l.last_status, l.last_error, l.taken_at,
        l.pending_since,
-       greatest(l.next_try_at, k.until) AS next_try_at, l.settled_at, l.record,
+       greatest(l.next_try_at, k.until) AS next_try_at, l.settled_at,
+       CASE WHEN $2::bigint IS NULL OR row_number() OVER (
+           ORDER BY l.ordinal, l.group_id, l.leg_id, l.code_id
+       ) <= $2 THEN l.record END AS record,
        a.kind AS act, a.who AS act_who, a.began_at AS act_at
 FROM line AS l
 LEFT JOIN lane AS k ON k.lane = l.lane AND l.state = 'pending'

@@ -27,8 +27,11 @@ async def inquire(
     record: str | None,
     *,
     patience: float | None = None,
+    records: int | None = None,
 ) -> list[Evidence]:
     """Return what is known of a call, or of the latest calls of a Salesforce record.
+
+    Of each call the first `records` lines come with their records, or all.
 
     The source may be away or lack a column, and is given up after `patience` seconds; raises
     `UnreachableError` when the ledger is away.
@@ -38,7 +41,7 @@ async def inquire(
     else:
         known = salesforce_id(record) or record or ""
         calls = await desk.calls_of_lane(lane(LineKey(0, 0, 0, 0), known), LATEST)
-    lines = {call: await desk.call(call) for call in calls}
+    lines = {call: await desk.call(call, records) for call in calls}
     standing = await desk.standing()
     said = await _patiently(source, calls, patience)
     if said is None:

@@ -1,7 +1,16 @@
 """From chosen calls to lines in the ledger: read, make the record once, take what is new."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Container,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -68,27 +77,59 @@ class Intake:
         *,
         only_codes: Collection[int] | None = None,
         watermark: datetime | None = None,
+        never_ended_until: datetime | None = None,
         backfill: bool = False,
     ) -> set[LineKey]:
         """Take the new lines of calls, and move the watermark with them; returns the new keys.
 
-        `only_codes` takes the lines of those transaction codes alone.
+        `only_codes` takes the lines of those transaction codes alone. Of many lines a few are held
+        at a time, in transactions of their own; the last moves the watermark.
         """
-        entries = await self.entries(found)
-        if only_codes is not None:
-            entries = [entry for entry in entries if entry.key.code_id in only_codes]
-        return await self.store(entries, watermark=watermark, backfill=backfill)
+        new: set[LineKey] = set()
+        ready: list[Entry] = []
+        async with aclosing(self.entry_pages(found, only_codes=only_codes)) as pages:
+            async for entries in pages:
+                if ready:
+                    new |= await self.store(ready, backfill=backfill)
+                ready = entries
+        return new | await self.store(
+            ready, watermark=watermark, never_ended_until=never_ended_until, backfill=backfill
+        )
 
-    async def entries(self, found: Sequence[Found]) -> list[Entry]:
-        """Return all lines of calls, ready to be stored."""
+    async def entry_pages(
+        self, found: Sequence[Found], *, only_codes: Collection[int] | None = None
+    ) -> AsyncGenerator[list[Entry], None]:
+        """Yield all lines of calls a few at a time, ready to be stored."""
         calls = {row.call_id: row for row in found}
-        lines, unreadable = await _apart(self._source.lines, list(calls))
-        entries = await self._made(lines)
-        for call_id in unreadable:
-            keys = sorted(await self._source.keys([call_id]))
-            moment = calls[call_id].moment
-            entries += [_invalid(key, n, moment, UNREADABLE) for n, key in enumerate(keys, 1)]
-        return entries + _nameless(calls, lines)
+        reached: dict[int, int] = {}
+        wanted = [list(calls)] if calls else []
+        while wanted:
+            some = wanted.pop()
+            try:
+                async with aclosing(self._source.line_pages(some)) as pages:
+                    async for lines in pages:
+                        # What was read before the source could not go on comes again.
+                        new = [x for x in lines if x.ordinal > reached.get(x.key.call_id, 0)]
+                        reached |= {line.key.call_id: line.ordinal for line in new}
+                        if only_codes is not None:
+                            new = [line for line in new if line.key.code_id in only_codes]
+                        yield await self._made(new)
+            except UnreadableError:
+                if len(some) > 1:
+                    middle = len(some) // 2
+                    wanted += [some[middle:], some[:middle]]
+                else:
+                    yield await self._unreadable(calls[some[0]], only_codes)
+        if nameless := _nameless(calls, reached):
+            yield nameless
+
+    async def _unreadable(self, call: Found, only_codes: Collection[int] | None) -> list[Entry]:
+        keys = sorted(await self._source.keys([call.call_id]))
+        return [
+            _invalid(key, number, call.moment, UNREADABLE)
+            for number, key in enumerate(keys, 1)
+            if only_codes is None or key.code_id in only_codes
+        ]
 
     async def rebuilt(self, keys: Sequence[LineKey]) -> list[Entry]:
         """Return known lines made anew from the rows that are still there."""
@@ -109,10 +150,13 @@ class Intake:
                 await asyncio.sleep(0)
         return entries
 
-    async def look_for_ids(self, since: datetime) -> set[LineKey]:
-        """Take up skipped lines of calls since then that have a Salesforce id by now."""
+    async def look_for_ids(self, since: datetime, floor: datetime) -> set[LineKey]:
+        """Take up skipped lines that have a Salesforce id by now.
+
+        Those of calls that ended since then, or taken since then of calls from after the floor.
+        """
         identified: set[LineKey] = set()
-        async for keys in self._ledger.without_id(since, NO_ID):
+        async for keys in self._ledger.without_id(since, floor, NO_ID):
             entries = [
                 entry
                 for entry in await self.rebuilt(keys)
@@ -130,14 +174,21 @@ class Intake:
         entries: Sequence[Entry],
         *,
         watermark: datetime | None = None,
+        never_ended_until: datetime | None = None,
         backfill: bool = False,
         act: int | None = None,
     ) -> set[LineKey]:
-        """Store lines that are new, and move the watermark with them; returns the new keys.
+        """Store lines that are new, and move the watermarks with them; returns the new keys.
 
         `act` is the backfill that takes them.
         """
-        new = await self._ledger.take(entries, watermark=watermark, backfill=backfill, act=act)
+        new = await self._ledger.take(
+            entries,
+            watermark=watermark,
+            never_ended_until=never_ended_until,
+            backfill=backfill,
+            act=act,
+        )
         _tell_of(entries, new)
         return new
 
@@ -157,9 +208,8 @@ async def _apart(
         return first + second, bad + worse
 
 
-def _nameless(calls: Mapping[int, Found], lines: Sequence[DataLine]) -> list[Entry]:
+def _nameless(calls: Mapping[int, Found], known: Container[int]) -> list[Entry]:
     """Keep a trace of calls whose own id is no whole number, so that no row can be asked for."""
-    known = {line.key.call_id for line in lines}
     return [
         _invalid(LineKey(call_id, 0, 0, 0), 1, row.moment, f"StatisticsPartA.ID {NOT_AN_ID}")
         for call_id, row in calls.items()

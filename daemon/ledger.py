@@ -54,10 +54,14 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far calls are taken, in instants of the source's clock; None before the first start."""
+    """How far calls are taken, in instants of the source's clock; None before the first start.
+
+    Calls without an end are taken up to `never_ended_until`, by their start.
+    """
 
     start_from: datetime | None
     watermark: datetime | None
+    never_ended_until: datetime | None
     swept_at: datetime | None
     pruned_before: datetime | None
     endpoint_proven: bool
@@ -228,6 +232,11 @@ class Ledger:
         """Drop the records of lines that were settled so many seconds ago; 0 when none is left."""
         return await self._remove("drop_records", age, limit)
 
+    async def prune_lanes(self, limit: int) -> int:
+        """Remove records that hold no line back any more; 0 when none is left."""
+        async with self.database.connection() as connection:
+            return int(await connection.fetchval(_SQL["prune_lanes"], limit))
+
     async def _remove(self, statement: str, age: float, limit: int) -> int:
         async def remove(connection: Any) -> int:
             async with connection.transaction():
@@ -263,12 +272,19 @@ class Ledger:
         async with self.database.connection("swept") as connection:
             await connection.execute(_SQL["swept"], until)
 
-    async def without_id(self, since: datetime, reason: str) -> AsyncIterator[list[LineKey]]:
-        """Yield pages of the lines that were skipped for that reason, by end of call."""
+    async def without_id(
+        self, since: datetime, floor: datetime, reason: str
+    ) -> AsyncIterator[list[LineKey]]:
+        """Yield pages of the lines skipped for that reason: call ended or line taken since then.
+
+        Lines of calls from before the floor are left out.
+        """
         after = LineKey(-(2**63), 0, 0, 0)
         while True:
             async with self.database.connection() as connection:
-                rows = await connection.fetch(_SQL["without_id"], since, reason, *after, PAGE)
+                rows = await connection.fetch(
+                    _SQL["without_id"], since, reason, *after, PAGE, floor
+                )
             keys = [LineKey(*row) for row in rows]
             if keys:
                 yield keys
@@ -285,20 +301,21 @@ class Ledger:
         )
         return set(map(LineKey._make, rows))
 
-    async def pull_back(self, watermark: datetime) -> None:
+    async def pull_back(self, watermark: datetime, never_ended_until: datetime) -> None:
         """Set a watermark that the source's clock has jumped behind back to that clock."""
         async with self.database.connection("pull_back") as connection:
-            await connection.execute(_SQL["pull_back"], watermark)
+            await connection.execute(_SQL["pull_back"], watermark, never_ended_until)
 
     async def take(
         self,
         entries: Sequence[Entry],
         *,
         watermark: datetime | None = None,
+        never_ended_until: datetime | None = None,
         backfill: bool = False,
         act: int | None = None,
     ) -> set[LineKey]:
-        """Insert what is new and, in the same transaction, move the watermark over it.
+        """Insert what is new and, in the same transaction, move the watermarks over it.
 
         Returns the keys that were new; what the ledger has already is left alone. `act` is the
         backfill that takes them, and counts them.
@@ -308,11 +325,12 @@ class Ledger:
         async with self.database.connection("take") as connection, connection.transaction():
             rows: list[Any] = []
             if entries:
+                await connection.execute(_SQL["in_bulk"])
                 rows = await connection.fetch(_SQL["take"], *entry_columns(entries), backfill, act)
             if rows and act is not None:
                 await connection.execute(_SQL["count_act"], act, len(rows))
             if watermark is not None:
-                await connection.execute(_SQL["advance"], watermark)
+                await connection.execute(_SQL["advance"], watermark, never_ended_until)
         return set(map(LineKey._make, rows))
 
     async def pending(self, limit: int, without_lanes: Sequence[str]) -> list[PendingLine]:

@@ -46,16 +46,25 @@ WHERE bound_at IS NULL OR $4
 
 -- name: progress
 -- How far calls are taken.
-SELECT start_from, watermark, swept_at, pruned_before, endpoint_proven FROM ledger
+SELECT start_from, watermark, never_ended_until, swept_at, pruned_before, endpoint_proven
+FROM ledger
 
 -- name: start
 -- Keep START_FROM $1 and the first watermark $2, at the first start only.
 UPDATE ledger SET start_from = $1, watermark = $2 WHERE start_from IS NULL
 
+-- name: in_bulk
+-- For the rest of this transaction: join many lines at once, and find them by index. A planner that
+-- has no statistics, or expects few lines of each call, would compare each with each.
+SET LOCAL enable_nestloop = off; SET LOCAL enable_seqscan = off
+
 -- name: take
--- Insert new lines (parallel arrays), from a backfill or not ($12), which is the act $13 (NULL: of
--- nobody); what is there is left alone, also where its code is on another leg by now, or its leg in another group (OFFSET 0: look it up line by
--- line, never join with the whole ledger). Returns the keys that were new.
+-- Insert new lines (parallel arrays), from a backfill or not ($12), which is the act $13 (NULL:
+-- none); what is there is left alone, also where its code is on another leg by now, its leg in another
+-- group, or its leg without the code that it had. Returns the keys that were new.
+WITH known AS MATERIALIZED (
+    SELECT call_id, leg_id, code_id FROM line WHERE call_id = ANY ($1::bigint[])
+)
 INSERT INTO line (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id, call_ended,
                   backfill, state, record, last_error, settled_at, act_id)
 SELECT n.call_id, n.group_id, n.leg_id, n.code_id, n.ordinal, n.lane, n.salesforce_id,
@@ -66,29 +75,35 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[
      AS n (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id, call_ended, state,
            record, last_error)
 WHERE NOT EXISTS (
-    SELECT FROM line AS l
-    WHERE l.call_id = n.call_id AND l.code_id = n.code_id
-      AND CASE WHEN n.code_id <> 0 THEN l.leg_id <> n.leg_id
-               ELSE n.leg_id <> 0 AND l.leg_id = n.leg_id END
-    OFFSET 0
+    SELECT FROM known AS k
+    WHERE k.call_id = n.call_id AND k.code_id = nullif(n.code_id, 0) AND k.leg_id <> n.leg_id
+)
+AND NOT EXISTS (
+    SELECT FROM known AS k
+    WHERE k.call_id = n.call_id
+      AND k.leg_id = CASE WHEN n.code_id = 0 THEN nullif(n.leg_id, 0) END
 )
 ON CONFLICT DO NOTHING
 RETURNING call_id, group_id, leg_id, code_id
 
 -- name: advance
--- Move the watermark to $1, forward only.
-UPDATE ledger SET watermark = $1 WHERE watermark < $1
+-- Move the watermark to $1, and that of calls without an end to $2, forward only.
+UPDATE ledger
+SET watermark = greatest(watermark, $1), never_ended_until = greatest(never_ended_until, $2)
+WHERE watermark < $1 OR never_ended_until < $2 OR never_ended_until IS NULL AND $2 IS NOT NULL
 
 -- name: swept
 -- A sweep of LOOKBACK has been completed up to $1.
 UPDATE ledger SET swept_at = $1
 
 -- name: without_id
--- Skipped lines of calls that ended at $1 or later and had no Salesforce id ($2 is the reason that
--- they carry); the next $7 after the key ($3, $4, $5, $6).
+-- Skipped lines that had no Salesforce id ($2 is the reason that they carry), of calls that ended at
+-- $1 or later or taken since then, and never of calls from before the floor $8; the next $7 after
+-- the key ($3, $4, $5, $6).
 SELECT call_id, group_id, leg_id, code_id
 FROM line
-WHERE state = 'skipped' AND last_error = $2 AND call_ended >= $1
+WHERE state = 'skipped' AND last_error = $2 AND (call_ended >= $1 OR settled_at >= $1)
+  AND call_ended >= $8
   AND (call_id, group_id, leg_id, code_id) > ($3::bigint, $4::bigint, $5::bigint, $6::bigint)
 ORDER BY call_id, group_id, leg_id, code_id
 LIMIT $7
@@ -110,8 +125,9 @@ WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
 RETURNING l.call_id, l.group_id, l.leg_id, l.code_id
 
 -- name: pull_back
--- Set a watermark that lies ahead of the source's clock back to $1.
-UPDATE ledger SET watermark = $1 WHERE watermark > $1
+-- Set a watermark that lies ahead of the source's clock back to $1, that of calls without an end to $2.
+UPDATE ledger SET watermark = $1, never_ended_until = least(never_ended_until, $2)
+WHERE watermark > $1
 
 -- name: in_order
 -- For the rest of this transaction: take from an index what is wanted in order. A planner that
@@ -453,6 +469,22 @@ WITH gone AS (
         ORDER BY a.id
         LIMIT $2
     ))
+    RETURNING 1
+)
+SELECT count(*) FROM gone
+
+-- name: prune_lanes
+-- Remove $1 records that hold nothing back any more: an operator withdrew what waited for them. Its
+-- 'pending' is hidden from the planner, which would read the whole backlog for each record.
+WITH gone AS (
+    DELETE FROM lane WHERE lane IN (
+        SELECT k.lane FROM lane AS k
+        WHERE k.until < now()
+          AND NOT EXISTS (
+              SELECT FROM line AS l WHERE l.lane = k.lane AND l.state = (SELECT 'pending') OFFSET 0
+          )
+        LIMIT $1
+    )
     RETURNING 1
 )
 SELECT count(*) FROM gone

@@ -138,7 +138,7 @@ def watchdog_seconds(environment: Mapping[str, str], pid: int) -> float | None:
     microseconds = environment.get("WATCHDOG_USEC", "")
     if environment.get("WATCHDOG_PID", str(pid)) != str(pid) or not microseconds.isdecimal():
         return None
-    return int(microseconds) / 1e6 or None
+    return float(microseconds) / 1e6 or None
 
 
 def in_words(

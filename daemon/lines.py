@@ -39,28 +39,29 @@ class LineKey(NamedTuple):
     leg_id: int
     code_id: int
 
-    def is_moved(self, known: "LineKey") -> bool:
-        """Whether a known line of the call is of the same code on another leg, or the same leg."""
-        if self.code_id != known.code_id:
-            return False
-        if self.code_id:
-            return self.leg_id != known.leg_id
-        return self.leg_id != 0 and self.leg_id == known.leg_id
-
     def __str__(self) -> str:
         """Give the form that users, logs and the Idempotency-Key header see."""
         return f"{self.call_id}-{self.group_id}-{self.leg_id}-{self.code_id}"
 
 
 def untaken(keys: Iterable[LineKey], known: Collection[LineKey]) -> set[LineKey]:
-    """Return the keys of lines that are not known, nor of a row that was moved since."""
-    of_call = defaultdict(list)
+    """Return the keys of lines that are not known, as `take` would insert them.
+
+    Known is also a code that is on another leg by now, and a leg without a code that is in another
+    group by now or whose codes were deleted.
+    """
+    legs = {(key.call_id, key.leg_id) for key in known}
+    legs_of_code = defaultdict(set)
     for key in known:
-        of_call[key.call_id].append(key)
+        legs_of_code[key.call_id, key.code_id].add(key.leg_id)
     return {
         key
         for key in set(keys).difference(known)
-        if not any(map(key.is_moved, of_call[key.call_id]))
+        if not (
+            legs_of_code.get((key.call_id, key.code_id), set()) - {key.leg_id}
+            if key.code_id
+            else key.leg_id and (key.call_id, key.leg_id) in legs
+        )
     }
 
 

@@ -118,11 +118,11 @@ class Poller:
         if watermark > until:
             # The source's clock was set back, or the delay made longer.
             _log.warning(logs.POLL_PULLED_BACK, watermark=watermark, until=until)
-            await self._ledger.pull_back(until)
+            await self._ledger.pull_back(until, clock.now - self._rules.stale_call_after)
             return Taken()
         taken = Taken()
         try:
-            await self._cover(taken, watermark, until, clock, floor)
+            await self._cover(taken, watermark, progress.never_ended_until, clock, floor)
         finally:
             metrics.POLL_SECONDS.observe(time.perf_counter() - started)
             # What a failing poll took before is in the ledger for good.
@@ -130,23 +130,34 @@ class Poller:
         return taken
 
     async def _cover(
-        self, taken: Taken, watermark: datetime, until: datetime, clock: Clock, floor: datetime
+        self,
+        taken: Taken,
+        watermark: datetime,
+        never_ended_until: datetime | None,
+        clock: Clock,
+        floor: datetime,
     ) -> None:
-        since = watermark + _TICK - OVERLAP
+        until = clock.now - self._rules.settle_delay
         started_by = clock.now - self._rules.stale_call_after
-        shift = started_by - until
+        since = watermark + _TICK - OVERLAP
+        # STALE_CALL_AFTER may have been longer until now, so that calls without an end are taken
+        # less far than the watermark tells.
+        reached = never_ended_until or watermark + (started_by - until)
+        stale_since = reached + _TICK - OVERLAP
         # Rows are read up to `until`, but only what was surely replayed counts as covered.
         limit = visible(clock, self._rules.settle_delay)
+        stale_limit = None if limit == FIRST else limit + (started_by - until)
         # Codes of calls that were read before; those read below are taken whole, in their order.
-        ready = Readiness(ended_by=since - _TICK, started_by=since + shift - _TICK, floor=floor)
+        ready = Readiness(ended_by=since - _TICK, started_by=stale_since - _TICK, floor=floor)
         async for page in self._source.late_codes(Window(since, until), ready):
             await self._take(page, taken, codes=True)
-        stale = Window(max(since + shift, floor), started_by)
+        stale = Window(max(stale_since, floor), started_by)
         async for page in self._source.never_ended(stale):
             await self._take(page, taken)
         async for page in self._source.ended(Window(max(since, floor), until)):
-            await self._take(page, taken, watermark=min(page.covered, limit))
-        await self._intake.take([], watermark=limit)
+            covered = min(page.covered, limit)
+            await self._take(page, taken, watermark=covered, never_ended_until=stale_limit)
+        await self._intake.take([], watermark=limit, never_ended_until=stale_limit)
 
     async def _take(
         self,
@@ -155,11 +166,13 @@ class Poller:
         *,
         codes: bool = False,
         watermark: datetime | None = None,
+        never_ended_until: datetime | None = None,
     ) -> None:
         new = await self._intake.take(
             page.found,
             only_codes={found.row_id for found in page.found} if codes else None,
             watermark=watermark,
+            never_ended_until=never_ended_until,
         )
         taken.add(new)
         if new:

@@ -62,6 +62,8 @@ class Pruner:
             n := await self._ledger.drop_records(self._record_retention, BATCH)
         ):
             records += n
+        while not stop.is_set() and await self._ledger.prune_lanes(BATCH):
+            pass
         await self._ledger.prune_streaks()
         if records or lines or acts:
             _log.info(logs.RETENTION_PRUNED, records=records, lines=lines, acts=acts)

@@ -198,9 +198,8 @@ def caller_id(number: str | None) -> str | None:
     address = ADDRESS_END.split(number, maxsplit=1)[0]
     # The `sip:` or `tel:` in front holds no digits and needs no step of its own.
     digits = NOT_A_DIGIT.sub("", address.replace("(0)", ""))
-    while digits.startswith("00"):
-        digits = digits[2:]
-    return digits or None
+    zeros = len(digits) - len(digits.lstrip("0"))
+    return digits[zeros - zeros % 2 :] or None
 
 
 def salesforce_id(user_data: str | None) -> str | None:

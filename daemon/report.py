@@ -201,7 +201,7 @@ def show_call(evidence: story.Evidence, rules: story.Rules, *, verbose: bool) ->
     for sentence in story.sentences(evidence, rules):
         say(sentence)
     say(story.times_of(rules.zone))
-    for line in evidence.lines:
+    for line in evidence.lines[: story.SHOWN]:
         console().print(f"\n{line.key}", markup=False, style="bold")
         say(f"  {story.line_sentence(line, rules.zone)}", hanging=2)
         if step := story.next_step(line):
@@ -213,6 +213,8 @@ def show_call(evidence: story.Evidence, rules: story.Rules, *, verbose: bool) ->
             say(f"  Salesforce record {line.salesforce_id}", hanging=2)
         if line.record:
             _show_record(line.record, verbose=verbose)
+    if rest := story.rest_sentence(len(evidence.lines), story.SHOWN):
+        say(f"\n{rest} `callstatsd show {evidence.call_id} --json` has all of them.")
 
 
 def _show_record(record: str, *, verbose: bool) -> None:

@@ -1,8 +1,8 @@
 """The ACD's tables: which calls are ready, and their data lines. SELECT only (contract 2, 3)."""
 
 import zlib
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -18,6 +18,9 @@ from daemon.lines import NO_NUMBER, DataLine, Digest, LineKey
 
 PAGE = 2000
 """Calls to read at once: large enough that a statement's fixed cost is small beside its rows."""
+
+LINES = 2000
+"""Data lines to hold at once, however many a call has."""
 
 REPEATS = 3
 """How often a statement is repeated at once that a standby cancelled to go on with its replay."""
@@ -79,6 +82,16 @@ _ID_TYPES = {"smallint", "integer", "bigint", "numeric", "real", "double precisi
 _TIME_TYPES = {"timestamp with time zone", "timestamp without time zone"}
 _STATEMENTS = queries.load("source.sql")
 _PARTS = ("rows", "expansion", "records")
+
+SHORT_TEXT = 100
+"""Octets up to which a UserData is read as it is."""
+LONG_TEXT = 65_536
+"""Octets from which on a UserData is none: to trim it would take the server too long."""
+BLANKS = (
+    *range(0x09, 0x0E), *range(0x1C, 0x21), 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B),
+    0x2028, 0x2029, 0x202F, 0x205F, 0x3000,
+)  # fmt: skip
+"""All characters that `str.strip` removes; below 128 they are the same in every encoding."""
 
 FIRST = datetime.min.replace(tzinfo=UTC)
 LAST = datetime.max.replace(tzinfo=UTC)
@@ -215,9 +228,14 @@ class Source:
         columns = await self.columns()
         if faults := schema_faults(columns, self._schemas):
             raise ConfigurationError(*faults)
-        tables = {table: _relation(table, columns[table.lower()]) for table in TABLES}
-        parts = {name: _STATEMENTS[name].format_map(tables) for name in _PARTS}
-        self._sql = {name: text.format_map(tables | parts) for name, text in _STATEMENTS.items()}
+        async with self._database.connection() as connection:
+            unicode = await connection.fetchval(_STATEMENTS["encoding"]) == "UTF8"
+        words = {table: _relation(table, columns[table.lower()]) for table in TABLES} | {
+            "call_user_data": _shortened("call.UserData::text", unicode=unicode),
+            "code_user_data": _shortened("code.UserData::text", unicode=unicode),
+        }
+        parts = {name: _STATEMENTS[name].format_map(words) for name in _PARTS}
+        self._sql = {name: text.format_map(words | parts) for name, text in _STATEMENTS.items()}
 
     def ended(self, window: Window) -> AsyncIterator[Page]:
         """Yield pages of the calls whose dtCallEnd lies in the window, by (time, id)."""
@@ -242,12 +260,20 @@ class Source:
         return CallFacts(*rows[0]) if rows else None
 
     async def lines(self, call_ids: Sequence[int]) -> list[DataLine]:
-        """Return the calls' data lines in sending order, all as visible in one statement.
+        """Return the lines of `line_pages` at once."""
+        async with aclosing(self.line_pages(call_ids)) as pages:
+            return [line async for lines in pages for line in lines]
+
+    async def line_pages(self, call_ids: Sequence[int]) -> AsyncGenerator[list[DataLine], None]:
+        """Yield the calls' data lines in sending order, all as visible in one statement.
 
         A master view that shows an id twice would repeat a line; the key is kept once. Raises
         `UnreadableError` for a value that the server cannot give.
         """
-        return _lines(await self._fetch("lines", call_ids)) if call_ids else []
+        numbered = Numbering()
+        async with aclosing(self._stream("lines", call_ids)) as pages:
+            async for rows in pages:
+                yield numbered.lines(rows)
 
     async def keys(self, call_ids: Sequence[int]) -> list[LineKey]:
         """Return the keys of the calls' data lines, in no order; cheaper than `lines`."""
@@ -270,7 +296,7 @@ class Source:
         if not keys:
             return []
         columns = [list(column) for column in zip(*keys, strict=True)]
-        return _lines(await self._fetch("rebuilt", sorted(set(columns[0])), *columns))
+        return Numbering().lines(await self._fetch("rebuilt", sorted(set(columns[0])), *columns))
 
     async def _fetch(self, statement: str, *arguments: Any) -> list[Any]:
         if not self._sql:
@@ -285,10 +311,31 @@ class Source:
                         return rows
                 rows = await connection.fetch(text, *arguments)
             except asyncpg.DataError as error:
-                if statement in {"lines", "rebuilt"}:
+                if statement == "rebuilt":
                     raise UnreadableError(f"SQLSTATE {error.sqlstate}") from error
                 raise
             return rows
+
+    async def _stream(self, statement: str, *arguments: Any) -> AsyncGenerator[list[Any], None]:
+        """Yield `LINES` rows at a time; a conflict before the first ones is repeated."""
+        if not self._sql:
+            await self.prepare()
+        text = self._sql[statement]
+        async with self._database.connection(statement) as connection:
+            for left in range(REPEATS, -1, -1):
+                begun = False
+                try:
+                    async with aclosing(_a_few(connection, text, arguments)) as pages:
+                        async for rows in pages:
+                            begun = True
+                            yield rows
+                except _CONFLICTS:
+                    if begun or not left:
+                        raise
+                except asyncpg.DataError as error:
+                    raise UnreadableError(f"SQLSTATE {error.sqlstate}") from error
+                else:
+                    return
 
     async def _pages(
         self, statement: str, window: Window, *arguments: datetime
@@ -326,7 +373,7 @@ async def open_source(
         # A plan for all windows alike would read every call without an end, of years.
         "plan_cache_mode": "force_custom_plan",
     }
-    database = Database("source", dsn, session=session, size=3, initialise=_times_without_limits)
+    database = Database("source", dsn, session=session, size=4, initialise=_times_without_limits)
     async with database:
         yield Source(database, schemas, clients_id)
 
@@ -384,18 +431,38 @@ def whole(value: Any) -> int:
     return NO_NUMBER - 1 - zlib.crc32(str(value).encode())
 
 
-def _lines(rows: Sequence[Any]) -> list[DataLine]:
-    """Make lines of rows, numbered in each call; a doubled master row repeats none."""
-    lines: dict[LineKey, DataLine] = {}
-    ordinal = 0
-    last_call = None
-    for row in rows:
-        call_id, group_id, leg_id, code_id, *rest = row
-        ordinal = ordinal + 1 if call_id == last_call else 1
-        last_call = call_id
-        key = LineKey(whole(call_id), whole(group_id), whole(leg_id), whole(code_id))
-        lines.setdefault(key, DataLine(key, ordinal, *rest))
-    return list(lines.values())
+async def _a_few(
+    connection: Any, text: str, arguments: Sequence[Any]
+) -> AsyncGenerator[list[Any], None]:
+    async with connection.transaction(readonly=True):
+        cursor = await connection.cursor(text, *arguments)
+        while rows := await cursor.fetch(LINES):
+            yield rows
+            if len(rows) < LINES:
+                return
+
+
+class Numbering:
+    """Makes lines of rows, numbered in each call; a doubled master row repeats none."""
+
+    def __init__(self) -> None:
+        """Begin before the first row."""
+        self._ordinal = 0
+        self._last_call = None
+        self._last_key: LineKey | None = None
+
+    def lines(self, rows: Sequence[Any]) -> list[DataLine]:
+        """Return the lines of the next rows."""
+        lines: dict[LineKey, DataLine] = {}
+        for row in rows:
+            call_id, group_id, leg_id, code_id, *rest = row
+            self._ordinal = self._ordinal + 1 if call_id == self._last_call else 1
+            self._last_call = call_id
+            key = LineKey(whole(call_id), whole(group_id), whole(leg_id), whole(code_id))
+            if key != self._last_key:  # also of the rows before these
+                lines.setdefault(key, DataLine(key, self._ordinal, *rest))
+            self._last_key = key
+        return list(lines.values())
 
 
 def _relation(table: str, types: Mapping[str, str]) -> str:
@@ -419,6 +486,21 @@ def _relation(table: str, types: Mapping[str, str]) -> str:
         else:
             columns.append(column)
     return f"(SELECT {', '.join(columns)} FROM {table})"
+
+
+def _shortened(text: str, *, unicode: bool) -> str:
+    """Return an expression for what may be a Salesforce id in a text: trimmed, short, or NULL.
+
+    The beginning of a long text mostly says that it is none, without the rest being read.
+    """
+    blanks = " || ".join(f"chr({code})" for code in BLANKS if unicode or code < 128)
+    return (
+        f"CASE WHEN octet_length({text}) <= {SHORT_TEXT} THEN {text}"
+        f" WHEN octet_length({text}) <= {LONG_TEXT}"
+        f" AND length(btrim(left({text}, {2 * SHORT_TEXT}), {blanks})) <= {SHORT_TEXT}"
+        f" AND octet_length(btrim({text}, {blanks})) <= {SHORT_TEXT}"
+        f" THEN btrim({text}, {blanks}) END"
+    )
 
 
 async def _times_without_limits(connection: Any) -> None:

@@ -43,6 +43,10 @@ SELECT now() AS now,
        pg_is_in_recovery() AS standby,
        CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() END AS replayed
 
+-- name: encoding
+-- What texts of the source are made of.
+SELECT current_setting('server_encoding')
+
 -- name: ended
 -- Calls that ended in [$1, $2], after the cursor ($3, $4), of client $5 (or all), at most $6.
 -- $3 and $4 have the columns' own types, so that local times page right on both nights of the year. It is
@@ -146,7 +150,13 @@ line AS (
 )
 
 -- name: records
--- Part of the statements below: all that a record is made of, for the keys in `line`.
+-- Part of the statements below: all that a record is made of, for the keys in `line`. UserData comes
+-- along as far as it may be an id, of a call once for all its lines.
+, identity AS MATERIALIZED (
+    SELECT call.ID AS call_id,
+           {call_user_data} AS user_data
+    FROM call
+)
 SELECT line.call_id,
        coalesce(line.group_id, 0) AS group_id,
        coalesce(line.leg_id, 0) AS leg_id,
@@ -156,8 +166,8 @@ SELECT line.call_id,
        call.bOutbound AS outbound,
        call.ANumber::text AS a_number,
        call.BNumber::text AS b_number,
-       call.UserData::text AS call_user_data,
-       code.UserData::text AS code_user_data,
+       identity.user_data AS call_user_data,
+       {code_user_data} AS code_user_data,
        agent.UID::text AS agent_uid,
        service.Name::text AS service_number,
        service.Name2::text AS service_name,
@@ -177,6 +187,7 @@ SELECT line.call_id,
        transaction_code.ExportKey::text AS export_key
 FROM line
 JOIN call ON call.ID = line.call_id
+JOIN identity ON identity.call_id = line.call_id
 LEFT JOIN visit ON visit.ID = line.group_id AND visit.StatisticsPartAID = line.call_id
 LEFT JOIN leg ON line.has_leg AND leg.ID = line.leg_id AND leg.StatisticsPartAID = line.call_id
 LEFT JOIN code ON code.ID = line.code_id AND code.StatisticsPartAID = line.call_id

@@ -38,6 +38,11 @@ class Evidence:
     keys: Sequence[LineKey]
 
 
+SHOWN = 200
+"""Lines of a call that people are shown; programs get all."""
+NAMED = 20
+"""Keys to name in a sentence."""
+
 DISCARDED = "discarded by operator"
 
 
@@ -103,13 +108,22 @@ def sentences(evidence: Evidence, rules: Rules) -> list[str]:
         told += _of_pending(evidence, rules)
         missing = untaken(evidence.keys, [line.key for line in evidence.lines])
         if missing and evidence.facts is not None:
+            named = ", ".join(map(str, sorted(missing)[:NAMED]))
+            more = f" and {len(missing) - NAMED:,} more" if len(missing) > NAMED else ""
             told.append(
                 f"{len(missing)} of its {len(evidence.keys)} lines are not taken yet: "
-                f"{', '.join(map(str, sorted(missing)))}."
+                f"{named}{more}."
             )
     elif evidence.facts is not None and evidence.clock is not None:
         told.append(why_not_taken(evidence.facts, evidence.clock, evidence.standing, rules))
     return told
+
+
+def rest_sentence(lines: int, shown: int) -> str | None:
+    """Say how many lines are not shown; None if all are."""
+    if lines <= shown:
+        return None
+    return f"These are the first {shown} lines of {lines:,}; {lines - shown:,} are not shown."
 
 
 def line_sentence(line: Told, zone: ZoneInfo) -> str:

@@ -118,7 +118,7 @@ class Sweeper:
         ready = Readiness(ended_by=since, started_by=stale.since, floor=floor)
         async for page in self._source.late_codes(window, ready):
             taken.add(await self._take_missing_codes(page))
-        taken.add(await self._intake.look_for_ids(max(since, floor)))
+        taken.add(await self._intake.look_for_ids(max(since, floor), floor))
 
     async def _take_missing(self, taken: Taken, pages: AsyncIterator[Page]) -> None:
         """Take what the ledger lacks of the pages; the next is read while one is compared."""

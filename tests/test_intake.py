@@ -1,5 +1,8 @@
 """Calls become lines in the ledger: new ones only, each with its record or the reason for none."""
 
+import random
+import tracemalloc
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -15,7 +18,7 @@ from daemon.database import Database
 from daemon.demo.calls import day, ids, load
 from daemon.errors import UnreachableError
 from daemon.intake import NO_ID, Form, Intake
-from daemon.lines import NOT_AN_ID, LineKey, State
+from daemon.lines import NOT_AN_ID, Entry, LineKey, State, untaken
 from daemon.source import Found, Window, open_source
 from tests.expected import BERLIN, data_lines
 from tests.rows import RECORD, START, at, call, code, leg, retype, sample, visit
@@ -300,7 +303,7 @@ async def test_a_text_that_the_source_cannot_give_holds_up_no_other_line(
         assert [(entry.key.call_id, entry.state) for entry in entries] == [
             (1, State.PENDING), (3, State.PENDING), (2, State.INVALID),
         ]  # fmt: skip
-        found = await intake.look_for_ids(LONG_AGO)
+        found = await intake.look_for_ids(LONG_AGO, LONG_AGO)
         assert {key.call_id for key in found} == {1, 3}
     assert [line["state"] for line in await site.lines()] == ["pending", "skipped", "pending"]
 
@@ -343,6 +346,25 @@ async def test_lines_and_watermark_are_stored_together_or_not_at_all(
     assert await site.watermark() == at(500)
 
 
+async def test_what_counts_as_known_is_the_same_to_the_ledger_and_to_sweeps(site: Site) -> None:
+    chance = random.Random(7)
+
+    def some(call_id: int, count: int) -> set[LineKey]:
+        return {LineKey(call_id, *(chance.randrange(4) for _ in range(3))) for _ in range(count)}
+
+    async with site.rooms(SENDING) as (_, ledger, _):
+        for call_id in range(1, 41):
+            known, keys = some(call_id, 6), some(call_id, 20)
+            await site.ledger_db.executemany(
+                "INSERT INTO callstatsd.line (call_id, group_id, leg_id, code_id, ordinal, lane,"
+                " call_ended, backfill, state)"
+                " VALUES ($1, $2, $3, $4, 1, '', $5, false, 'skipped')",
+                [(*key, START) for key in known],
+            )
+            entries = [Entry(key, 1, "", None, START, State.SKIPPED, None) for key in keys]
+            assert await ledger.take(entries) == untaken(keys, known)
+
+
 async def test_a_line_knows_whether_a_backfill_took_it(site: Site, intake: Intake) -> None:
     await site.add(call(1), call(2))
     await take(intake, 1, backfill=True)
@@ -363,6 +385,70 @@ async def test_thousands_of_calls_are_taken_at_once(site: Site, intake: Intake) 
     await site.add(*many)
     assert len(await take(intake, *(row.id for row in many))) == 3000
     assert await site.keys() == [f"{n}-0-0-0" for n in range(1, 3001)]
+
+
+async def test_a_call_of_any_size_is_taken_with_little_memory(site: Site, intake: Intake) -> None:
+    """Ten thousand attempts and codes, and a megabyte of UserData at the call and at codes."""
+    await site.add(call(1))
+    await site.db.execute("UPDATE StatisticsPartA SET UserData = repeat('long ', 200000)")
+    await site.db.execute(
+        "INSERT INTO StatisticsPartB (ID, StatisticsPartAID) SELECT n, 1"
+        " FROM generate_series(1, 10000) AS n"
+    )
+    await site.db.execute(
+        "INSERT INTO AcdStatisticsTransactionCodes (ID, StatisticsPartAID, StatisticsPartBID,"
+        " TransactionCodesID, dtCreated, UserData) SELECT n, 1, n, 1, now(),"
+        " repeat(' ', 1000) || $1 FROM generate_series(1, 300) AS n",
+        RECORD,
+    )
+    tracemalloc.start()
+    try:
+        new = await take(intake, 1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(new) == 10_000
+    assert peak < 40_000_000
+    states = Counter(line["state"] for line in await site.lines())
+    assert states == {"pending": 300, "skipped": 9700}
+
+
+async def test_a_large_call_that_was_taken_in_part_is_taken_to_its_end(
+    site: Site, intake: Intake
+) -> None:
+    """What is there is neither repeated nor passed by the watermark."""
+    async with site.poller(start_from=LONG_AGO):
+        pass
+    before = await site.watermark()
+    await site.add(call(1), *(leg(n, 1, None) for n in range(1, 5001)))
+    await site.refuse("NEW.leg_id = 4500")
+    with pytest.raises(UnreachableError, match="P0001"):
+        await take(intake, 1, watermark=at(500))
+    assert len(await site.lines()) == 4000
+    assert await site.watermark() == before
+    await site.accept()
+    assert len(await take(intake, 1, watermark=at(500))) == 1000
+    assert [line["ordinal"] for line in await site.lines()] == list(range(1, 5001))
+    assert await site.watermark() == at(500)
+
+
+async def test_what_the_source_cannot_read_far_down_spoils_its_own_call_only(
+    site: Site, any_bytes: str
+) -> None:
+    async with over(site, any_bytes) as (db, intake):
+        await load(
+            db,
+            sample(
+                *(call(n, dtcallend=at(n)) for n in (1, 2, 3)),
+                *(leg(n, 1 if n < 2500 else 2, None) for n in range(1, 5001)),
+            ),
+        )
+        await db.execute("UPDATE StatisticsPartA SET ANumber = 'M' || chr(252) WHERE ID = 3")
+        assert len(await take(intake, 1, 2, 3)) == 5001
+    lines = await site.lines()
+    # Of the third nothing is known but when it was found.
+    assert [line["ordinal"] for line in lines] == [1, *range(1, 2500), *range(1, 2502)]
+    assert Counter(line["state"] for line in lines) == {"pending": 5000, "invalid": 1}
 
 
 async def test_calls_that_are_gone_take_nothing(site: Site, intake: Intake) -> None:

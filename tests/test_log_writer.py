@@ -25,7 +25,8 @@ from tests.whole import Site
 WRITE = """
 import sys
 import structlog
-from daemon import descriptors, logs
+from daemon import descriptors, log_writer, logs
+log_writer.PATIENCE = float(sys.argv[2])
 descriptors.prepare()
 logs.configure("json", "info", False)
 for number in range(int(sys.argv[1])):
@@ -35,9 +36,14 @@ print(logs.dropped_lines(), flush=True)
 """A process that writes so many events, says how many it dropped, and ends."""
 
 
-def writing(lines: int, stderr: Any) -> subprocess.Popen[str]:
+def writing(
+    lines: int, stderr: Any, patience: float = log_writer.PATIENCE
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", WRITE, str(lines)], stderr=stderr, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WRITE, str(lines), str(patience)],
+        stderr=stderr,
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -57,7 +63,7 @@ def numbers(data: bytes) -> list[int]:
 def test_a_reader_that_is_slow_but_reads_gets_everything(pipe: tuple[int, BufferedReader]) -> None:
     """Also what was still waiting when the process had nothing more to do."""
     descriptor, reader = pipe
-    process = writing(2000, descriptor)
+    process = writing(2000, descriptor, PATIENCE)
     os.close(descriptor)
     read = b""
     time.sleep(2)  # the reader's own time
@@ -84,7 +90,7 @@ def test_a_reader_that_never_reads_ends_nothing(pipe: tuple[int, BufferedReader]
 def test_events_of_a_terminal_that_is_stopped_wait(tmp_path: Path) -> None:
     """Ctrl-S, or a window that nobody draws: its buffer is small, and a write would block."""
     master, slave = pty.openpty()
-    process = writing(500, slave)
+    process = writing(500, slave, PATIENCE)
     os.close(slave)
     assert process.stdout is not None
     assert process.stdout.readline() == "0\n"  # it got to its end without a byte read

@@ -92,6 +92,36 @@ async def test_show_says_why_a_call_has_no_line(
     assert says in told["note"]
 
 
+async def test_of_a_call_with_thousands_of_lines_people_are_shown_the_first(site: Site) -> None:
+    await site.db.execute(
+        "INSERT INTO line (call_id, group_id, leg_id, code_id, ordinal, lane, call_ended, backfill,"
+        " state, record) SELECT 1, 0, n, 0, n, '1-0-' || n, now(), false, 'pending', '{}'"
+        " FROM generate_series(1, 10000) AS n"
+    )
+    _, text, _ = await site.run("show", "1")
+    assert "1-0-200-0" in text
+    assert "1-0-201-0" not in text
+    assert "These are the first 200 lines of 10,000; 9,800 are not shown." in text
+    told = await site.told("show", "1")
+    assert len(told["lines"]) == 10_000
+    assert told["lines"][-1]["record"] == {}
+
+
+async def test_show_names_some_of_the_lines_that_are_not_taken_yet(site: Site) -> None:
+    await plain_call(site.db, 1, record=record_id(1))
+    await site.db.execute(
+        "INSERT INTO StatisticsPartB (ID, StatisticsPartAID) SELECT n, 1"
+        " FROM generate_series(1, 300) AS n"
+    )
+    await site.db.execute(
+        "INSERT INTO line (call_id, group_id, leg_id, code_id, ordinal, lane, call_ended, backfill,"
+        " state, record) VALUES (1, 0, 1, 0, 1, '1-0-1-0', now(), false, 'pending', '{}')"
+    )
+    _, text, _ = await site.run("show", "1")
+    assert "299 of its 300 lines are not taken yet: 1-0-2-0, 1-0-3-0" in text
+    assert "1-0-21-0 and 279 more." in text
+
+
 async def test_show_explains_what_is_pending_unanswered_or_skipped(site: Site) -> None:
     await plain_call(site.db, 1, record=record_id(1), ended=ENDED)
     await plain_call(site.db, 2, record=None, ended=ENDED)

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ import aiohttp
 import asyncpg
 import pytest
 from aiohttp import web
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from daemon import meanings, page, queries
 from daemon.acts import Act, ActKind
@@ -379,21 +382,61 @@ async def test_no_phone_number_and_no_agent_is_on_the_page(dsn: str, look: Look)
         ("0035g00000LnZXkAAN and 0035g00000LnZXk", "0035g00000LnZXkAAN and 0035g00000LnZXk"),
         ("001000000000123 is digits only", "…23 is digits only"),
         ("2026-11-20T09:00:01.234Z 2026-11-20", "2026-11-20T09:00:01.234Z 2026-11-20"),
-        ("cannot connect to 10.20.130.240:54321", "cannot connect to 10.20.130.240:54321"),
+        ("cannot connect to 10.20.130.240:54321", "cannot connect to …21"),
+        ("failed 400: 2026-11-20T09:00:01Z", "failed 400: 2026-11-20T09:00:01Z"),
+        ("12345678, 2 lines; 12345678 9", "12345678, 2 lines; 12345678 9"),
         ("sip:4930998877@pbx.example", "sip:…77@pbx.example"),
         ("tel4930998877", "tel…77"),
         ("tel491715551234 CALLER491715551", "tel…34 CALLER…51"),
-        ("030.12.34.567, 030.123.45.67, 171.555.12.34", "…67, …67, …34"),
-        ("0171_555_1234 +49\t171\t5551234", "…34 …34"),
-        ("003Df1234567890 a0B0X0000012345678", "003Df1234567890 a0B0X0000012345678"),
+        ("030.12.34.567, 030.123.45.67, 171.555.12.34", "…34"),
+        ("0171_555_1234 and +49\t171\t5551234", "…34 and …34"),
+        ("003Df0000012345 a0B0X00000123456EQ", "003Df0000012345 a0B0X…56EQ"),
+        ("003AQlxrPxmMARBYI4 003AQlxrPxmMARBYI5", "003AQlxrPxmMARBYI4 …"),
+        ("4915112345678x1, 4915112345678abcde", "…78x…78abcde"),
+        ("491511234567890AAA x4915112345678a", "…90AAA x…78a"),
+        ("12.34.56.78", "…78"),
+        ("+49:151:1234:5678 +49,151,1234,5678", "…78"),
+        ("49 | 151 | 1234567", "…67"),
         ("owner erika.müster+1@crm.example.com is gone", "owner hidden is gone"),
-        ("sip:+4930998877@10.20.130.240", "sip:…77@10.20.130.240"),
+        ("sip:+4930998877@10.20.130.240", "sip:…40"),
         ("\u0663\u0660\u0669\u0669\u0668\u0668\u0667\u0667", "…\u0667\u0667"),
         ("49\u00a030\u00a0998877", "…77"),
     ],
 )  # fmt: skip
 def test_what_looks_like_a_phone_number_is_shortened(text: str, shown: str) -> None:
     assert masked(text, (12345678,)) == shown
+
+
+def test_the_key_of_the_line_itself_stays() -> None:
+    text = "1201-2201-3201-0 is there, 1202-2201-3201-0 and 49-151-123-4567"
+    shown = "1201-2201-3201-0 is there, …10 and …67"
+    assert masked(text, (1201, 2201, 3201, 0)) == shown
+
+
+DIGITS = st.text("0123456789", min_size=7, max_size=20)
+SEPARATORS = st.text(
+    st.characters(codec="utf-8").filter(lambda character: not character.isalnum()), max_size=4
+)
+
+
+@given(DIGITS, st.lists(SEPARATORS, min_size=20, max_size=20), st.from_regex("[a-z]{0,5}x?[0-9]?"))
+def test_a_number_is_shortened_whatever_stands_between_its_digits(
+    digits: str, separators: list[str], end: str
+) -> None:
+    written = "".join(map("".join, zip(separators, digits, strict=False))) + end
+    assume(not re.search(r"\d{4}-\d\d-\d\d", written))  # a date
+    shown = masked(f"Caller {written}, is blocked")
+    left = "".join(filter(str.isdecimal, shown.removesuffix(", is blocked").partition("…")[2]))
+    assert "…" in shown
+    assert len(left) <= 2 + len(end)
+
+
+@pytest.mark.parametrize("piece", ["1", "1 ", "a", "a1-", "a.", "@"])
+def test_a_long_text_is_cut_and_takes_no_time(piece: str) -> None:
+    text = piece * 10**6
+    began = time.process_time()
+    assert len(masked(text, (1,))) <= 2001
+    assert time.process_time() - began < 1
 
 
 def test_of_an_extension_nothing_is_left() -> None:
@@ -439,6 +482,28 @@ async def test_a_search_tells_what_show_tells(site: Site) -> None:
             in (await get(port, f"/?q={record_id(9)}")).text
         )
         assert await daemon.stop() == 0
+
+
+async def test_of_a_call_with_thousands_of_lines_the_first_are_shown(look: Look) -> None:
+    record = record_id(1)
+    await look.db.execute(
+        "INSERT INTO line (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id,"
+        " call_ended, backfill, state, record, last_error)"
+        " SELECT c, 0, n, 0, n, $1, $1, now(), false, 'pending', '{\"CONNRES\":1}',"
+        " 'call 4930998877'"
+        " FROM generate_series(1, 4) AS c, generate_series(1, 10000 / c) AS n",
+        record,
+    )
+    shown = await look.get("/?q=1")
+    assert shown.html.count('<dl class="record">') == 200
+    assert "1-0-200-0" in shown.text
+    assert "These are the first 200 lines of 10,000; 9,800 are not shown." in shown.text
+    assert "callstatsd show 1 --json" in shown.text
+    assert "998877" not in shown.html
+    assert len(shown.html) < 200_000
+    several = await look.get(f"/?q={record}")
+    assert "5,000 lines" in several.text
+    assert "These are the first 50 lines of 3,333; 3,283 are not shown." in several.text
 
 
 @pytest.mark.parametrize(

@@ -295,6 +295,52 @@ async def test_durations_changed_at_a_restart_leave_no_gap(
     assert {line["call_id"] for line in await site.lines()} >= expected
 
 
+async def test_a_much_shorter_stale_call_after_leaves_no_call_without_an_end_to_nobody(
+    site: Site,
+) -> None:
+    """Those that the longer one waited for started before any sweep's LOOKBACK by now."""
+    await site.add(*(running(n, site.ago(hours=n)) for n in range(1, 121)))
+    async with site.sweeping(
+        start_from=site.ago(days=9), stale_call_after=100 * 3600, lookback=timedelta(hours=101)
+    ) as (poller, sweeper):
+        await poller.poll()
+        await sweeper.sweep(wide=True)
+        assert {line["call_id"] for line in await site.lines()} == set(range(100, 121))
+    await site.add(code(41, 50, None, None, dtcreated=site.now))
+    await site.pass_time(minutes=10)
+    async with site.poller(stale_call_after=3600) as poller:
+        await poller.poll()
+        assert (await poller.poll()).lines == 0
+    keys = await site.keys()
+    assert sorted(keys) == sorted([*(f"{n}-0-0-0" for n in range(1, 121)), "50-0-0-41"])
+
+
+async def test_a_longer_stale_call_after_repeats_nothing_and_takes_late_codes(site: Site) -> None:
+    await site.add(running(1, site.ago(hours=3)), running(2, site.ago(minutes=30)))
+    async with site.poller(start_from=site.ago(days=1), stale_call_after=3600) as poller:
+        await poller.poll()
+    await site.add(code(41, 1, None, None, dtcreated=site.now))
+    await site.pass_time(hours=1)
+    async with site.poller(stale_call_after=4 * 3600) as poller:
+        await poller.poll()
+        assert await site.keys() == ["1-0-0-0", "1-0-0-41"]
+        await site.pass_time(hours=4)
+        await poller.poll()
+    assert sorted(await site.keys()) == ["1-0-0-0", "1-0-0-41", "2-0-0-0"]
+
+
+async def test_a_clock_that_was_ahead_hides_no_call_without_an_end(site: Site) -> None:
+    async with site.poller(start_from=site.ago(days=1)) as poller:
+        await site.pass_time(days=2)
+        await poller.poll()
+        await site.pass_time(days=-2)
+        await poller.poll()
+        await site.add(running(1, site.ago(hours=11)))
+        await site.pass_time(hours=2)
+        await poller.poll()
+    assert await site.keys() == ["1-0-0-0"]
+
+
 # Late codes.
 
 

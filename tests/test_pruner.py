@@ -50,6 +50,22 @@ async def prune(ledger: Ledger) -> Pruned:
     return await Pruner(ledger, 90 * DAY, 30 * DAY).prune(asyncio.Event())
 
 
+async def test_records_that_hold_nothing_back_any_more_go(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    """What waited for them was withdrawn while they were locked, so that no answer frees them."""
+    await add(ledger, db, 1, State.PENDING, 0)
+    await add(ledger, db, 2, State.SKIPPED, 0)
+    await db.execute(
+        "INSERT INTO lane SELECT lane, now() + make_interval(secs => until), 3 FROM (VALUES"
+        " ('1-0-0-0', -60), ('2-0-0-0', -60), ('003000000000001', -60), ('003000000000002', 60)"
+        ") AS held (lane, until)"
+    )
+    await prune(ledger)
+    rows = await db.fetch("SELECT lane FROM lane ORDER BY lane")
+    assert [row["lane"] for row in rows] == ["003000000000002", "1-0-0-0"]
+
+
 async def test_lines_go_after_retention_and_records_before_them(
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:

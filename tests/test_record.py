@@ -1,5 +1,7 @@
 """A data line becomes exactly the record that the contract's section 4 describes."""
 
+import time
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import product
@@ -24,6 +26,7 @@ from daemon.record import (
     local_time,
     salesforce_id,
     to_json,
+    whole_number,
 )
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -450,6 +453,19 @@ def test_the_suffix_says_which_of_five_characters_are_upper_case_lowest_bit_firs
 )
 def test_a_caller_id_is_the_e164_digits_of_a_number(number: str | None, expected: str) -> None:
     assert caller_id(number) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0" * 10**6, "9" * 10**6, "1." + "0" * 10**6, "x" * 10**6],
+    ids=["zeros", "nines", "a fraction", "letters"],
+)
+def test_a_long_text_costs_little_where_a_number_belongs(text: str) -> None:
+    began = time.process_time()
+    caller_id(text)
+    with suppress(InvalidLineError):
+        whole_number(text, "StatisticsPartB.CONNRES")
+    assert time.process_time() - began < 2
 
 
 @given(st.text() | st.text("0123456789+()@;sipte: "))

@@ -1,6 +1,7 @@
 """Every line that contract 3 promises comes out of a real Postgres, once and in order."""
 
 import random
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
@@ -12,11 +13,23 @@ import asyncpg
 import pytest
 
 from daemon import source as source_module
-from daemon.demo.calls import Sample, day, load
+from daemon.demo.calls import Sample, day, ids, load
 from daemon.errors import CallstatsdError, ConfigurationError
 from daemon.intake import Form
 from daemon.lines import NOT_AN_ID, DataLine, Entry, State
-from daemon.source import FIRST, LAST, Found, Page, Readiness, Source, Window, open_source
+from daemon.record import salesforce_id
+from daemon.source import (
+    BLANKS,
+    FIRST,
+    LAST,
+    SHORT_TEXT,
+    Found,
+    Page,
+    Readiness,
+    Source,
+    Window,
+    open_source,
+)
 from tests.expected import BERLIN, Line, data_lines
 from tests.rows import (
     START,
@@ -995,3 +1008,53 @@ async def test_columns_are_shown_with_their_types_in_lower_case(source: Source) 
     assert set(columns) == {table.lower() for table in TABLES}
     assert columns["statisticsparta"]["dtcallend"] == "timestamp with time zone"
     assert columns["users"] == {"id": "bigint", "uid": "text"}
+
+
+# What may be long.
+
+
+def test_blanks_are_what_a_record_is_trimmed_of() -> None:
+    characters = map(chr, range(sys.maxunicode + 1))
+    assert [ord(character) for character in characters if character.isspace()] == list(BLANKS)
+
+
+async def test_of_user_data_as_much_is_read_as_an_id_can_need(
+    db: asyncpg.Connection, source: Source
+) -> None:
+    short, long = ids(7)
+    blanks = "".join(map(chr, BLANKS))
+    texts = [
+        *(f"{chr(code) * 120}{long}{chr(code)}" for code in BLANKS),
+        *(f"{blanks * times}{short}{blanks * times}" for times in (1, 40)),
+        " " * 60_000 + long,
+        long + " " * 60_000,
+        long + "x" * 10**6,
+        long + " " * 200 + short,
+        "\u200b" * 200 + long,  # no blank
+        "é" * 10**6,
+        blanks * 10,
+        "",
+        None,
+    ]
+    await add(db, *(call(n, userdata=text) for n, text in enumerate(texts, 1)))
+    await add(db, *(code(n, n, None, None, userdata=text) for n, text in enumerate(texts, 1)))
+    lines = await source.lines(range(1, len(texts) + 1))
+    assert len(lines) == 2 * len(texts)
+    for line in lines:
+        wanted = salesforce_id(texts[line.key.call_id - 1])
+        assert salesforce_id(line.call_user_data) == wanted
+        assert salesforce_id(line.code_user_data) == (wanted if line.key.code_id else None)
+        assert len((line.call_user_data or "").encode()) <= SHORT_TEXT
+        assert len((line.code_user_data or "").encode()) <= SHORT_TEXT
+
+
+async def test_a_call_of_thousands_of_lines_is_read_a_few_at_a_time(
+    db: asyncpg.Connection, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(db, call(1), call(2), *(leg(n, 1, None) for n in range(1, 51)), leg(99, 2, None))
+    whole = await source.lines([1, 2])
+    monkeypatch.setattr(source_module, "LINES", 7)
+    pages = [lines async for lines in source.line_pages([1, 2])]
+    assert [len(lines) for lines in pages] == [7] * 7 + [2]
+    assert [line for lines in pages for line in lines] == whole
+    assert [line.ordinal for line in whole] == [*range(1, 51), 1]

@@ -283,6 +283,31 @@ async def test_rows_that_hang_on_others_by_now_are_not_sent_again(site: Site) ->
 
 
 @EITHER_WAY
+async def test_a_leg_whose_codes_were_deleted_is_not_sent_again(site: Site) -> None:
+    at = site.ago(minutes=3)
+    await site.add(
+        ended(1, at),
+        visit(5, 1),
+        leg(11, 1, 5),
+        leg(12, 1, 5),
+        code(100, 1, 5, 11, dtcreated=at),
+        code(101, 1, 5, 12, dtcreated=at),
+        code(102, 1, 5, 12, dtcreated=at),
+    )
+    async with site.sweeping(start_from=site.ago(days=1)) as (poller, sweeper):
+        await start(poller, sweeper)
+        taken = await site.keys()
+        assert len(taken) == 3
+        await site.db.execute("DELETE FROM AcdStatisticsTransactionCodes WHERE ID <> 101")
+        assert (await sweeper.sweep(wide=True)).lines == 0
+        await site.db.execute("DELETE FROM AcdStatisticsTransactionCodes")
+        assert (await sweeper.sweep(wide=True)).lines == 0
+        await site.add(leg(13, 1, 5))
+        assert (await sweeper.sweep(wide=True)).lines == 1
+    assert sorted(await site.keys()) == sorted([*taken, "1-5-13-0"])
+
+
+@EITHER_WAY
 @pytest.mark.parametrize("wide", [False, True])
 async def test_an_attempt_that_appears_after_its_code_is_taken(site: Site, wide: bool) -> None:
     """The code names it, so its line has another group by then: nothing was moved."""
@@ -479,10 +504,28 @@ async def test_ids_are_looked_for_as_far_back_as_the_sweep_reaches(site: Site) -
     async with site.sweeping(start_from=site.ago(days=2)) as (poller, sweeper):
         await start(poller, sweeper)
         await start(poller, sweeper)
+        await site.ledger_db.execute("UPDATE callstatsd.line SET settled_at = call_ended")
         await site.db.execute("UPDATE StatisticsPartA SET UserData = $1", ids(7)[1])
         assert (await sweeper.sweep(wide=False)).call_ids == {1}
         assert (await sweeper.sweep(wide=True)).call_ids == {2, 3}
         assert (await sweeper.sweep(wide=True)).lines == 0
+
+
+@pytest.mark.parametrize("wide", [False, True])
+async def test_ids_are_looked_for_as_long_after_a_late_code_was_taken(
+    site: Site, wide: bool
+) -> None:
+    await site.add(ended(1, site.ago(days=40), userdata=None))
+    async with site.sweeping(start_from=site.ago(days=50)) as (poller, sweeper):
+        await start(poller, sweeper)
+        await site.ledger_db.execute("UPDATE callstatsd.line SET settled_at = call_ended")
+        await site.add(code(41, 1, None, None, dtcreated=site.now))
+        await site.pass_time(minutes=3)
+        await poller.poll()
+        assert [line["state"] for line in await site.lines()] == ["skipped", "skipped"]
+        await site.db.execute("UPDATE AcdStatisticsTransactionCodes SET UserData = $1", ids(7)[1])
+        assert (await sweeper.sweep(wide=wide)).lines == 1
+    assert [line["state"] for line in await site.lines()] == ["skipped", "pending"]
 
 
 async def test_what_is_not_skipped_for_want_of_an_id_stays_as_it_is(site: Site) -> None:

@@ -39,6 +39,8 @@ STREAKS = 3
 """Streaks of a failing endpoint that are shown."""
 ACTS = 5
 """Acts of operators that are shown."""
+LEAST_LINES = 10
+"""Lines of each call that are shown, however many calls."""
 LINES_PER_CALL = 20
 """Failed lines to read for each failure shown, as those of one call are told together."""
 
@@ -204,13 +206,22 @@ class Page:
     async def _inquire(self, question: Question) -> list[dict[str, object]]:
         async with self._turn:
             found = await inquire(
-                self._source, self._desk, question.call_id, question.record, patience=self._patience
+                self._source,
+                self._desk,
+                question.call_id,
+                question.record,
+                patience=self._patience,
+                records=story.SHOWN,
             )
         with_people = self._settings.log_personal_data
+        # As many lines for all the calls of a record as for a call.
+        shown = max(story.SHOWN // max(len(found), 1), LEAST_LINES)
         return [
             {
                 "call_id": evidence.call_id,
-                "sentences": story.sentences(_discreet(evidence), self._rules),
+                "sentences": story.sentences(evidence, self._rules),
+                "count": len(evidence.lines),
+                "rest": story.rest_sentence(len(evidence.lines), shown),
                 "lines": [
                     {
                         "line": line,
@@ -221,7 +232,7 @@ class Page:
                         if line.record
                         else [],
                     }
-                    for line in evidence.lines
+                    for line in evidence.lines[:shown]
                 ],
             }
             for evidence in found
@@ -267,10 +278,6 @@ def _masked(line: Told, *, with_people: bool = False) -> Told:
     """
     error = None if line.last_error is None else masked(line.last_error, line.key)
     return replace(line, last_error=error, act_who=line.act_who if with_people else None)
-
-
-def _discreet(evidence: story.Evidence) -> story.Evidence:
-    return replace(evidence, lines=[_masked(line) for line in evidence.lines])
 
 
 def _templates(option: str) -> jinja2.Environment:

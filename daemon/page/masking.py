@@ -5,6 +5,8 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+from daemon.record import case_suffix
+
 LEFT = 2
 """Digits that stay: enough to tell two callers apart, not enough to call them."""
 HIDDEN = "hidden"
@@ -14,29 +16,44 @@ _PEOPLE = ("AgentUID",)
 _HARMLESS = ("SalesForceID", "jtelStatisticsPartAID")
 _TIME = re.compile(r"dtCall\w+")
 
-# What is alike but no phone number comes first: record ids, dates, addresses of machines.
-_MAIL = r"(?P<mail>(?=[\d.+_-]*[^\W\d_])[\w.+-]+@[\w-]+(?:\.[\w-]+)+)"
-_NO_ID = r"(?:\d+|[A-Za-z]+\d{7,})(?![A-Za-z0-9])"
-_ID = rf"(?<![A-Za-z0-9])(?!{_NO_ID})(?:[A-Za-z0-9]{{18}}|[A-Za-z0-9]{{15}})(?![A-Za-z0-9])"
+LEAST = 10**6
+"""Numbers from this one on are shortened."""
+MOST = 2000
+"""Characters of a text that are shown."""
+
+# What is alike but no phone number comes first: mail addresses, record ids, dates.
+_MAIL = r"(?P<mail>(?=[\d.+_-]{0,256}[^\W\d_])[\w.+-]{1,256}@[\w-]+(?:\.[\w-]+)+)"
+# Neither begins with a number, nor has one inside but for a counter with its zeros.
+_NO_ID = r"[A-Za-z]*\d{7}|\w*(?<!\d)(?!0000)\d{7}"
+_ID = rf"(?<![A-Za-z0-9])(?!{_NO_ID})[A-Za-z0-9]{{15}}(?:[A-Z0-5]{{3}})?(?![A-Za-z0-9])"
 _DATE = r"(?<!\d)(?:19|20)\d\d-[01]\d-[0-3]\d(?:[T ][0-2]\d:[0-5]\d(?::[0-5]\d(?:\.\d+)?)?)?(?!\d)"
-_OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
-_ADDRESS = rf"(?<![\d.]){_OCTET}(?:\.{_OCTET}){{3}}(?![\d.])"
-_PHONE = r"(?P<phone>[+(]*\d(?:[ \t\u00a0._/()\u2010-\u2015-]{0,3}\d){6,})"
-_TEXT = re.compile(f"{_MAIL}|{_ID}|{_DATE}|{_ADDRESS}|{_PHONE}")
+# Whatever is no letter may stand between the digits.
+_NUMBER = rf"(?P<number>[+(]*\d(?:[\W_]{{0,8}}(?!{_DATE})\d){{6,}})"
+_TEXT = re.compile(f"{_MAIL}|(?P<id>{_ID})|{_DATE}|{_NUMBER}")
 
 
 def masked(text: str, known: Collection[int] = ()) -> str:
-    """Shorten phone numbers in a text, but for the ids that are `known`; hide mail addresses."""
+    """Shorten numbers of seven digits and more in a text, and hide mail addresses.
 
-    def shorten(match: re.Match[str]) -> str:
-        if match["mail"] is not None:
-            return HIDDEN
-        phone = match["phone"]
-        if phone is None or (phone.isdecimal() and int(phone) in known):
-            return match[0]
-        return number(phone)
+    What stays are record ids, dates, long ids that are `known`, and the key of all of them. Of a
+    long text the beginning is left.
+    """
+    if len(text) > MOST:
+        text = re.sub(r"[\d\W_]+$", "", text[:MOST]) + "…"
+    if not known:
+        return _TEXT.sub(_shorten, text)
+    spared = ["-".join(map(str, known)), *(str(part) for part in known if part >= LEAST)]
+    pieces = re.split(rf"(?<!\d)({'|'.join(spared)})(?!\d)", text)
+    pieces[::2] = [_TEXT.sub(_shorten, piece) for piece in pieces[::2]]
+    return "".join(pieces)
 
-    return _TEXT.sub(shorten, text)
+
+def _shorten(match: re.Match[str]) -> str:
+    found = match[0]
+    if match["mail"] is not None:
+        return HIDDEN
+    mistyped = match["id"] is not None and found[15:] not in {"", case_suffix(found[:15])}
+    return number(found) if match["number"] is not None or mistyped else found
 
 
 def number(phone: str) -> str:

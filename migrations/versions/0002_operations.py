@@ -1,4 +1,4 @@
-"""What operating needs: acts of people, streaks of a failing endpoint, and whose lease it was."""
+"""What operating needs: acts, streaks, leases, and how far never-ended calls are taken."""
 
 from alembic import op
 
@@ -82,7 +82,15 @@ LEASE = (
     """,
 )
 
-STATEMENTS = (*ACTS, *STREAKS, *LEASE)
+TAKING = (
+    "ALTER TABLE ledger ADD COLUMN never_ended_until timestamptz",
+    """
+    COMMENT ON COLUMN ledger.never_ended_until IS
+        'Up to which start calls without an end are taken; NULL before the first poll'
+    """,
+)
+
+STATEMENTS = (*ACTS, *STREAKS, *LEASE, *TAKING)
 
 
 def upgrade() -> None:

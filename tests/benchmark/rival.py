@@ -12,6 +12,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import chain
 from zoneinfo import ZoneInfo
 
 import aiohttp
@@ -54,8 +55,8 @@ async def enqueue(dsn: str, queries: Queries) -> int:
     ):
         intake = Intake(source, ledger, Form(BERLIN, False, False))
         async for page in source.ended(Window(FIRST + YEAR, LAST - YEAR)):
-            entries = await intake.entries(page.found)
-            jobs = [f"{entry.key}\t{entry.record}".encode() for entry in entries]
+            pages = [entries async for entries in intake.entry_pages(page.found)]
+            jobs = [f"{entry.key}\t{entry.record}".encode() for entry in chain(*pages)]
             for first in range(0, len(jobs), ENQUEUE):
                 await _insert(queries, jobs[first : first + ENQUEUE])
             lines += len(jobs)
