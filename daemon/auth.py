@@ -14,7 +14,7 @@ from urllib.parse import quote_plus, urlsplit
 import aiohttp
 import structlog
 
-from daemon import logs
+from daemon import logs, network
 from daemon.backoff import retry_after_seconds
 from daemon.errors import CallstatsdError, ConfigurationError
 from daemon.outcome import NoToken
@@ -130,9 +130,9 @@ class OAuthTokens:
                 body = await first_bytes(response.content, _BODY_LIMIT)
                 status, retry_after = response.status, response.headers.get("Retry-After")
         except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:
-            host = urlsplit(self._url).hostname
             raise TokenError(
-                f"the token endpoint at {host} cannot be reached: {type(error).__name__}",
+                f"the token endpoint at {urlsplit(self._url).netloc} cannot be reached: "
+                f"{network.reason(error)}; check the network and CALLSTATSD_TOKEN_URL",
                 refused=False,
             ) from error
         _log.debug(
@@ -230,7 +230,7 @@ def jwt_bearer(client_id: str, username: str, key_file: Path, token_url: str) ->
     except (OSError, ValueError, TypeError, AttributeError, jwt.PyJWTError) as error:
         raise ConfigurationError(
             "CALLSTATSD_PRIVATE_KEY_FILE must be a PEM file with an RSA private key without a "
-            f"pass phrase: {type(error).__name__}"
+            "pass phrase, which this user may read"
         ) from error
     return JwtBearer(client_id, username, key, audience)
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import socket
 import ssl
 
@@ -36,7 +37,19 @@ def reason(error: BaseException) -> str:
                 return str(cause).split("\n", maxsplit=1)[0]
             case OSError() if words := _words(cause):
                 return words
-    return str(error).split("\n", maxsplit=1)[0] or "the connection was cut"
+    return _other(error)
+
+
+def _other(error: BaseException) -> str:
+    """Say what a library says, but for what it quotes: an address may hold a secret."""
+    if isinstance(error, ValueError):
+        return "the address cannot be used"
+    if isinstance(error, EOFError):
+        return "the connection was cut"
+    if isinstance(status := getattr(error, "status", None), int) and status:
+        return f"answered {status}"
+    said = re.split(r"\n|: <", str(error), maxsplit=1)[0]
+    return (said[:1].lower() + said[1:])[:200] or "the connection was cut"
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import structlog
 
-from daemon import logs
+from daemon import logs, network
 from daemon.auth import Token, TokenError, Tokens, first_bytes
 from daemon.backoff import retry_after_seconds
 from daemon.errors import ConfigurationError
@@ -192,8 +192,8 @@ async def open_session(
             context.load_verify_locations(ca_file)
         except (OSError, ssl.SSLError) as error:
             raise ConfigurationError(
-                f"CALLSTATSD_CA_FILE cannot be used: {type(error).__name__}; "
-                "write the path of a PEM file with certificates of authorities"
+                "CALLSTATSD_CA_FILE cannot be used: write the path of a PEM file with "
+                "certificates of authorities, which this user may read"
             ) from error
     async with aiohttp.ClientSession(
         connector=_Connector(limit=0, keepalive_timeout=15, ssl=context),
@@ -209,5 +209,4 @@ async def open_session(
 
 def _said(error: BaseException) -> str:
     """Name the fault in a few words; no path, no header."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else ""
-    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    return network.reason(error)

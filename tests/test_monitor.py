@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import platform
 import re
 import signal
 import socket
@@ -14,7 +15,7 @@ import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
-from daemon import metrics
+from daemon import __version__, metrics
 from daemon.demo.postgres import create_database
 from daemon.demo.standin import Reply
 from daemon.ledger import LOCK_CLASS
@@ -84,6 +85,27 @@ async def test_metrics_tell_what_was_done_and_what_waits(site: Site) -> None:
     assert found["callstatsd_database_up{database=ledger}"] == 1
     assert found["callstatsd_paused{reason=unavailable}"] == 0
     assert found["callstatsd_watermark_timestamp_seconds"] > 1.7e9
+
+
+async def test_metrics_say_which_program_this_is_and_nothing_of_when_it_started(
+    site: Site,
+) -> None:
+    port = free_port()
+    async with running(site.settings(http_listen=f"127.0.0.1:{port}"), site.folder) as daemon:
+        await daemon.until("daemon.started")
+        text = (await get(port, "/metrics"))[1]
+        assert await daemon.stop() == 0
+    [family] = [
+        family
+        for family in text_string_to_metric_families(text)
+        if family.name == "callstatsd_build_info"
+    ]
+    [sample] = family.samples
+    assert sample.value == 1
+    assert sample.labels["version"] == __version__
+    assert sample.labels["python"] == platform.python_version()
+    assert re.fullmatch("[0-9a-f]{12}", sample.labels["ledger"])
+    assert "_created" not in text
 
 
 async def test_ready_says_why_it_is_not(site: Site) -> None:
