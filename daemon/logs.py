@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from typing import Any, TextIO
 
 import orjson
@@ -37,6 +38,7 @@ MONITOR_UNAVAILABLE = "monitor.unavailable"
 MONITOR_UNREAD = "monitor.unread"
 SENDER_SPARES = "sender.spares_calls"
 REQUEST_DONE = "request.done"
+REQUEST_DEFECT = "request.defect"
 LIBRARY_MESSAGE = "library.message"
 OPERATOR_ACTED = "operator.acted"
 POLL_FAILED = "poll.failed"
@@ -60,6 +62,9 @@ FOR_DEBUGGING = {
     DAEMON_UNHEARD,
 }
 
+DEFECT = "a fault of this program: see the event request.defect in the log"
+"""What is said of a line whose request met one."""
+
 PERSONAL_FIELDS = ("record", "caller", "body")
 SYSLOG_PREFIXES = {
     "debug": "<7>",
@@ -68,6 +73,7 @@ SYSLOG_PREFIXES = {
     "error": "<3>",
     "critical": "<2>",
 }
+TRACEBACK_FRAMES = 20
 LEVEL_COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
 
 
@@ -156,6 +162,19 @@ def shown(value: Any) -> str:
     """Write a field's value so that it begins and ends visibly, and cannot steer a terminal."""
     text = str(value)
     return text if text.isprintable() and text and " " not in text else repr(text)
+
+
+def without_messages(error: BaseException) -> str:
+    """Return an error's traceback with class names only: a message may quote an answer."""
+    told: list[str] = []
+    met: set[int] = set()
+    fault: BaseException | None = error
+    while fault is not None and id(fault) not in met:
+        met.add(id(fault))
+        frames = "".join(traceback.format_tb(fault.__traceback__, limit=-TRACEBACK_FRAMES))
+        told.append(f"{frames}{type(fault).__module__}.{type(fault).__qualname__}")
+        fault = fault.__cause__ or fault.__context__
+    return "\n".join(told)
 
 
 def is_journal(stream: TextIO) -> bool:

@@ -18,6 +18,7 @@ from daemon.auth import Token, TokenError, Tokens, first_bytes
 from daemon.backoff import retry_after_seconds
 from daemon.errors import ConfigurationError
 from daemon.outcome import Answer, NoAnswer, NoToken, api_usage
+from daemon.transport import CheckedConnector, begin_request, in_words, may_have_left
 
 _log = structlog.get_logger()
 
@@ -26,6 +27,8 @@ Session = aiohttp.ClientSession
 BODY_LIMIT = 64 * 1024
 """Bytes of an answer's body that are read; the rest is of no use to anybody."""
 CONNECT_TIMEOUT = 10.0
+ADDRESS_EVERY = 60.0
+"""Seconds between two tokens that are fetched only to learn the org's address (contract 5)."""
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 
@@ -36,20 +39,41 @@ class Endpoint:
 
     url: str
 
+    @property
+    def is_path(self) -> bool:
+        """Whether the address comes with the token."""
+        return self.url.startswith("/")
+
     def under(self, instance_url: str | None) -> str:
         """Return the address to post to."""
-        return f"{instance_url or ''}{self.url}" if self.url.startswith("/") else self.url
+        return f"{instance_url or ''}{self.url}" if self.is_path else self.url
 
 
 class Salesforce:
     """The endpoint; any number of requests at once."""
 
-    def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint, tokens: Tokens) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        endpoint: Endpoint,
+        tokens: Tokens,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Take a session (see `open_session`), the address and where tokens come from."""
         self._session = session
         self._endpoint = endpoint
         self._tokens = tokens
+        self._clock = clock
+        self._address_wanted = False
+        self._address_asked = float("-inf")
         self.may_send: Callable[[], bool] = lambda: True
+
+    def ask_address(self) -> None:
+        """Ask for a new token before the next request: an org that moved tells its address there.
+
+        Only where the endpoint is a path under `instance_url`, and at most once a minute.
+        """
+        self._address_wanted = self._endpoint.is_path
 
     async def post(self, key: str, record: bytes) -> Answer | NoAnswer | NoToken:
         """Send a record under its key; a refused token is renewed and the request tried again.
@@ -57,9 +81,19 @@ class Salesforce:
         Never raises for what the network or Salesforce does. A redirect counts as a refused
         token: an instance that moved tells its new address with the next one.
         """
+        begin_request()
+        try:
+            return await self._post_with_token(key, record)
+        except Exception as defect:  # noqa: BLE001 - nothing that an answer holds ends the daemon
+            _log.error(logs.REQUEST_DEFECT, key=key, exception=logs.without_messages(defect))
+            return NoAnswer(await may_have_left(), logs.DEFECT)
+
+    async def _post_with_token(self, key: str, record: bytes) -> Answer | NoAnswer | NoToken:
         answer: Answer | NoAnswer | None = None
         try:
             token = await self._tokens.token()
+            if self._address_wanted:
+                token = await self._with_new_address(token)
             if not self.may_send():
                 return NoAnswer(sent=False, error="the ledger's lock is lost")
             answer = await self._post(token, key, record)
@@ -72,6 +106,17 @@ class Salesforce:
             status = answer.status if isinstance(answer, Answer) else None
             return replace(error.answer, status=status)
         return answer
+
+    async def _with_new_address(self, token: Token) -> Token:
+        """Return a new token; the old one where none comes, or one was asked for a minute ago."""
+        self._address_wanted = False
+        if self._clock() - self._address_asked < ADDRESS_EVERY:
+            return token
+        self._address_asked = self._clock()
+        try:
+            return await self._tokens.renew(token)
+        except TokenError:
+            return token
 
     async def _post(self, token: Token, key: str, record: bytes) -> Answer | NoAnswer:
         url = self._endpoint.under(token.instance_url)
@@ -89,6 +134,7 @@ class Salesforce:
         return answer
 
     async def _request(self, url: str, token: Token, key: str, record: bytes) -> Answer | NoAnswer:
+        begin_request()
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
         if token.authorization is not None:
             headers["Authorization"] = token.authorization
@@ -107,15 +153,14 @@ class Salesforce:
                     api_usage(response.headers.get("Sforce-Limit-Info")),
                 )
         except (
-            aiohttp.ClientConnectorError,
-            aiohttp.ClientHttpProxyError,
-            aiohttp.ConnectionTimeoutError,
-            aiohttp.InvalidURL,
+            aiohttp.ClientError,
+            TimeoutError,
+            OSError,
             UnicodeError,  # a host that cannot be a name
+            asyncio.IncompleteReadError,
         ) as error:
-            return NoAnswer(sent=False, error=_said(error))
-        except (aiohttp.ClientError, TimeoutError, OSError, asyncio.IncompleteReadError) as error:
-            return NoAnswer(sent=True, error=_said(error))
+            sent, words = await may_have_left(), in_words(error)
+            return NoAnswer(sent, words if sent else f"no connection to {_host(url)}: {words}")
 
 
 @asynccontextmanager
@@ -144,7 +189,7 @@ async def open_session(
                 "write the path of a PEM file with certificates of authorities"
             ) from error
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15, ssl=context),
+        connector=CheckedConnector(context),
         timeout=aiohttp.ClientTimeout(
             total=request_timeout, connect=min(CONNECT_TIMEOUT, 0.9 * request_timeout)
         ),
@@ -155,7 +200,6 @@ async def open_session(
         yield session
 
 
-def _said(error: BaseException) -> str:
-    """Name the fault in a few words; no path, no header."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else ""
-    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+def _host(url: str) -> str:
+    """Return host and port as they are written."""
+    return urlsplit(url).netloc.rpartition("@")[2]

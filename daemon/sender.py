@@ -21,6 +21,7 @@ from daemon.outcome import (
     Halted,
     NoAnswer,
     NoToken,
+    Outcome,
     Reason,
     Unanswered,
     classify,
@@ -43,6 +44,8 @@ MOST = 10_000
 """Lines in memory beyond which each record has one at a time: some ten megabytes."""
 BACKFILL = (True,)
 """The order of the first of all backfill lines."""
+ENDPOINT_AWAY = {Reason.UNAVAILABLE, Reason.UNANSWERED, Reason.ENDPOINT_MISSING}
+"""Pauses that may mean that the org is at another address by now (contract 5)."""
 DRAIN_EXTRA = 5.0
 """Seconds beyond REQUEST_TIMEOUT to wait for requests in flight when stopping."""
 
@@ -88,9 +91,12 @@ class Sender:
         backoff: Backoff,
         limits: Limits,
         may_send: Callable[[], bool],
+        on_lasting_pause: Callable[[], None] = lambda: None,
     ) -> None:
         """Take the rooms to join; `may_send` is asked before each request (the ledger's lock).
 
+        `on_lasting_pause` hears of each probe but the first that did not end a pause for want of
+        an endpoint.
         `on_turn` hears of each look into the ledger, also of one that failed.
         """
         self._ledger = ledger
@@ -99,6 +105,7 @@ class Sender:
         self._backoff = backoff
         self._limits = limits
         self._may_send = may_send
+        self._on_lasting_pause = on_lasting_pause
         self._lanes: Lanes[PendingLine] = Lanes(LANE_DEPTH, MOST)
         self._lane_tries: dict[str, int] = {}
         self._in_flight: dict[asyncio.Task[None], Request] = {}
@@ -243,7 +250,7 @@ class Sender:
     def _answer(self, request: Request, answer: Answer | NoAnswer | NoToken) -> None:
         """Judge an answer: what becomes of the line, its lane and the sender."""
         line = request.line
-        outcome = classify(answer)
+        outcome = _classified(line, answer)
         halted = error = None
         if not self._stopping:
             halted = self.pace.judge(outcome, line.lane)
@@ -277,6 +284,8 @@ class Sender:
         pause = self.pace.halt(halted, request.line.lane, request.epoch, _now())
         if pause is None:
             return
+        if pause.tries > 2 and pause.reason in ENDPOINT_AWAY:
+            self._on_lasting_pause()
         retry_in = pause.until - _now()
         news = pause.reason != before
         tell = _log.warning if news else _log.debug
@@ -379,6 +388,16 @@ def _raise_defects(*tasks: asyncio.Task[None]) -> None:
     for task in tasks:
         if task.done():
             task.result()
+
+
+def _classified(line: PendingLine, answer: Answer | NoAnswer | NoToken) -> Outcome:
+    """Judge an answer; one that our judgement stumbles over is unanswered, and a defect."""
+    try:
+        return classify(answer)
+    except Exception as defect:  # noqa: BLE001 - nothing that an answer holds ends the daemon
+        trace = logs.without_messages(defect)
+        _log.error(logs.REQUEST_DEFECT, key=str(line.key), exception=trace)
+        return Unanswered(None, logs.DEFECT)
 
 
 _requests = cache(metrics.REQUESTS.labels)
