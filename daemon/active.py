@@ -189,6 +189,7 @@ class Site:
                 idle=min(1.0, settings.poll_interval),
             ),
             lambda: self.lease.held,
+            self.salesforce.ask_address,
         )
         sender.on_turn = partial(self.notifier.watch.turned, Part.SENDING)
         return sender

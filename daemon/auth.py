@@ -7,29 +7,80 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import urlsplit
 
 import aiohttp
 import structlog
 
-from daemon import logs, network
+from daemon import logs
 from daemon.backoff import retry_after_seconds
 from daemon.errors import CallstatsdError, ConfigurationError
 from daemon.outcome import NoToken
+from daemon.transport import begin_request, in_words
 
 _log = structlog.get_logger()
 
 _BODY_LIMIT = 64 * 1024
 _SHORT = 200
 # Where a token may be sent: https, or http on this machine.
-_LABEL = r"[A-Za-z0-9_-]{1,63}"
 _SAFE_URL = re.compile(
-    rf"https://{_LABEL}(\.{_LABEL})*(:\d{{1,5}})?(/[\w./~-]*)?"
-    r"|http://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?/?",
-    re.ASCII,
+    r"https://(?P<host>[A-Za-z0-9._-]{1,253})(:(?P<port>[0-9]{1,5}))?(/[A-Za-z0-9_./~-]*)?"
+    r"|http://(?P<here>localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:(?P<here_port>[0-9]{1,5}))?/?"
 )
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+# A last label of this kind makes resolvers read the whole name as an address.
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
+
+# What a token endpoint may say is shown only if it is one of these: anything else might be what we
+# sent it, in whatever shape. RFC 6749 (5.2) and Salesforce's OAuth error codes, with what to do.
+_APP = "check CALLSTATSD_TOKEN_URL and the connected app"
+_LOGIN = "check the login, that the flow is enabled and its run-as user active"
+_ADVICE = {
+    "access_denied": _APP,
+    "app_not_found": "install the connected app in this org, or correct CALLSTATSD_TOKEN_URL",
+    "inactive_org": "ask Salesforce why the org is locked or closed",
+    "inactive_user": "activate the run-as user",
+    "invalid_app_access": "let the run-as user use the connected app",
+    "invalid_assertion": _LOGIN,
+    "invalid_assertion_type": _APP,
+    "invalid_client": "check CALLSTATSD_CLIENT_ID and CALLSTATSD_CLIENT_SECRET",
+    "invalid_client_credentials": "check CALLSTATSD_CLIENT_ID and CALLSTATSD_CLIENT_SECRET",
+    "invalid_client_id": "check CALLSTATSD_CLIENT_ID",
+    "invalid_grant": _LOGIN,
+    "invalid_request": _APP,
+    "invalid_scope": _APP,
+    "rate_limit_exceeded": "there were too many logins; it is tried again",
+    "server_error": _APP,
+    "temporarily_unavailable": _APP,
+    "unauthorized_client": "enable this flow in the connected app",
+    "unknown_error": _APP,
+    "unsupported_grant_type": "enable this flow in the connected app",
+}
+_PHRASES = {
+    "audience is invalid",
+    "audience validation failed",
+    "authentication failure",
+    "client credentials flow not enabled",
+    "client identifier invalid",
+    "expired access/refresh token",
+    "expired authorization code",
+    "external client app is not installed in this org",
+    "grant type not supported",
+    "invalid assertion",
+    "invalid audience",
+    "invalid client credentials",
+    "invalid user credentials",
+    "ip restricted or invalid login hours",
+    "no client credentials user enabled",
+    "org is locked, closed, or suspended",
+    "request not supported on this domain",
+    "user hasn't approved this consumer",
+    "user is inactive",
+    "user is not admin approved to access this app",
+}
 
 ASSERTION_LIFE = 180
 """Seconds a JWT assertion is good for; Salesforce refuses a longer one."""
@@ -123,16 +174,18 @@ class OAuthTokens:
             _log.info(logs.TOKEN_REFRESHED, instance_url=self._token.instance_url)
 
     async def _fetch(self) -> Token:
-        form = self._grant.form()
+        begin_request()
         began = time.monotonic()
         try:
-            async with self._session.post(self._url, data=form, allow_redirects=False) as response:
+            async with self._session.post(
+                self._url, data=self._grant.form(), allow_redirects=False
+            ) as response:
                 body = await first_bytes(response.content, _BODY_LIMIT)
                 status, retry_after = response.status, response.headers.get("Retry-After")
         except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:
+            host = urlsplit(self._url).hostname
             raise TokenError(
-                f"the token endpoint at {urlsplit(self._url).netloc} cannot be reached: "
-                f"{network.reason(error)}; check the network and CALLSTATSD_TOKEN_URL",
+                f"the token endpoint at {host} cannot be reached: {in_words(error)}; {_way(error)}",
                 refused=False,
             ) from error
         _log.debug(
@@ -142,7 +195,7 @@ class OAuthTokens:
             status=status,
             seconds=round(time.monotonic() - began, 3),
         )
-        return _read_token(status, body, retry_after, form)
+        return _read_token(status, body, retry_after)
 
 
 class Grant(Protocol):
@@ -243,9 +296,20 @@ async def first_bytes(content: aiohttp.StreamReader, limit: int) -> bytes:
     return body
 
 
-def _read_token(
-    status: int, body: bytes, retry_after: str | None, form: Mapping[str, str]
-) -> Token:
+def _way(error: Exception) -> str:
+    """Say where to look when the token endpoint cannot be reached."""
+    match error:
+        case aiohttp.ClientConnectorDNSError() | aiohttp.InvalidURL() | UnicodeError():
+            return "check CALLSTATSD_TOKEN_URL and this machine's name server"
+        case aiohttp.ClientConnectorCertificateError():
+            return "check CALLSTATSD_TOKEN_URL, or trust its authority with CALLSTATSD_CA_FILE"
+        case aiohttp.ClientHttpProxyError() | aiohttp.ClientProxyConnectionError():
+            return "check HTTPS_PROXY and NO_PROXY, or turn CALLSTATSD_ENVIRONMENT_PROXY off"
+        case _:
+            return "check CALLSTATSD_TOKEN_URL and the network (firewall, proxy)"
+
+
+def _read_token(status: int, body: bytes, retry_after: str | None) -> Token:
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
@@ -253,7 +317,7 @@ def _read_token(
     if not isinstance(answer, dict):
         answer = {}
     if status != 200:
-        raise _refusal(status, answer, retry_after, form)
+        raise _refusal(status, answer, retry_after)
     token, url = answer.get("access_token"), answer.get("instance_url")
     if not isinstance(token, str) or not is_token(token):
         raise TokenError(
@@ -261,7 +325,7 @@ def _read_token(
             "check CALLSTATSD_TOKEN_URL",
             refused=True,
         )
-    if not isinstance(url, str) or not _SAFE_URL.fullmatch(url):
+    if not isinstance(url, str) or not is_safe_url(url):
         raise TokenError(
             "no token: the token endpoint's answer has no usable instance_url; "
             "check CALLSTATSD_TOKEN_URL",
@@ -275,36 +339,43 @@ def is_token(text: str) -> bool:
     return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
-def _refusal(
-    status: int, answer: Mapping[str, object], retry_after: str | None, form: Mapping[str, str]
-) -> TokenError:
-    code = _plain(str(answer.get("error") or ""), form)
-    says = _plain(str(answer.get("error_description") or ""), form)
-    advice = {
-        "invalid_client_id": "check CALLSTATSD_CLIENT_ID",
-        "invalid_client": "check CALLSTATSD_CLIENT_ID and CALLSTATSD_CLIENT_SECRET",
-        "unsupported_grant_type": "enable this flow in the connected app",
-        "invalid_grant": "check the login, that the flow is enabled and its run-as user active",
-        "invalid_app_access": "let the run-as user use the connected app",
-    }.get(code, "check CALLSTATSD_TOKEN_URL and the connected app")
-    if "audience" in says or "expired" in says:
+def is_safe_url(url: str) -> bool:
+    """Tell whether a token may be sent there, and whether such a host and port can exist."""
+    match = _SAFE_URL.fullmatch(url)
+    if match is None:
+        return False
+    port = match["port"] or match["here_port"]
+    if port is not None and not 1 <= int(port) <= 65535:
+        return False
+    host = match["host"] or match["here"]
+    return host == "[::1]" or _is_host(host)
+
+
+def _is_host(host: str) -> bool:
+    """Tell whether a text is an IPv4 address or can be a name (RFC 1123, and underscores)."""
+    labels = host.split(".")
+    if _NUMBER.fullmatch(labels[-1]):
+        try:
+            IPv4Address(host)
+        except ValueError:
+            return False
+        return True
+    return all(_LABEL.fullmatch(label) for label in labels)
+
+
+def _refusal(status: int, answer: Mapping[str, object], retry_after: str | None) -> TokenError:
+    code, says = answer.get("error"), answer.get("error_description")
+    code = code if isinstance(code, str) and code in _ADVICE else ""
+    phrase = " ".join(says[:_SHORT].lower().split()) if isinstance(says, str) else ""
+    advice = _ADVICE.get(code, _APP)
+    if "audience" in phrase or "expired" in phrase:
         advice = "check this machine's clock, and the host in CALLSTATSD_TOKEN_URL"
     away = status == 429 or status >= 500
     if away:
         advice = "it is tried again"
-    named = f" {code} ({says})" if says else f" {code}" if code else ""
+    named = "".join((code and f" {code}", f" ({phrase})" if phrase in _PHRASES else ""))
     return TokenError(
         f"no token: the token endpoint answered {status}{named}; {advice}",
         refused=not away,
         retry_after=retry_after_seconds(retry_after, datetime.now(UTC)) if away else None,
     )
-
-
-def _plain(text: str, form: Mapping[str, str]) -> str:
-    """Make one short line of an answer's text, without anything that our request said."""
-    said = {value for name, value in form.items() if value and name != "grant_type"}
-    # As it is or as the form wrote it; the longest first, as one may be a part of another.
-    for value in sorted(said | {quote_plus(value) for value in said}, key=len, reverse=True):
-        text = text.replace(value, "…")
-    text = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(text.split())[:_SHORT]

@@ -7,6 +7,10 @@ from email.utils import parsedate_to_datetime
 from tenacity import RetryCallState, Retrying
 from tenacity.wait import wait_exponential_jitter
 
+MAX_DIGITS = 15
+MAX_DATE = 64
+"""Characters of a date in a header; the longest form of one has half as many."""
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -32,16 +36,19 @@ class Backoff:
 
 
 def retry_after_seconds(header: str | None, now: datetime) -> float | None:
-    """Read a Retry-After header, seconds or HTTP date; None where it is absent or unreadable."""
-    if header is None:
-        return None
-    text = header.strip()
+    """Read a Retry-After header, seconds or HTTP date; None where it is absent or unreadable.
+
+    Seconds of more digits than any wait has are for ever: the caller bounds what it waits.
+    """
+    text = (header or "").strip()
     if text.isascii() and text.isdigit():
-        return float(text)
+        return float(text) if len(text) <= MAX_DIGITS else float("inf")
+    if not text or len(text) > MAX_DATE:
+        return None
     try:
         moment = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return max(0.0, (moment - now).total_seconds())
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - now).total_seconds())

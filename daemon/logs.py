@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, TextIO
@@ -43,6 +44,7 @@ MONITOR_UNAVAILABLE = "monitor.unavailable"
 MONITOR_UNREAD = "monitor.unread"
 SENDER_SPARES = "sender.spares_calls"
 REQUEST_DONE = "request.done"
+REQUEST_DEFECT = "request.defect"
 LIBRARY_MESSAGE = "library.message"
 LOG_DROPPED = "log.dropped"
 OPERATOR_ACTED = "operator.acted"
@@ -55,6 +57,9 @@ SENDER_UNSETTLED = "sender.unsettled"
 DAEMON_WAITING = "daemon.waiting"
 DAEMON_UNHEARD = "daemon.unheard"
 
+DEFECT = "a fault of this program: see the event request.defect in the log"
+"""What is said of a line whose request met one."""
+
 PERSONAL_FIELDS = ("record", "caller", "body")
 SYSLOG_PREFIXES = {
     "debug": "<7>",
@@ -64,6 +69,7 @@ SYSLOG_PREFIXES = {
     "critical": "<2>",
 }
 JSON_LINE = orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
+TRACEBACK_FRAMES = 20
 LEVEL_COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
 
 
@@ -169,6 +175,19 @@ def shown(value: Any) -> str:
     """Write a field's value so that it begins and ends visibly, and cannot steer a terminal."""
     text = str(value)
     return text if text.isprintable() and text and " " not in text else repr(text)
+
+
+def without_messages(error: BaseException) -> str:
+    """Return an error's traceback with class names only: a message may quote an answer."""
+    told: list[str] = []
+    met: set[int] = set()
+    fault: BaseException | None = error
+    while fault is not None and id(fault) not in met:
+        met.add(id(fault))
+        frames = "".join(traceback.format_tb(fault.__traceback__, limit=-TRACEBACK_FRAMES))
+        told.append(f"{frames}{type(fault).__module__}.{type(fault).__qualname__}")
+        fault = fault.__cause__ or fault.__context__
+    return "\n".join(told)
 
 
 def is_journal(stream: TextIO) -> bool:

@@ -126,8 +126,9 @@ class Halted:
 
 Outcome = Delivered | Conflict | NotFound | Rejected | Locked | Failed | Unanswered | Halted
 
-_API_USAGE = re.compile(r"(?:^|[;,\s])api-usage=(\d+)/(\d+)")
-_IMPOSSIBLE_STATUS = re.compile(r"Invalid status code for HTTP response: (\d{3})\b")
+# No org has calls of more digits; a number without bound is no number to reckon with.
+_API_USAGE = re.compile(r"(?:^|[;,\s])api-usage=([0-9]{1,15})/([0-9]{1,15})(?![0-9])")
+_IMPOSSIBLE_STATUS = re.compile(r"Invalid status code for HTTP response: ([0-9]{3})\b")
 _ERROR_CODE = re.compile(r"[A-Z][A-Z_]{1,63}")
 _SHORT = 200
 
@@ -198,7 +199,7 @@ def _refusal(status: int, codes: set[str], answer: Answer, text: str | None) -> 
             return NotFound(text)
         case 409:
             return Conflict(text)
-        case 502 | 504:
+        case 408 | 421 | 425 | 502 | 504:  # they speak of the connection, not of the line
             return Unanswered(status, text)
         case _ if status >= 500:
             return Failed(status, text)
@@ -210,7 +211,7 @@ def _platform_errors(body: str) -> list[tuple[str, str]]:
     """Return (errorCode, message) pairs of the platform's array; [] for any other body."""
     parsed = _parsed(body) if body.lstrip().startswith("[") else None
     return [
-        (item["errorCode"], str(item.get("message") or ""))
+        (item["errorCode"], message if isinstance(message := item.get("message"), str) else "")
         for item in parsed or ()
         if isinstance(item, dict) and isinstance(item.get("errorCode"), str) and item["errorCode"]
     ]

@@ -14,6 +14,7 @@ from daemon import network
 from daemon.auth import Token, first_bytes
 from daemon.outcome import Answer, Halted, Reason, classify
 from daemon.salesforce import BODY_LIMIT, Endpoint, Session
+from daemon.transport import begin_request, in_words
 
 LISTENER_ANSWERS = 2.0
 """Seconds to wait for whoever has the address of HTTP_LISTEN."""
@@ -32,6 +33,7 @@ async def probe(session: Session, endpoint: Endpoint, token: Token) -> Probe:
     """GET the endpoint with the token; Apex answers 405 where a class has only @HttpPost."""
     url = endpoint.under(token.instance_url)
     headers = {"Authorization": token.authorization} if token.authorization else {}
+    begin_request()
     try:
         async with session.get(url, headers=headers, allow_redirects=False) as response:
             body = await first_bytes(response.content, BODY_LIMIT)
@@ -39,7 +41,7 @@ async def probe(session: Session, endpoint: Endpoint, token: Token) -> Probe:
     except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:
         return Probe(
             69,
-            f"{urlsplit(url).netloc} cannot be reached: {network.reason(error)}; check the "
+            f"{urlsplit(url).netloc} cannot be reached: {in_words(error)}; check the "
             "network, CALLSTATSD_ENDPOINT_URL, CALLSTATSD_CA_FILE and CALLSTATSD_ENVIRONMENT_PROXY",
         )
 

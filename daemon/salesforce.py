@@ -3,23 +3,31 @@
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
 import structlog
 
-from daemon import logs, network
+from daemon import logs
 from daemon.auth import Token, TokenError, Tokens, first_bytes
 from daemon.backoff import retry_after_seconds
 from daemon.errors import ConfigurationError
 from daemon.outcome import Answer, NoAnswer, NoToken, api_usage
+from daemon.transport import (
+    Always,
+    CheckedConnector,
+    Permit,
+    WithdrawnError,
+    begin_request,
+    in_words,
+    may_have_left,
+    permit,
+)
 
 _log = structlog.get_logger()
 
@@ -28,6 +36,8 @@ Session = aiohttp.ClientSession
 BODY_LIMIT = 64 * 1024
 """Bytes of an answer's body that are read; the rest is of no use to anybody."""
 CONNECT_TIMEOUT = 10.0
+ADDRESS_EVERY = 60.0
+"""Seconds between two tokens that are fetched only to learn the org's address (contract 5)."""
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 
@@ -38,63 +48,41 @@ class Endpoint:
 
     url: str
 
+    @property
+    def is_path(self) -> bool:
+        """Whether the address comes with the token."""
+        return self.url.startswith("/")
+
     def under(self, instance_url: str | None) -> str:
         """Return the address to post to."""
-        return f"{instance_url or ''}{self.url}" if self.url.startswith("/") else self.url
-
-
-class Permit(Protocol):
-    """The right to start a request: a `Lease`."""
-
-    @property
-    def held(self) -> bool:
-        """Whether a request may start now."""
-
-    async def until_held(self) -> None:
-        """Wait until one may."""
-
-
-class _Always:
-    held = True
-
-    async def until_held(self) -> None:
-        """Wait for nothing."""
-
-
-_permit: ContextVar[Permit] = ContextVar("permit")
-
-
-class _WithdrawnError(Exception):
-    """The right to start a request was lost while its connection was opened; nothing was sent."""
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Asks for the right to start a request when its connection is there, which may take long."""
-
-    async def connect(
-        self,
-        req: aiohttp.ClientRequest,
-        traces: list[Any],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
-    ) -> aiohttp.connector.Connection:
-        """Raise `_WithdrawnError` where nothing may be sent on the connection now."""
-        connection = await super().connect(req, traces, timeout)
-        permit = _permit.get(None)
-        if permit is not None and not permit.held:
-            connection.release()
-            raise _WithdrawnError
-        return connection
+        return f"{instance_url or ''}{self.url}" if self.is_path else self.url
 
 
 class Salesforce:
     """The endpoint; any number of requests at once."""
 
-    def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint, tokens: Tokens) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        endpoint: Endpoint,
+        tokens: Tokens,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Take a session (see `open_session`), the address and where tokens come from."""
         self._session = session
         self._endpoint = endpoint
         self._tokens = tokens
-        self.permit: Permit = _Always()
+        self._clock = clock
+        self._address_wanted = False
+        self._address_asked = float("-inf")
+        self.permit: Permit = Always()
+
+    def ask_address(self) -> None:
+        """Ask for a new token before the next request: an org that moved tells its address there.
+
+        Only where the endpoint is a path under `instance_url`, and at most once a minute.
+        """
+        self._address_wanted = self._endpoint.is_path
 
     async def post(self, key: str, record: bytes) -> Answer | NoAnswer | NoToken:
         """Send a record under its key; a refused token is renewed and the request tried again.
@@ -102,9 +90,19 @@ class Salesforce:
         Never raises for what the network or Salesforce does. A redirect counts as a refused
         token: an instance that moved tells its new address with the next one.
         """
+        begin_request()
+        try:
+            return await self._post_with_token(key, record)
+        except Exception as defect:  # noqa: BLE001 - nothing that an answer holds ends the daemon
+            _log.error(logs.REQUEST_DEFECT, key=key, exception=logs.without_messages(defect))
+            return NoAnswer(await may_have_left(), logs.DEFECT)
+
+    async def _post_with_token(self, key: str, record: bytes) -> Answer | NoAnswer | NoToken:
         answer: Answer | NoAnswer | None = None
         try:
             token = await self._tokens.token()
+            if self._address_wanted:
+                token = await self._with_new_address(token)
             answer = await self._post(token, key, record)
             if isinstance(answer, Answer) and answer.status in {401, *_REDIRECTS}:
                 renewed = await self._tokens.renew(token)
@@ -115,13 +113,24 @@ class Salesforce:
             return replace(error.answer, status=status)
         return answer
 
+    async def _with_new_address(self, token: Token) -> Token:
+        """Return a new token; the old one where none comes, or one was asked for a minute ago."""
+        self._address_wanted = False
+        if self._clock() - self._address_asked < ADDRESS_EVERY:
+            return token
+        self._address_asked = self._clock()
+        try:
+            return await self._tokens.renew(token)
+        except TokenError:
+            return token
+
     async def _post(self, token: Token, key: str, record: bytes) -> Answer | NoAnswer:
         url = self._endpoint.under(token.instance_url)
         while True:
             began = time.monotonic()
             try:
                 answer = await self._request(url, token, key, record)
-            except _WithdrawnError:
+            except WithdrawnError:
                 await self.permit.until_held()
             else:
                 break
@@ -137,11 +146,12 @@ class Salesforce:
         return answer
 
     async def _request(self, url: str, token: Token, key: str, record: bytes) -> Answer | NoAnswer:
+        begin_request()
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
         if token.authorization is not None:
             headers["Authorization"] = token.authorization
         # For the connector, in this task only: requests for tokens need no permit.
-        asking = _permit.set(self.permit)
+        asking = permit.set(self.permit)
         try:
             async with self._session.post(
                 url,
@@ -157,17 +167,16 @@ class Salesforce:
                     api_usage(response.headers.get("Sforce-Limit-Info")),
                 )
         except (
-            aiohttp.ClientConnectorError,
-            aiohttp.ClientHttpProxyError,
-            aiohttp.ConnectionTimeoutError,
-            aiohttp.InvalidURL,
+            aiohttp.ClientError,
+            TimeoutError,
+            OSError,
             UnicodeError,  # a host that cannot be a name
+            asyncio.IncompleteReadError,
         ) as error:
-            return NoAnswer(sent=False, error=_said(error))
-        except (aiohttp.ClientError, TimeoutError, OSError, asyncio.IncompleteReadError) as error:
-            return NoAnswer(sent=True, error=_said(error))
+            sent, words = await may_have_left(), in_words(error)
+            return NoAnswer(sent, words if sent else f"no connection to {_host(url)}: {words}")
         finally:
-            _permit.reset(asking)
+            permit.reset(asking)
 
 
 @asynccontextmanager
@@ -196,7 +205,7 @@ async def open_session(
                 "certificates of authorities, which this user may read"
             ) from error
     async with aiohttp.ClientSession(
-        connector=_Connector(limit=0, keepalive_timeout=15, ssl=context),
+        connector=CheckedConnector(context),
         timeout=aiohttp.ClientTimeout(
             total=request_timeout, connect=min(CONNECT_TIMEOUT, 0.9 * request_timeout)
         ),
@@ -207,6 +216,6 @@ async def open_session(
         yield session
 
 
-def _said(error: BaseException) -> str:
-    """Name the fault in a few words; no path, no header."""
-    return network.reason(error)
+def _host(url: str) -> str:
+    """Return host and port as they are written."""
+    return urlsplit(url).netloc.rpartition("@")[2]

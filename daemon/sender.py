@@ -46,6 +46,8 @@ MOST = 10_000
 """Lines in memory beyond which each record has one at a time: some ten megabytes."""
 BACKFILL = (True,)
 """The order of the first of all backfill lines."""
+ENDPOINT_AWAY = {Reason.UNAVAILABLE, Reason.UNANSWERED, Reason.ENDPOINT_MISSING}
+"""Pauses that may mean that the org is at another address by now (contract 5)."""
 DRAIN_EXTRA = 5.0
 """Seconds beyond REQUEST_TIMEOUT to wait for requests in flight when stopping."""
 
@@ -91,9 +93,12 @@ class Sender:
         backoff: Backoff,
         limits: Limits,
         may_send: Callable[[], bool],
+        on_lasting_pause: Callable[[], None] = lambda: None,
     ) -> None:
         """Take the rooms to join; `may_send` is asked before each request (the ledger's lock).
 
+        `on_lasting_pause` hears of each probe but the first that did not end a pause for want of
+        an endpoint.
         `on_turn` hears of each look into the ledger, also of one that failed.
         """
         self._ledger = ledger
@@ -102,6 +107,7 @@ class Sender:
         self._backoff = backoff
         self._limits = limits
         self._may_send = may_send
+        self._on_lasting_pause = on_lasting_pause
         self._lanes: Lanes[PendingLine] = Lanes(LANE_DEPTH, MOST)
         self._lane_tries: dict[str, int] = {}
         self._in_flight: dict[asyncio.Task[None], Request] = {}
@@ -306,7 +312,7 @@ class Sender:
 
     def _outcome(self, line: PendingLine, answer: Answer | NoAnswer | NoToken) -> Outcome:
         """Say what an answer means, which is less of the line while the endpoint fails."""
-        outcome = classify(answer)
+        outcome = _classified(line, answer)
         if not self.pace.failing or (spared := self.pace.spared(outcome)) is None:
             return outcome
         self._settler.note_failed_probe(line.key)
@@ -331,6 +337,8 @@ class Sender:
             return
         if self.pace.failing and refused is not None:
             self._settler.note_streak(refused)
+        if pause.tries > 2 and pause.reason in ENDPOINT_AWAY:
+            self._on_lasting_pause()
         retry_in = pause.until - _now()
         news = pause.reason != before
         tell = _log.warning if news else _log.debug
@@ -464,6 +472,16 @@ def _code(answer: Answer | NoAnswer | NoToken, outcome: Outcome) -> str | None:
     if isinstance(outcome, Delivered) or not isinstance(answer, Answer):
         return None
     return error_code(answer.body)
+
+
+def _classified(line: PendingLine, answer: Answer | NoAnswer | NoToken) -> Outcome:
+    """Judge an answer; one that our judgement stumbles over is unanswered, and a defect."""
+    try:
+        return classify(answer)
+    except Exception as defect:  # noqa: BLE001 - nothing that an answer holds ends the daemon
+        trace = logs.without_messages(defect)
+        _log.error(logs.REQUEST_DEFECT, key=str(line.key), exception=trace)
+        return Unanswered(None, logs.DEFECT)
 
 
 _requests = cache(metrics.REQUESTS.labels)

@@ -87,7 +87,16 @@ def test_a_retry_after_of_nothing_leaves_the_formula(retry_after: float, tries: 
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("0", 0), ("7", 7), (" 120 ", 120), ("007", 7), ("86400", 86400), ("9" * 400, float("inf"))],
+    [
+        ("0", 0),
+        ("7", 7),
+        (" 120 ", 120),
+        ("007", 7),
+        ("86400", 86400),
+        ("9" * 400, float("inf")),
+        ("9" * 8000, float("inf")),
+        ("9" * 15, 999999999999999.0),
+    ],
 )
 def test_retry_after_is_read_as_seconds(header: str, seconds: float) -> None:
     assert retry_after_seconds(header, NOW) == seconds
@@ -128,6 +137,11 @@ BAD_DATES = [
     "\x00",
     ",",
     "::",
+    "Fri, 20 Nov " + "9" * 400 + " 10:00:00 GMT",
+    "Fri, 20 Nov 2026 10:00:00 +" + "9" * 400,
+    "9" * 400 + " Nov 2026 10:00:00 GMT",
+    "Fri, 20 Nov 10000 10:00:00 GMT",
+    "1" * 5000 + ".5",
 ]
 
 
@@ -150,6 +164,15 @@ DATE_PIECES = ["Fri", ",", "20", "Nov", "2026", "10", ":", "00", "GMT", "+", "-"
 
 def test_a_date_with_an_absurd_zone_counts_as_none() -> None:
     assert retry_after_seconds("Fri, 20 Nov 2026 10:00:00 +" + "9" * 20, NOW) is None
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Fri, 31 Dec 9999 23:59:59 -2359", "Mon, 01 Jan 0001 00:00:00 +2359", "1 Jan 1 0:0 -9959"],
+)
+def test_a_date_at_the_end_of_time_is_a_number_or_none(header: str) -> None:
+    seconds = retry_after_seconds(header, NOW)
+    assert seconds is None or 0 <= BACKOFF.delay(1, seconds) <= 900
 
 
 @given(st.lists(st.sampled_from(DATE_PIECES), max_size=12))

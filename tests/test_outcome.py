@@ -21,6 +21,7 @@ from daemon.outcome import (
     Reason,
     Rejected,
     Unanswered,
+    api_usage,
     classify,
     error_code,
 )
@@ -80,15 +81,17 @@ STATUSES: list[tuple[int, tuple[Any, ...]]] = [
     (404, (NotFound,)),
     (405, halted(Reason.CONFIGURATION, 405)),
     (406, halted(Reason.CONFIGURATION, 406)),
-    (408, (Rejected, 408)),
+    (408, (Unanswered, 408)),
     (409, (Conflict,)),
     (410, (Rejected, 410)),
     (412, (Rejected, 412)),
     (413, (Rejected, 413)),
     (415, halted(Reason.CONFIGURATION, 415)),
     (417, (Rejected, 417)),
+    (421, (Unanswered, 421)),
     (422, (Rejected, 422)),
     (423, (Locked,)),
+    (425, (Unanswered, 425)),
     (429, halted(Reason.UNAVAILABLE, 429)),
     (499, (Rejected, 499)),
     (500, (Failed, 500)),
@@ -126,6 +129,9 @@ BODY_BEFORE_STATUS: list[tuple[int, str, tuple[Any, ...]]] = [
     (500, impossible(422), (Rejected, 422)),
     (500, impossible(429), halted(Reason.UNAVAILABLE, 429)),
     (500, impossible(504), (Unanswered, 504)),
+    (500, impossible(408), (Unanswered, 408)),
+    (500, impossible(421), (Unanswered, 421)),
+    (500, impossible(425), (Unanswered, 425)),
     (500, impossible(404), (NotFound,)),
     (500, impossible(207), (Delivered, 207, False)),
     (500, impossible(999), halted(Reason.CONFIGURATION, 999)),
@@ -135,6 +141,8 @@ BODY_BEFORE_STATUS: list[tuple[int, str, tuple[Any, ...]]] = [
     (500, impossible(""), (Failed, 500)),
     (500, impossible(42), (Failed, 500)),
     (500, impossible(4230), (Failed, 500)),
+    (500, impossible("9" * 5000), (Failed, 500)),
+    (500, impossible("٤٢٣"), (Failed, 500)),
     (500, platform("UNABLE_TO_LOCK_ROW", "unable to obtain exclusive access"), (Locked,)),
     (500, platform("APEX_ERROR", f"System.DmlException: Insert failed. {LOCK}"), (Locked,)),
     (400, LOCK, (Locked,)),
@@ -183,6 +191,9 @@ ODD_BODIES = {
     "empty array": "[]",
     "array of empty objects": "[{}]",
     "codes that are no text": '[{"errorCode": ["NOT_FOUND"], "message": {"a": 1}}]',
+    "a message that is a number": '[{"errorCode": "X", "message": ' + "9" * 4300 + "}]",
+    "a message too long for a number": '[{"errorCode": "X", "message": ' + "9" * 60_000 + "}]",
+    "a message of depth": '[{"errorCode": "X", "message": ' + "[" * 900 + "]" * 900 + "}]",
     "null": "null",
     "number": "404",
     "NUL": "a\x00b",
@@ -363,3 +374,37 @@ def check(outcome: Outcome) -> None:
         assert 0 < len(error) <= 200
         assert error.isprintable()
         error.encode()
+
+
+@pytest.mark.parametrize(
+    ("header", "share"),
+    [
+        ("api-usage=18/5000", 18 / 5000),
+        ("per-app-api-usage=17/250(appName=x), api-usage=25/5000", 25 / 5000),
+        ("api-usage=0/5000", 0.0),
+        ("api-usage=5001/5000", 5001 / 5000),
+        ("api-usage=999999999999999/1", 999999999999999.0),
+        (None, None),
+        ("", None),
+        ("api-usage=1/0", None),
+        ("api-usage=-1/5", None),
+        ("api-usage=1.5/5", None),
+        ("api-usage=/5", None),
+        ("api-usage=\N{ARABIC-INDIC DIGIT THREE}/5", None),
+        (f"api-usage={'9' * 16}/5", None),
+        (f"api-usage=5/{'9' * 16}", None),
+        (f"api-usage={'9' * 400}/1", None),
+        (f"api-usage=1/{'9' * 400}", None),
+        (f"api-usage={'9' * 4000}/{'9' * 4000}", None),
+    ],
+)
+def test_the_share_of_used_calls_is_read_from_numbers_within_bounds(
+    header: str | None, share: float | None
+) -> None:
+    assert api_usage(header) == share
+
+
+@given(st.text(max_size=60) | st.from_regex(r"api-usage=[0-9]*/[0-9]*", fullmatch=True))
+def test_no_text_in_the_limits_header_is_an_error(header: str) -> None:
+    share = api_usage(header)
+    assert share is None or share >= 0

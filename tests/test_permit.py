@@ -7,7 +7,8 @@ from daemon.demo.standin import CLIENT_ID, CLIENT_SECRET, TOKEN_PATH, WRITE_PATH
 from daemon.outcome import Answer
 from daemon.salesforce import Endpoint, Salesforce, open_session
 from tests.daemon_process import PATIENCE
-from tests.test_salesforce import KEY, OK, Recorder, raw, record
+from tests.raw import OK, Recorder, raw
+from tests.test_salesforce import KEY, record
 
 
 class Permit:

@@ -2,11 +2,10 @@
 
 import asyncio
 import json
-import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -46,11 +45,11 @@ from daemon.salesforce import BODY_LIMIT, Endpoint, Salesforce, open_session
 from daemon.settlement import settle
 from tests.daemon_process import PATIENCE
 from tests.load import stretched
+from tests.raw import OK, Recorder, free_port, mute, raw
 
 KEY = "1201-2202-3203-4201"
 SECRET = "s3cr3t-Of-Ours"
 CREDENTIALS = ClientCredentials(demo.CLIENT_ID, demo.CLIENT_SECRET)
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
 def record(number: int = 1) -> bytes:
@@ -111,79 +110,6 @@ async def org() -> AsyncIterator[Org]:
     standin = StandIn()
     async with serve(standin) as url, open_session("1.2.3", 5.0) as session:
         yield Org(standin, url, session)
-
-
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def raw(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """A server that may break every rule of HTTP; gives its port."""
-
-    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await handler(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    # Streams' own tasks would outlive the test; these end with the server.
-    tasks: set[asyncio.Task[None]] = set()
-
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(serve_one(reader, writer))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@dataclass
-class Recorder:
-    """Answers each request on a connection with the same bytes, and keeps what came in."""
-
-    reply: bytes = OK
-    heads: list[str] = field(default_factory=list)
-    bodies: list[bytes] = field(default_factory=list)
-    connections: int = 0
-
-    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        while True:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            length = next(
-                int(line.partition(":")[2])
-                for line in head.splitlines()
-                if line.lower().startswith("content-length:")
-            )
-            self.heads.append(head)
-            self.bodies.append(await reader.readexactly(length))
-            writer.write(self.reply)
-            await writer.drain()
-
-    @property
-    def headers(self) -> list[dict[str, str]]:
-        """The headers of each request; a header that comes twice fails."""
-        found = []
-        for head in self.heads:
-            pairs = [line.partition(": ")[::2] for line in head.splitlines()[1:] if line]
-            found.append(dict(pairs))
-            assert len(found[-1]) == len(pairs)
-        return found
-
-
-async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Take everything, say nothing."""
-    while await reader.read(65536):
-        pass
 
 
 async def post_to(
@@ -404,28 +330,147 @@ async def test_a_fixed_token_is_not_tried_twice(org: Org, status: int) -> None:
     assert org.standin.received == 1
 
 
+# An org that moved
+
+
+def moved(org: Org, clock: Callable[[], float], *later: Reply | None) -> Salesforce:
+    """A client whose first token names an address where nobody is; `later` answer the next."""
+    org.answer_tokens(
+        Reply(body={"instance_url": f"http://127.0.0.1:{free_port()}"}), *(later or (None,))
+    )
+    return Salesforce(org.session, Endpoint(WRITE_PATH), org.tokens(), clock)
+
+
+async def test_an_org_that_moved_is_found_when_it_is_asked_for(org: Org) -> None:
+    salesforce = moved(org, lambda: 0.0)
+    for _ in range(3):
+        assert classified(await salesforce.post("1-0-0-0", record())) is Reason.UNAVAILABLE
+    assert len(org.token_forms) == 1
+    salesforce.ask_address()
+    answer = await salesforce.post("1-0-0-0", record())
+    assert isinstance(answer, Answer)
+    assert answer.status == 200
+    assert len(org.token_forms) == 2
+    # And the new address is kept.
+    await salesforce.post("1-0-0-0", record())
+    assert len(org.token_forms) == 2
+
+
+async def test_the_address_is_asked_for_at_most_once_a_minute(org: Org) -> None:
+    now = 100.0
+    gone = Reply(body={"instance_url": f"http://127.0.0.1:{free_port()}"})
+    salesforce = moved(org, lambda: now, gone)
+    for now, asked in ((100.0, 2), (101.0, 2), (159.9, 2), (160.0, 3), (219.0, 3), (221.0, 4)):
+        salesforce.ask_address()
+        assert classified(await salesforce.post(KEY, record())) is Reason.UNAVAILABLE
+        assert len(org.token_forms) == asked, now
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(400, {"error": "invalid_grant"}),
+        Reply(401, {"error": "invalid_client"}),
+        Reply(503, {"error": "server_error"}),
+        Reply(200, {"access_token": "x", "instance_url": "http://elsewhere.example"}),
+        Reply(cut="before"),
+    ],
+    ids=["refused", "unknown", "down", "no address", "cut"],
+)
+async def test_where_no_new_token_comes_the_old_one_is_kept_and_probes(
+    org: Org, reply: Reply
+) -> None:
+    org.answer_tokens(None, reply)
+    salesforce = org.salesforce()
+    await salesforce.post("1-0-0-0", record())
+    org.answer(Reply(504, b""))
+    salesforce.ask_address()
+    answer = await salesforce.post("2-0-0-0", record(2))
+    assert isinstance(answer, Answer)
+    assert answer.status == 504
+    assert (len(org.token_forms), org.standin.received) == (2, 2)
+    first, second = (each.headers["Authorization"] for each in org.standin.requests)
+    assert first == second
+
+
+async def test_an_absolute_endpoint_asks_for_no_address(org: Org) -> None:
+    salesforce = Salesforce(org.session, Endpoint(org.url + WRITE_PATH), org.tokens())
+    for number in (1, 2):
+        salesforce.ask_address()
+        await salesforce.post(f"{number}-0-0-0", record(number))
+    assert org.standin.tokens_issued == 1
+
+
+async def test_an_address_asked_for_counts_for_the_next_request_only(org: Org) -> None:
+    """Once it is answered for another reason, nobody pays for a login more."""
+    now = 0.0
+    org.answer_tokens()
+    salesforce = Salesforce(org.session, Endpoint(WRITE_PATH), org.tokens(), lambda: now)
+    salesforce.ask_address()
+    await salesforce.post("1-0-0-0", record(1))
+    salesforce.ask_address()
+    await salesforce.post("2-0-0-0", record(2))
+    now = 1000.0
+    await salesforce.post("3-0-0-0", record(3))
+    assert len(org.token_forms) == 2
+
+
+# Defects
+
+
+class Defective:
+    """Tokens whose giver has a defect."""
+
+    async def token(self) -> Token:
+        raise ValueError(f"a defect about {SECRET}")
+
+    async def renew(self, refused: Token) -> Token:
+        return refused
+
+
+async def test_a_defect_ends_nothing_and_is_logged_without_what_it_met(org: Org) -> None:
+    salesforce = Salesforce(org.session, Endpoint(org.url), Defective())
+    with capture_logs() as logs:
+        answer = await salesforce.post(KEY, record())
+    assert answer == NoAnswer(
+        sent=False, error="a fault of this program: see the event request.defect in the log"
+    )
+    (event,) = logs
+    assert (event["event"], event["log_level"], event["key"]) == ("request.defect", "error", KEY)
+    assert "in token" in event["exception"]
+    assert event["exception"].endswith("builtins.ValueError")
+    assert SECRET not in repr(event).replace('raise ValueError(f"a defect about {SECRET}")', "")
+
+
+async def test_a_request_that_is_cancelled_stays_cancelled(org: Org) -> None:
+    hold = asyncio.Event()
+    org.answer(Reply(hold=hold))
+    request = asyncio.create_task(org.salesforce().post(KEY, record()))
+    while org.standin.received == 0:
+        await asyncio.sleep(0.01)
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    hold.set()
+
+
 # No answer
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_a_closed_port_means_that_nothing_was_sent(scheme: str) -> None:
-    answer = await post_to(f"{scheme}://127.0.0.1:{free_port()}/", bearer=SECRET)
-    assert isinstance(answer, NoAnswer)
-    assert not answer.sent
-    assert answer.error
+    port = free_port()
+    answer = await post_to(f"{scheme}://127.0.0.1:{port}/", bearer=SECRET)
+    assert answer == NoAnswer(
+        sent=False, error=f"no connection to 127.0.0.1:{port}: connection refused"
+    )
 
 
 async def test_an_unknown_host_means_that_nothing_was_sent() -> None:
     answer = await post_to("http://nobody.invalid/")
     assert isinstance(answer, NoAnswer)
     assert not answer.sent
+    assert answer.error.startswith("no connection to nobody.invalid: the host name ")
 
 
 async def test_tls_against_a_plain_http_port_sends_nothing() -> None:
@@ -544,7 +589,7 @@ async def test_a_time_out_leaves_it_open(org: Org) -> None:
     org.answer(Reply(hold=hold))
     answer = await post_to(org.url + WRITE_PATH, within=stretched(0.2))
     hold.set()
-    assert answer == NoAnswer(sent=True, error="no answer in time")
+    assert answer == NoAnswer(sent=True, error="timed out")
 
 
 async def test_a_time_out_in_the_middle_of_a_body_leaves_it_open() -> None:
@@ -555,7 +600,7 @@ async def test_a_time_out_in_the_middle_of_a_body_leaves_it_open() -> None:
 
     async with raw(stall) as port:
         answer = await post_to(f"http://127.0.0.1:{port}/", within=stretched(0.2))
-    assert answer == NoAnswer(sent=True, error="no answer in time")
+    assert answer == NoAnswer(sent=True, error="timed out")
 
 
 async def test_a_time_out_while_connecting_sends_nothing() -> None:
@@ -593,6 +638,39 @@ async def test_a_time_out_while_connecting_sends_nothing() -> None:
         "https://a:port",
         "https://a..b",
         "https://" + "a" * 64,
+        # No such port.
+        "https://a.my.salesforce.com:0",
+        "https://a.my.salesforce.com:65536",
+        "https://a.my.salesforce.com:99999",
+        "https://a.my.salesforce.com:",
+        "http://127.0.0.1:0",
+        "http://localhost:70000/",
+        "http://[::1]:65536",
+        # No such host.
+        "https://-a.my.salesforce.com",
+        "https://a-.my.salesforce.com",
+        "https://a.-b.com",
+        "https://-",
+        "https://.",
+        "https://.com",
+        "https://a.com.",
+        "https://" + "a" * 64 + ".com",
+        "https://" + ".".join(["a" * 60] * 4) + ".abcdefghij",
+        "https://" + "a." * 126 + "ab",
+        "https://ä.example",
+        "https://a.my.salesforce.com:\N{ARABIC-INDIC DIGIT THREE}",
+        # Read as an address, and none.
+        "https://1",
+        "https://256.1.1.1",
+        "https://1.2.3",
+        "https://1.2.3.4.5",
+        "https://01.2.3.4",
+        "https://a.123",
+        "https://0x7f.0x0.0x0.0x1",
+        "https://127.0.0.0x1",
+        "https://a.0x",
+        "http://127.0.0.256",
+        "http://127.1.1.999:80",
     ],
 )
 async def test_an_instance_that_no_token_may_go_to_is_refused(org: Org, instance: str) -> None:
@@ -612,6 +690,14 @@ async def test_an_instance_that_no_token_may_go_to_is_refused(org: Org, instance
         "https://example.my.salesforce.com",
         "https://example--dev.sandbox.my.salesforce.com/",
         "https://example.com:8443/instances/1",
+        "https://xn--bcher-kva.example",
+        "https://a_b.example",
+        "https://a.1b",
+        "https://1.a",
+        "https://10.0.0.1:1",
+        "https://a.example:65535",
+        "https://" + "a" * 63 + ".com",
+        "https://" + "a." * 126 + "a",
         "http://localhost:8080",
         "http://127.0.0.2",
         "http://[::1]:80/",
@@ -940,36 +1026,79 @@ async def test_no_answer_of_the_token_endpoint_ends_the_daemon(charset: str, bod
 # What a TokenError says
 
 
+CLOCK = "check this machine's clock, and the host in CALLSTATSD_TOKEN_URL"
+
+
 @pytest.mark.parametrize(
     ("code", "says", "advice"),
     [
         ("invalid_client_id", "client identifier invalid", "check CALLSTATSD_CLIENT_ID"),
-        ("invalid_client", "invalid client credentials", "CALLSTATSD_CLIENT_SECRET"),
-        ("unsupported_grant_type", "not supported", "enable this flow in the connected app"),
-        ("invalid_grant", "authentication failure", "check the login"),
-        ("invalid_grant", "audience is invalid", "clock, and the host in CALLSTATSD_TOKEN_URL"),
-        ("invalid_grant", "expired authorization code", "this machine's clock"),
-        ("invalid_app_access", "user is not admin approved", "let the run-as user use"),
-        ("something_new", "whatever", "check CALLSTATSD_TOKEN_URL and the connected app"),
+        (
+            "invalid_client",
+            "invalid client credentials",
+            "check CALLSTATSD_CLIENT_ID and CALLSTATSD_CLIENT_SECRET",
+        ),
+        (
+            "unsupported_grant_type",
+            "grant type not supported",
+            "enable this flow in the connected app",
+        ),
+        (
+            "invalid_grant",
+            "authentication failure",
+            "check the login, that the flow is enabled and its run-as user active",
+        ),
+        ("invalid_grant", "Audience validation failed", CLOCK),
+        ("invalid_grant", "expired authorization code", CLOCK),
+        (
+            "invalid_app_access",
+            "User is not admin  approved to access this app",
+            "let the run-as user use the connected app",
+        ),
     ],
 )
 async def test_a_refused_login_says_what_to_do(org: Org, code: str, says: str, advice: str) -> None:
     org.answer_tokens(Reply(400, {"error": code, "error_description": says}))
     with pytest.raises(TokenError) as caught:
         await org.tokens().token()
-    message = str(caught.value)
-    assert message.startswith(f"no token: the token endpoint answered 400 {code} ({says}); ")
-    assert advice in message
-    assert "\n" not in message
+    phrase = " ".join(says.lower().split())
+    assert str(caught.value) == (
+        f"no token: the token endpoint answered 400 {code} ({phrase}); {advice}"
+    )
     assert isinstance(caught.value, CallstatsdError)
     assert caught.value.exit_code == 69
+
+
+@pytest.mark.parametrize(
+    ("says", "advice"),
+    [
+        ("your audience is not ours", CLOCK),
+        ("the assertion EXPIRED at noon", CLOCK),
+        (
+            "what nobody has documented",
+            "check the login, that the flow is enabled and its run-as user active",
+        ),
+    ],
+)
+async def test_a_description_that_is_not_known_gives_advice_and_is_not_shown(
+    org: Org, says: str, advice: str
+) -> None:
+    org.answer_tokens(Reply(400, {"error": "invalid_grant", "error_description": says}))
+    with pytest.raises(TokenError) as caught:
+        await org.tokens().token()
+    assert str(caught.value) == (
+        f"no token: the token endpoint answered 400 invalid_grant; {advice}"
+    )
 
 
 async def test_an_unreachable_token_endpoint_is_named_by_its_host(org: Org) -> None:
     url = f"http://127.0.0.1:{free_port()}/token?key={SECRET}"
     with pytest.raises(TokenError) as caught:
         await OAuthTokens(org.session, url, CREDENTIALS).token()
-    assert str(caught.value).startswith("the token endpoint at 127.0.0.1:")
+    assert str(caught.value) == (
+        "the token endpoint at 127.0.0.1 cannot be reached: connection refused; "
+        "check CALLSTATSD_TOKEN_URL and the network (firewall, proxy)"
+    )
     assert SECRET not in str(caught.value)
 
 
@@ -992,31 +1121,50 @@ async def test_no_error_of_a_refused_login_holds_a_secret(org: Org, grant: Grant
     assert SECRET not in repr(caught.value.answer)
 
 
-async def test_a_long_description_is_cut_to_one_short_line(org: Org) -> None:
-    says = f"bad request:\nclient_secret={demo.CLIENT_SECRET}\n" + "x" * 10_000
-    org.answer_tokens(Reply(400, {"error": "invalid_request", "error_description": says}))
+SHAPES: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "form": quote_plus,
+    "percent": lambda value: "".join(f"%{byte:02x}" for byte in value.encode()),
+    "base64": lambda value: b64encode(value.encode()).decode(),
+    "hex": lambda value: value.encode().hex(),
+    "upper case": str.upper,
+    "spaced": " ".join,
+    "backwards": lambda value: value[::-1],
+    "escaped": lambda value: "".join(f"\\u{ord(character):04x}" for character in value),
+    "long": lambda value: value * 1000,
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+@pytest.mark.parametrize("status", [400, 503])
+async def test_whatever_a_token_endpoint_echoes_is_neither_shown_nor_logged(
+    org: Org, status: int, shape: Callable[[str], str]
+) -> None:
+    """Also in another shape: only known codes and phrases are, and our own words."""
+    echo = shape(SECRET)
+    org.answer_tokens(
+        Reply(status, {"error": echo, "error_description": f"client_secret={echo} is wrong"})
+    )
+    grant = Password(demo.CLIENT_ID, SECRET, demo.USERNAME, f"{SECRET}Token")
+    with capture_logs() as logs, pytest.raises(TokenError) as caught:
+        await org.tokens(grant).token()
+    advice = (
+        "check CALLSTATSD_TOKEN_URL and the connected app" if status == 400 else "it is tried again"
+    )
+    assert str(caught.value) == f"no token: the token endpoint answered {status}; {advice}"
+    assert echo[:20] not in repr(caught.value.answer) + repr(logs)
+
+
+@pytest.mark.parametrize("error", [None, 1, True, [], {}, ["invalid_grant"], {"a": "b"}])
+@pytest.mark.parametrize("says", [None, 1, True, [], {}, ["expired"], "x" * 60_000])
+async def test_errors_of_another_type_say_nothing(org: Org, error: object, says: object) -> None:
+    org.answer_tokens(Reply(400, {"error": error, "error_description": says}))
     with pytest.raises(TokenError) as caught:
         await org.tokens().token()
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 1000
-
-
-@pytest.mark.parametrize("value", [SECRET, "a&b=c+d %20", "Größe"])
-@pytest.mark.parametrize("written", [str, quote_plus])
-async def test_what_the_request_said_is_not_repeated(
-    org: Org, value: str, written: Callable[[str], str]
-) -> None:
-    # The id is a part of the secret: blanked first, it would leave the rest.
-    grant = Password(value[:3], value, demo.USERNAME, f"{value}Token")
-    echo = f"client_secret={written(value)}&password={written(value)}Token is no password"
-    org.answer_tokens(Reply(400, {"error": written(value), "error_description": echo}))
-    with pytest.raises(TokenError) as caught:
-        await org.tokens(grant).token()
     assert str(caught.value) == (
-        "no token: the token endpoint answered 400 … (client_secret=…&password=… is no password); "
+        "no token: the token endpoint answered 400; "
         "check CALLSTATSD_TOKEN_URL and the connected app"
     )
-    assert value not in repr(caught.value.answer)
 
 
 # Each flow

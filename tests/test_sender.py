@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from daemon.backoff import Backoff
 from daemon.ledger import Ledger, open_ledger
 from daemon.lines import Entry, LineKey, PendingLine, State
-from daemon.outcome import Answer
+from daemon.outcome import Answer, NoAnswer, NoToken, Reason
 from daemon.pace import Pace
 from daemon.sender import FETCH, LANE_DEPTH, LOW_WATER, Limits, Sender
 from daemon.settler import Settler
@@ -134,3 +136,87 @@ async def test_a_defect_ends_the_sender(dsn: str, *, draining: bool) -> None:
             assert (
                 await connection.fetchval("SELECT count(*) FROM line WHERE state = 'pending'") == 2
             )
+
+
+async def test_an_answer_that_cannot_be_judged_is_unanswered_and_a_defect(dsn: str) -> None:
+    """Nothing that an answer holds ends the daemon."""
+
+    class Odd(Endpoint):
+        async def post(self, key: str, record: bytes) -> Answer:
+            await super().post(key, record)
+            return Answer(200, cast("str", None))
+
+    endpoint, stop = Odd(), asyncio.Event()
+    endpoint.answers.set()
+    async with open_ledger(dsn, "callstatsd") as ledger:
+        await ledger.take([pending(1, "a")])
+        with capture_logs() as logs:
+            async with sending(ledger, endpoint, 1, stop) as (sender, running):
+                async with ledger.database.connection() as connection:
+
+                    async def counted() -> int:
+                        return cast(
+                            "int", await connection.fetchval("SELECT sum(unanswered) FROM line")
+                        )
+
+                    async with asyncio.timeout(PATIENCE):
+                        while not await counted():
+                            await asyncio.sleep(0.01)
+                assert not running.done()
+                assert sender.paused is None
+    defects = [event for event in logs if event["event"] == "request.defect"]
+    assert [(event["key"], event["log_level"]) for event in defects] == [("1-0-0-0", "error")]
+    assert "classify" in defects[0]["exception"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (NoAnswer(sent=False, error="no"), Reason.UNAVAILABLE),
+        (Answer(503), Reason.UNAVAILABLE),
+        (Answer(504), Reason.UNANSWERED),
+        (
+            Answer(404, '[{"errorCode":"NOT_FOUND","message":"Could not find a match for URL"}]'),
+            Reason.ENDPOINT_MISSING,
+        ),
+        (NoToken(refused=True, error="no"), Reason.UNAUTHORIZED),
+        (Answer(403), Reason.CONFIGURATION),
+        (Answer(403, '[{"errorCode":"REQUEST_LIMIT_EXCEEDED"}]'), Reason.API_LIMIT),
+    ],
+)
+async def test_a_pause_that_a_second_probe_did_not_end_is_reported_where_the_org_may_have_moved(
+    dsn: str, answer: Answer | NoAnswer | NoToken, reason: Reason
+) -> None:
+    """And with every probe after it."""
+    calls: list[int] = []
+    posted: list[str] = []
+
+    class Away:
+        async def post(self, key: str, record: bytes) -> Answer | NoAnswer | NoToken:
+            posted.append(key)
+            return answer
+
+    settler_backoff = Backoff(0.05, 0.1)
+    pace = Pace(1, settler_backoff, endpoint_proven=True)
+    stop = asyncio.Event()
+    async with open_ledger(dsn, "callstatsd") as ledger:
+        await ledger.take([pending(n, f"record {n}") for n in range(1, 10)])
+        settler = Settler(ledger, 86400.0)
+        sender = Sender(
+            *(ledger, Away(), settler, pace, settler_backoff),
+            Limits(1, request_timeout=60.0, idle=0.1),
+            lambda: True,
+            lambda: calls.append(pace.pause.tries if pace.pause else 0),
+        )
+        settling = asyncio.create_task(settler.run())
+        running = asyncio.create_task(sender.run(stop))
+        await until(lambda: pace.pause is not None and pace.pause.tries >= 5)
+        stop.set()
+        await running
+        await settler.finish(PATIENCE)
+        settling.cancel()
+        await asyncio.gather(settling, return_exceptions=True)
+    assert pace.pause is not None
+    assert pace.pause.reason is reason
+    moved = reason in {Reason.UNAVAILABLE, Reason.UNANSWERED, Reason.ENDPOINT_MISSING}
+    assert calls == ([*range(3, pace.pause.tries + 1)] if moved else [])

@@ -1,0 +1,249 @@
+"""Connections to Salesforce: looked at before each use, and what went wrong in words."""
+
+import asyncio
+import os
+import re
+import select
+import socket
+import ssl
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, Protocol, cast
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
+
+_ALERT = re.compile(r"(?:sslv3 alert|tlsv1 alert|tlsv13 alert|tlsv1) (.+)")
+"""OpenSSL's reasons that are alerts of the other side."""
+_OF_RECORDS = {"bad record mac", "decryption failed", "record overflow"}
+"""TLS alerts that speak neither of the handshake nor of a certificate."""
+
+
+class Permit(Protocol):
+    """The right to start a request: a `Lease`."""
+
+    @property
+    def held(self) -> bool:
+        """Whether a request may start now."""
+
+    async def until_held(self) -> None:
+        """Wait until one may."""
+
+
+class Always:
+    """The right to start requests at any time."""
+
+    held = True
+
+    async def until_held(self) -> None:
+        """Wait for nothing."""
+
+
+permit: ContextVar[Permit | None] = ContextVar("permit", default=None)
+"""What a request of this task needs; those for tokens need none."""
+
+
+class WithdrawnError(Exception):
+    """The right to start a request was lost while its connection was opened; nothing was sent."""
+
+
+class TrackedProtocol(ResponseHandler):
+    """One connection: what arrives on it while nobody waits for an answer closes it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin as a new connection."""
+        super().__init__(loop)
+        self._requests = 0
+        self._heard = False
+        self._at_rest = False
+        self._lost: BaseException | None = None
+        self._poll: select.poll | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of the answer; at rest there is none to come."""
+        if data:  # without any, aiohttp calls itself
+            if self._at_rest:
+                self.close()
+                return
+            self._heard = True
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Keep why the connection ended."""
+        self._lost = exc
+        super().connection_lost(exc)
+
+    def begin(self) -> None:
+        """Expect an answer to a request that is about to be written."""
+        self._requests += 1
+        self._heard = self._at_rest = False
+
+    def rest(self) -> None:
+        """Expect nothing until the next request."""
+        self._at_rest = True
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether a kept connection has ended or something to read, which the loop has not seen."""
+        if self._requests == 0:
+            return False
+        if self.transport is None or self.transport.is_closing():
+            return True
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self.transport.get_extra_info("socket"), select.POLLIN)
+        return bool(self._poll.poll(0))
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether a TLS alert ended a new connection before the first byte of an answer.
+
+        In TLS 1.3 a server says only after our part of the handshake, so mostly after the request
+        was written, that it does not accept the client's certificate or that there is none.
+        """
+        alert = _alert(self._lost)
+        return (
+            self._requests == 1
+            and not self._heard
+            and alert is not None
+            and alert not in _OF_RECORDS
+        )
+
+    @property
+    def lost(self) -> BaseException | None:
+        """Why the connection ended, if it ended with an error."""
+        return self._lost
+
+
+class CheckedConnector(aiohttp.TCPConnector):
+    """Hands out no kept connection on which something lies already: it answers no request.
+
+    Asks for the right to start the request when its connection is there, which may take long.
+    """
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        """Keep connections for 15 seconds; how many are open at once is the sender's decision."""
+        super().__init__(limit=0, keepalive_timeout=15, ssl=context)
+        self._factory = cast("partial[ResponseHandler]", partial(TrackedProtocol, loop=self._loop))
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own signature
+    ) -> Connection:
+        """Return a connection for one request, and note it for `may_have_left`.
+
+        Raises `WithdrawnError` where nothing may be sent on it now.
+        """
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol = cast("TrackedProtocol", connection.protocol)
+            if not protocol.is_stale:
+                break
+            connection.close()
+        needed = permit.get()
+        if needed is not None and not needed.held:
+            connection.close()
+            raise WithdrawnError
+        protocol.begin()
+        connection.add_callback(protocol.rest)
+        _in_use.set(protocol)
+        return connection
+
+
+_in_use: ContextVar[TrackedProtocol | None] = ContextVar("connection in use", default=None)
+
+
+def begin_request() -> None:
+    """Forget the connection of this task's last request."""
+    _in_use.set(None)
+
+
+async def may_have_left() -> bool:
+    """Whether this task's failed request may have reached the server (contract 5).
+
+    Not before there is a connection, with a proxy's tunnel and TLS where they belong to it; nor
+    where TLS refused the new connection.
+    """
+    protocol = _in_use.get()
+    if protocol is None:
+        return False
+    # A write may fail before the connection has heard why it ended.
+    await asyncio.sleep(0)
+    return not protocol.was_refused
+
+
+def in_words(error: BaseException) -> str:
+    """Say for people what happened to a request: no path, no header, nothing of an answer."""
+    protocol = _in_use.get()
+    if protocol is not None and (alert := _alert(protocol.lost)) is not None:
+        return f"TLS refused by the server: {alert}"
+    match error:
+        case aiohttp.ClientConnectorCertificateError(certificate_error=fault):
+            return f"certificate not trusted: {_lower(getattr(fault, 'verify_message', ''))}"
+        case aiohttp.ClientHttpProxyError(status=status):
+            return f"the proxy refused with {status}"
+        case aiohttp.ClientProxyConnectionError(os_error=fault):
+            return f"no connection to the proxy: {_system(fault)}"
+        case aiohttp.ClientConnectorError(os_error=fault):
+            return _system(fault)
+    for kinds, words in _WORDS:
+        if isinstance(error, kinds):
+            return words
+    return _system(error)
+
+
+_WORDS: list[tuple[type[BaseException] | tuple[type[BaseException], ...], str]] = [
+    (aiohttp.ConnectionTimeoutError, "timed out while connecting"),
+    (TimeoutError, "timed out"),
+    (
+        (aiohttp.ServerDisconnectedError, asyncio.IncompleteReadError),
+        "the connection was closed before an answer came",
+    ),
+    (aiohttp.ClientPayloadError, "the answer's body broke off or cannot be read"),
+    ((aiohttp.InvalidURL, UnicodeError), "the address has no possible host name"),
+    (aiohttp.ClientResponseError, "the answer is not valid HTTP"),
+]
+"""What other errors mean; the first that fits."""
+
+
+def _system(fault: Any) -> str:
+    """Say what the system or OpenSSL found."""
+    if isinstance(fault, ssl.SSLCertVerificationError):
+        return f"certificate not trusted: {_lower(fault.verify_message)}"
+    if (alert := _alert(fault)) is not None:
+        return f"TLS refused by the server: {alert}"
+    if isinstance(fault, ssl.SSLError):
+        return f"TLS failed: {_reason(fault)}"
+    if isinstance(fault, socket.gaierror):
+        if fault.errno in {socket.EAI_NONAME, socket.EAI_NODATA}:
+            return "the host name is not known"
+        return f"the host name could not be looked up: {_lower(fault.strerror or '')}"
+    if isinstance(fault, TimeoutError):
+        return "timed out"
+    if isinstance(fault, OSError) and fault.errno:
+        return _lower(os.strerror(fault.errno))
+    return "the connection was closed"
+
+
+def _alert(fault: object) -> str | None:
+    """Return a TLS alert's name as words, None if it is another fault."""
+    if not isinstance(fault, ssl.SSLError):
+        return None
+    match = _ALERT.fullmatch(_reason(fault))
+    return match[1] if match else None
+
+
+def _reason(fault: ssl.SSLError) -> str:
+    return (fault.reason or "no reason given").replace("_", " ").lower()
+
+
+def _lower(text: str) -> str:
+    """Write a system's sentence as a part of one of ours."""
+    text = text.strip().rstrip(".")
+    if not text[1:2].isupper():
+        text = text[:1].lower() + text[1:]
+    return text or "no reason given"
