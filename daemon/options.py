@@ -57,20 +57,22 @@ def invoked(etc: Path) -> Iterator[Invocation]:
         _CURRENT.reset(token)
 
 
-def _keep_env_file(values: list[str] | None) -> None:
+def _keep_env_file(values: list[str] | None) -> list[str]:
     for value in values or ():
         if value in {"", "."}:
             raise typer.BadParameter("write the path of a file")
         invocation().env_file = _only(value, invocation().env_file)
+    return values or []
 
 
-def _keep_instance(values: list[str] | None) -> None:
+def _keep_instance(values: list[str] | None) -> list[str]:
     for value in values or ():
         if not INSTANCE.fullmatch(value):
             raise typer.BadParameter(
                 "write up to 32 of a to z, 0 to 9, - and _, a letter or digit first"
             )
         invocation().instance = _only(value, invocation().instance)
+    return values or []
 
 
 def _only(value: str, before: str | None) -> str:
