@@ -39,8 +39,10 @@ MEANINGS = {
 """What has become of a line; `callstatsd show`, `status`, the page and the demo all say this."""
 
 REMEDIES = {
-    State.CONFLICT: "Nothing; by agreement with Salesforce it is not sent again.",
-    State.NOT_FOUND: "Nothing; the record is gone, or hidden from the integration user.",
+    State.CONFLICT: "Usually nothing: 409 says never to send it again. If its reason was a fault "
+    "that is fixed by now, send it again:",
+    State.NOT_FOUND: "Nothing, if the record was deleted. If it is there, let the integration user "
+    "see it, then send it again:",
     State.REJECTED: "Fix what the reason names, then send it again:",
     State.EXPIRED: "See why Salesforce kept failing, then send it again:",
     State.INVALID: "Fix the row in the ACD's tables, then send it again:",
@@ -49,6 +51,9 @@ REMEDIES = {
     "send it again:",
 }
 """What to do about it; a colon at the end announces the command of `requeue_command`."""
+
+NEED_ACTION = (State.REJECTED, State.EXPIRED, State.INVALID)
+"""States in which a line waits for a person, however long that takes."""
 
 
 def requeue_command(state: State, call_id: int | None = None) -> str | None:

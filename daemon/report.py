@@ -17,7 +17,7 @@ from daemon.acts import command_line, outcome
 from daemon.commands import printable
 from daemon.desk import Overview, Standing
 from daemon.lines import State
-from daemon.meanings import MEANINGS, PAUSES, REMEDIES, requeue_command
+from daemon.meanings import MEANINGS, NEED_ACTION, PAUSES, REMEDIES, requeue_command
 from daemon.settings import Settings
 from daemon.terminal import NARROW, columns, console, progress_bar, say, say_command, wrap
 
@@ -98,9 +98,9 @@ def show_status(overview: Overview, zone: ZoneInfo) -> None:
     for state, lines in overview.lines.items():
         table.add_row(state, f"{lines:,}", MEANINGS[State(state)] if lines else "")
     console().print(table)
-    for state, remedy in REMEDIES.items():
-        if overview.lines.get(state) and state is not State.SKIPPED:
-            say(f"\n{state}: {remedy}")
+    for state in NEED_ACTION:
+        if overview.lines.get(state):
+            say(f"\n{state}: {REMEDIES[state]}")
             if command := requeue_command(state):
                 say_command(command)
     standing = overview.standing

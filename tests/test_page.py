@@ -336,6 +336,14 @@ async def test_the_commands_of_an_instance_name_it(
         assert not re.search(r"callstatsd (requeue|discard|check|show|resume)(?! --inst)", shown)
 
 
+async def test_all_is_sent_is_not_said_beside_lines_that_need_action(look: Look) -> None:
+    await look.line(4, State.REJECTED, settled_at=NOW, last_status=400)
+    shown = await look.get()
+    assert "All is sent" not in shown.text
+    assert "Nothing waits to be sent" in shown.text
+    assert "1 line needs your action." in shown.text
+
+
 # What it must not say
 
 
@@ -552,8 +560,8 @@ async def test_a_page_of_a_ledger_that_is_away_comes_quickly_with_what_is_known(
         await wire.switch(Mode.REFUSE)
         shown = await look.get()
         assert shown.status == 200
-        assert "The ledger's database does not answer" in shown.text
-        assert "does not answer; please try again" in (await look.get("/?q=1")).text
+        assert "The ledger's database cannot be used" in shown.text
+        assert "cannot be used now; please try again" in (await look.get("/?q=1")).text
 
         await wire.switch(Mode.PASS)
         await look.line(4, State.REJECTED, last_status=400)
@@ -563,7 +571,7 @@ async def test_a_page_of_a_ledger_that_is_away_comes_quickly_with_what_is_known(
 
         await wire.switch(Mode.STALL)
         async with asyncio.timeout(PATIENCE):
-            while "does not answer" not in (await look.get("/live")).html:
+            while "cannot be used" not in (await look.get("/live")).html:
                 await asyncio.sleep(0.1)
         async with asyncio.timeout(16 * patience):
             shown = await look.get("/?q=1")

@@ -169,10 +169,10 @@ class Page:
             common |= {"chart": drawn, "counts": tally.waiting.lines}
         sayings = [words.LEDGER_AWAY]
         if not self._glance.failing:
-            pending = tally.waiting.lines[State.PENDING] if tally and not glance.waiting else None
+            counts = tally.waiting.lines if tally and not glance.waiting else None
             sayings = [
                 words.taking(glance.standing, view),
-                words.sending(glance.standing, view, pending),
+                words.sending(glance.standing, view, counts),
             ]
         return common | {
             "view": view,
@@ -200,7 +200,7 @@ class Page:
         except UnreachableError:
             found = None
         if found is None:
-            return {"hint": "The ledger's database does not answer; please try again later."}
+            return {"hint": "The ledger's database cannot be used now; please try again later."}
         return {"question": question, "found": found}
 
     async def _inquire(self, question: Question) -> list[dict[str, object]]:

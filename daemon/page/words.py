@@ -1,12 +1,14 @@
 """What the page says of the daemon, in words for people who run a call centre. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from daemon.acts import RecordedAct, command_line, outcome
 from daemon.desk import Standing, Told
-from daemon.meanings import PAUSES, Saying, Tone, requeue_command
+from daemon.lines import State
+from daemon.meanings import NEED_ACTION, PAUSES, Saying, Tone, requeue_command
 from daemon.outcome import Reason
 from daemon.page.chart import HOUR, Bar, Chart
 from daemon.page.masking import masked
@@ -51,9 +53,9 @@ class Operation:
 
 LEDGER_AWAY = Saying(
     Tone.BAD,
-    "The ledger's database does not answer",
-    "Nothing is taken or sent meanwhile, and nothing is lost: work goes on as soon as it is back.",
-    "See to that Postgres; `callstatsd check` names what is wrong.",
+    "The ledger's database cannot be used",
+    "Nothing is taken or sent meanwhile, and nothing is lost: work goes on as soon as it works again.",
+    "`callstatsd check` says whether it is away or refuses, and what to do.",
 )
 NOT_READ_YET = Saying(Tone.CALM, "One moment", "The ledger has not been read yet.")
 
@@ -84,9 +86,9 @@ def taking(standing: Standing, view: View) -> Saying:
     if view.source_away:
         return Saying(
             Tone.BAD,
-            "The ACD's database does not answer",
-            f"{_taken_up_to(standing, view)} The rest follows when it is back; nothing is lost.",
-            "See to that database; `callstatsd check` names what is wrong.",
+            "The ACD's database cannot be used",
+            f"{_taken_up_to(standing, view)} The rest follows when it works again; nothing is lost.",
+            "`callstatsd check` says whether it is away or refuses, and what to do.",
         )
     if standing.watermark is None:
         return Saying(Tone.CALM, "Starting", "No call has been looked for yet.")
@@ -100,8 +102,11 @@ def taking(standing: Standing, view: View) -> Saying:
     return Saying(Tone.GOOD, "Taking calls", _taken_up_to(standing, view))
 
 
-def sending(standing: Standing, view: View, waiting: int | None) -> Saying:
-    """Tell what the sender does, here or in the instance that has the ledger."""
+def sending(standing: Standing, view: View, counts: Mapping[str, int] | None) -> Saying:
+    """Tell what the sender does, here or in the instance that has the ledger.
+
+    `counts` are the lines per state that wait for somebody, None while they are not known.
+    """
     if standing.held is not None:
         reason = f": “{masked(standing.held.reason)}”" if standing.held.reason else ""
         return Saying(
@@ -132,7 +137,10 @@ def sending(standing: Standing, view: View, waiting: int | None) -> Saying:
     if standing.state == "stopped":
         return Saying(Tone.WARN, "Not sending", f"The daemon is stopping. {last}")
     where = "" if view.active else f"{_other(standing)} sends. "
-    if waiting == 0:
+    if counts is not None and not counts[State.PENDING]:
+        if kept := sum(counts[state] for state in NEED_ACTION):
+            need = f"{_count(kept, 'line')} {'needs' if kept == 1 else 'need'} your action"
+            return Saying(Tone.CALM, "Nothing waits to be sent", f"{where}{need}. {last}")
         return Saying(Tone.GOOD, "All is sent", f"{where}Nothing waits. {last}")
     return Saying(Tone.GOOD, "Sending", f"{where}{last}")
 
