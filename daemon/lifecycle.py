@@ -165,7 +165,7 @@ def in_words(
         said.append(f"oldest {_duration(waiting.oldest_pending_seconds)}")
     said.append(f"{delivered:,} delivered since start")
     if kept := sum(waiting.lines.values()) - waiting.lines[State.PENDING]:
-        said.append(f"{kept:,} kept for an operator")
+        said.append(f"{kept:,} need action")
     if standing.watermark is not None:
         local = standing.watermark.astimezone(now.tzinfo)
         form = "%H:%M:%S" if local.date() == now.date() else "%Y-%m-%d %H:%M:%S"

@@ -95,7 +95,7 @@ async def test_systemd_hears_of_ready_counts_and_stopping(site: Site, systemd: S
             lambda line: bool(
                 re.fullmatch(
                     r"STATUS=sending: 1 pending, oldest \d+ s, 1 delivered since start, "
-                    r"1 kept for an operator, taken up to [\d:]{8}",
+                    r"1 need action, taken up to [\d:]{8}",
                     line,
                 )
             )
@@ -258,7 +258,7 @@ def standing(watermark: datetime | None, held: Hold | None = None) -> Standing:
             None,
             (
                 "paused (api_limit), next try in 15 min: 20,000 pending, oldest 67 min, "
-                "1,204 delivered since start, 3 kept for an operator, "
+                "1,204 delivered since start, 3 need action, "
                 "taken up to 2026-11-19 14:05:00"
             ),
         ),

@@ -54,7 +54,7 @@ class Operation:
 LEDGER_AWAY = Saying(
     Tone.BAD,
     "The ledger's database cannot be used",
-    "Nothing is taken or sent meanwhile, and nothing is lost: work goes on as soon as it works again.",
+    "Nothing is taken or sent meanwhile, and nothing is lost: it goes on when this is over.",
     "`callstatsd check` says whether it is away or refuses, and what to do.",
 )
 NOT_READ_YET = Saying(Tone.CALM, "One moment", "The ledger has not been read yet.")
@@ -87,7 +87,7 @@ def taking(standing: Standing, view: View) -> Saying:
         return Saying(
             Tone.BAD,
             "The ACD's database cannot be used",
-            f"{_taken_up_to(standing, view)} The rest follows when it works again; nothing is lost.",
+            f"{_taken_up_to(standing, view)} The rest follows when this is over; nothing is lost.",
             "`callstatsd check` says whether it is away or refuses, and what to do.",
         )
     if standing.watermark is None:
