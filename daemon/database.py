@@ -20,7 +20,7 @@ T = TypeVar("T")
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 Initialise = Callable[[Any], Awaitable[None]]
 
-CONNECT_TIMEOUT = 10.0
+CONNECT_TIMEOUT = 5.0
 """Seconds to wait for a connection."""
 COMMAND_TIMEOUT = 60.0
 """Seconds to wait for one statement; a half-open connection is noticed by this."""
