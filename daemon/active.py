@@ -66,6 +66,8 @@ LONGEST_WAIT = 5.0
 """Seconds between two tries to reach a database that is away."""
 SOURCE_ANSWERS = 2.0
 """Seconds to wait for the source's name, where the ledger alone is needed."""
+LEARNT_WITHIN = 1.0
+"""Seconds to wait for outcomes of an earlier lease; the lock must be heard of again soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,10 @@ class Site:
     async def _sender(self) -> Sender:
         settings = self.settings
         progress = await self.ledger.progress()
+        # What an earlier lease of ours has learnt of the endpoint must be in the ledger first.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEARNT_WITHIN):
+                await self.settler.idle()
         failing = await self.ledger.failing_answers()
         self.salesforce.permit = self.lease
         backoff = Backoff(settings.retry_initial, settings.retry_max)

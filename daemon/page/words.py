@@ -132,7 +132,7 @@ def sending(standing: Standing, view: View, counts: Mapping[str, int] | None) ->
             again = f" Next try: {moment(standing.retry_at, view)}."
         lost = "No line is lost by it."
         if standing.reason == Reason.ENDPOINT_FAILING:
-            lost = "The lines that were refused before that was clear are named below."
+            lost = "Lines that were refused before that was clear, if any, are named below."
         return replace(said, text=f"{said.text} {lost}{again}")
     if standing.state == "stopped":
         return Saying(Tone.WARN, "Not sending", f"The daemon is stopping. {last}")
