@@ -217,13 +217,14 @@ class Lives(RuleBasedStateMachine):
         self.do(self._act("requeue", State(state)))
 
     async def _act(self, act: str, state: State) -> None:
+        act_id = await self.desk.begin(Act(ActKind(act), "alice@acd1", (state,)))
         async for chosen in self.desk.choose(Choice((state,))):
             chosen_keys = {str(one.key) for one in chosen}
             self.judge.history.append(f"{act} {sorted(chosen_keys, key=place)}")
             if act == "requeue":
                 for key in chosen_keys:
                     self.judge.settled.pop(key, None)
-            await getattr(self.desk, act)(chosen)
+            await getattr(self.desk, act)(chosen, act_id)
             # As the daemon does on the desk's notice, in the same moment.
             self.sender.forget()
             for key in chosen_keys if act == "discard" else ():
