@@ -73,11 +73,13 @@ def show_status(overview: Overview, zone: ZoneInfo) -> None:
     for state, lines in overview.lines.items():
         table.add_row(state, f"{lines:,}", MEANINGS[State(state)] if lines else "")
     console().print(table)
-    for state, remedy in REMEDIES.items():
-        if overview.lines.get(state) and state is not State.SKIPPED:
-            say(f"\n{state}: {remedy}")
-            if command := requeue_command(state):
-                say_command(command)
+    to_do = [state for state in REMEDIES if overview.lines.get(state)]
+    if to_do:
+        say("\nwhat to do about")
+    for state in to_do:
+        say(f"  {state:10} {REMEDIES[state]}", hanging=13)
+        if command := requeue_command(state):
+            say_command(command, indent=13)
     standing = overview.standing
     say(f"\nsender          {_sender_sentence(standing, zone)}", hanging=16)
     if advice := _advice(standing):
