@@ -46,7 +46,7 @@ REMEDIES = {
     State.REJECTED: "Fix what the reason names, then send it again:",
     State.EXPIRED: "See why Salesforce kept failing, then send it again:",
     State.INVALID: "Fix the row in the ACD's tables, then send it again:",
-    State.SKIPPED: "Nothing, if the call is not meant for Salesforce. Else have the ACD write the "
+    State.SKIPPED: "Nothing, if it is not meant for Salesforce. Else have the ACD write the "
     "Salesforce id into UserData: within CALLSTATSD_LOOKBACK that is noticed by itself; later "
     "send it again:",
 }

@@ -98,11 +98,13 @@ def show_status(overview: Overview, zone: ZoneInfo) -> None:
     for state, lines in overview.lines.items():
         table.add_row(state, f"{lines:,}", MEANINGS[State(state)] if lines else "")
     console().print(table)
-    for state in NEED_ACTION:
-        if overview.lines.get(state):
-            say(f"\n{state}: {REMEDIES[state]}")
-            if command := requeue_command(state):
-                say_command(command)
+    to_do = [state for state in NEED_ACTION if overview.lines.get(state)]
+    if to_do:
+        say("\nwhat to do about")
+    for state in to_do:
+        say(f"  {state:10} {REMEDIES[state]}", hanging=13)
+        if command := requeue_command(state):
+            say_command(command, indent=13)
     standing = overview.standing
     say(f"\nsender          {_sender_sentence(standing, zone)}", hanging=16)
     if advice := _advice(standing):

@@ -258,7 +258,7 @@ def _of_the_source(evidence: Evidence, rules: Rules) -> list[str]:
     lines = _count(len(evidence.keys), "line")
     return [
         f"Call {evidence.call_id} started {started} and {ended}.",
-        f"The source has {rows} of it, that makes {lines}.",
+        f"The source has {rows} for it, which give {lines}.",
     ]
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import unicodedata
+from datetime import timedelta
 from typing import TextIO
 
 from rich.cells import cell_len
@@ -17,9 +18,10 @@ from rich.progress import (
     BarColumn,
     Progress,
     ProgressColumn,
+    Task,
     TextColumn,
-    TimeRemainingColumn,
 )
+from rich.text import Text
 
 from daemon.commands import printable
 
@@ -117,6 +119,17 @@ def console(*, err: bool = False) -> Console:
     return Console(stderr=err, highlight=False, width=_PIPED if piped else None)
 
 
+class TimeLeft(ProgressColumn):
+    """Tells how long a task will take, as soon as that can be guessed."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        """Return it in hours, minutes and seconds."""
+        seconds = task.time_remaining
+        return Text("" if seconds is None else f"{timedelta(seconds=int(seconds))} left")
+
+
 def progress_bar(shown: Console, *, transient: bool = False) -> Progress:
     """Return a line with a task's description, its field `counted`, and the time that is left.
 
@@ -126,5 +139,5 @@ def progress_bar(shown: Console, *, transient: bool = False) -> Progress:
     if shown.width >= NARROW:
         # Short, so that the line has room for the ^C that a terminal echoes.
         parts.append(BarColumn(bar_width=16))
-    parts += [TextColumn("{task.fields[counted]}"), TimeRemainingColumn(), TextColumn("left")]
+    parts += [TextColumn("{task.fields[counted]}"), TimeLeft()]
     return Progress(*parts, console=shown, transient=transient)
