@@ -62,9 +62,6 @@ FOR_DEBUGGING = {
     DAEMON_UNHEARD,
 }
 
-DEFECT = "a fault of this program: see the event request.defect in the log"
-"""What is said of a line whose request met one."""
-
 PERSONAL_FIELDS = ("record", "caller", "body")
 SYSLOG_PREFIXES = {
     "debug": "<7>",

@@ -5,6 +5,9 @@ import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+DEFECT = "a fault of this program: see the event request.defect in the log"
+"""What is said of a line whose request met one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
