@@ -57,8 +57,6 @@ SENDER_UNSETTLED = "sender.unsettled"
 DAEMON_WAITING = "daemon.waiting"
 DAEMON_UNHEARD = "daemon.unheard"
 
-DEFECT = "a fault of this program: see the event request.defect in the log"
-"""What is said of a line whose request met one."""
 
 PERSONAL_FIELDS = ("record", "caller", "body")
 SYSLOG_PREFIXES = {

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+DEFECT = "a fault of this program: see the event request.defect in the log"
+"""What is said of a line whose request met one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

@@ -17,7 +17,7 @@ from daemon import logs
 from daemon.auth import Token, TokenError, Tokens, first_bytes
 from daemon.backoff import retry_after_seconds
 from daemon.errors import ConfigurationError
-from daemon.outcome import Answer, NoAnswer, NoToken, api_usage
+from daemon.outcome import DEFECT, Answer, NoAnswer, NoToken, api_usage
 from daemon.transport import (
     Always,
     CheckedConnector,
@@ -95,7 +95,7 @@ class Salesforce:
             return await self._post_with_token(key, record)
         except Exception as defect:  # noqa: BLE001 - nothing that an answer holds ends the daemon
             _log.error(logs.REQUEST_DEFECT, key=key, exception=logs.without_messages(defect))
-            return NoAnswer(await may_have_left(), logs.DEFECT)
+            return NoAnswer(await may_have_left(), DEFECT)
 
     async def _post_with_token(self, key: str, record: bytes) -> Answer | NoAnswer | NoToken:
         answer: Answer | NoAnswer | None = None

@@ -17,6 +17,7 @@ from daemon.lanes import Lanes
 from daemon.ledger import Ledger
 from daemon.lines import PendingLine, State
 from daemon.outcome import (
+    DEFECT,
     Answer,
     Delivered,
     Halted,
@@ -481,7 +482,7 @@ def _classified(line: PendingLine, answer: Answer | NoAnswer | NoToken) -> Outco
     except Exception as defect:  # noqa: BLE001 - nothing that an answer holds ends the daemon
         trace = logs.without_messages(defect)
         _log.error(logs.REQUEST_DEFECT, key=str(line.key), exception=trace)
-        return Unanswered(None, logs.DEFECT)
+        return Unanswered(None, DEFECT)
 
 
 _requests = cache(metrics.REQUESTS.labels)

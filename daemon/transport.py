@@ -75,26 +75,21 @@ class TrackedProtocol(ResponseHandler):
         self._lost = exc
         super().connection_lost(exc)
 
-    def begin(self) -> None:
-        """Expect an answer to a request that is about to be written."""
+    def claim(self) -> bool:
+        """Expect an answer to a request about to be written; False if something lies here already.
+
+        Also what the event loop has not read yet, or that the other side has ended a kept
+        connection. A new one is used as it is.
+        """
+        if self._requests and (self._poll or self._register()).poll(0):
+            return False
         self._requests += 1
         self._heard = self._at_rest = False
+        return True
 
     def rest(self) -> None:
         """Expect nothing until the next request."""
         self._at_rest = True
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether a kept connection has ended or something to read, which the loop has not seen."""
-        if self._requests == 0:
-            return False
-        if self.transport is None or self.transport.is_closing():
-            return True
-        if self._poll is None:
-            self._poll = select.poll()
-            self._poll.register(self.transport.get_extra_info("socket"), select.POLLIN)
-        return bool(self._poll.poll(0))
 
     @property
     def was_refused(self) -> bool:
@@ -115,6 +110,13 @@ class TrackedProtocol(ResponseHandler):
     def lost(self) -> BaseException | None:
         """Why the connection ended, if it ended with an error."""
         return self._lost
+
+    def _register(self) -> select.poll:
+        """Begin to watch a kept connection; the connector has just seen that it is open."""
+        self._poll = select.poll()
+        if self.transport is not None:
+            self._poll.register(self.transport.get_extra_info("socket"), select.POLLIN)
+        return self._poll
 
 
 class CheckedConnector(aiohttp.TCPConnector):
@@ -141,14 +143,13 @@ class CheckedConnector(aiohttp.TCPConnector):
         while True:
             connection = await super().connect(req, traces, timeout)
             protocol = cast("TrackedProtocol", connection.protocol)
-            if not protocol.is_stale:
+            if protocol.claim():
                 break
             connection.close()
         needed = permit.get()
         if needed is not None and not needed.held:
             connection.close()
             raise WithdrawnError
-        protocol.begin()
         connection.add_callback(protocol.rest)
         _in_use.set(protocol)
         return connection

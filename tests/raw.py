@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -52,7 +52,8 @@ async def raw(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncItera
         await asyncio.gather(*tasks, return_exceptions=True)
         # What a client left unread would keep its connection open beyond the event loop.
         for writer in writers:
-            writer.transport.abort()
+            with suppress(AttributeError):  # TLS that is closed, in Python 3.11.2
+                writer.transport.abort()
 
 
 @dataclass

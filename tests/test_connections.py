@@ -127,9 +127,10 @@ def test_what_lies_on_a_kept_connection_answers_no_request(
     run(scenario())
 
 
-def wire(writer: asyncio.StreamWriter) -> socket.socket:
-    """The connection itself, to act on it before the event loop may."""
-    return socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno()))
+def wire(end: asyncio.StreamWriter | ssl.SSLSocket) -> socket.socket:
+    """The connection itself, to act on it before the event loop may, or below TLS."""
+    held = end.get_extra_info("socket") if isinstance(end, asyncio.StreamWriter) else end
+    return socket.socket(fileno=os.dup(held.fileno()))
 
 
 def test_a_server_that_ended_a_kept_connection_costs_no_attempt(run: Run) -> None:
@@ -319,28 +320,19 @@ def through(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
 
 
 @contextmanager
-def blocking(context: ssl.SSLContext, *, graceful: bool) -> Iterator[int]:
-    """A TLS server that sends its alerts (asyncio's aborts instead), and answers nothing.
-
-    A graceful one reads on before it closes; the other resets the connection behind its alert.
-    """
+def blocking(context: ssl.SSLContext) -> Iterator[int]:
+    """A TLS server that sends its alerts, while asyncio's aborts, and answers nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
             with suppress(OSError):
                 while True:
                     connection, _ = listener.accept()
-                    with connection, suppress(OSError):
-                        connection.settimeout(PATIENCE)
-                        try:
-                            context.wrap_socket(
-                                connection, server_side=True, suppress_ragged_eofs=False
-                            ).close()
-                        except ssl.SSLError:
-                            if graceful:
-                                connection.shutdown(socket.SHUT_WR)
-                                while connection.recv(65536):
-                                    pass
+                    connection.settimeout(PATIENCE)
+                    with context.wrap_socket(
+                        connection, server_side=True, do_handshake_on_connect=False
+                    ) as tls:
+                        refuse(tls)
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -351,10 +343,20 @@ def blocking(context: ssl.SSLContext, *, graceful: bool) -> Iterator[int]:
             thread.join()
 
 
-@pytest.mark.parametrize("graceful", [True, False])
+def refuse(tls: ssl.SSLSocket) -> None:
+    """Fail in the handshake, and read what the client still writes: else its system says reset."""
+    with suppress(OSError):
+        tls.do_handshake()
+    with suppress(OSError), wire(tls) as connection:
+        connection.settimeout(PATIENCE)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+
+
 @pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_server_that_wants_a_clients_certificate_was_sent_nothing(
-    run: Run, tmp_path: Path, newest: ssl.TLSVersion, *, graceful: bool
+    run: Run, tmp_path: Path, newest: ssl.TLSVersion
 ) -> None:
     """In TLS 1.3 its alert comes when the request is written."""
     ca_file, context = trusted(tmp_path)
@@ -363,7 +365,7 @@ def test_a_server_that_wants_a_clients_certificate_was_sent_nothing(
     context.load_verify_locations(ca_file)
 
     async def scenario() -> None:
-        with blocking(context, graceful=graceful) as port:
+        with blocking(context) as port:
             async with open_session("0", 10.0, ca_file=ca_file) as http:
                 client = salesforce(http, f"https://127.0.0.1:{port}/")
                 for key in ("1-0-0-0", "2-0-0-0", "3-0-0-0"):
@@ -382,7 +384,7 @@ def test_an_alert_in_the_handshake_means_that_nothing_was_sent(run: Run, tmp_pat
     context.sni_callback = lambda *_: ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
 
     async def scenario() -> None:
-        with blocking(context, graceful=True) as port:
+        with blocking(context) as port:
             async with open_session("0", 10.0, ca_file=ca_file) as http:
                 answer = await salesforce(http, f"https://127.0.0.1:{port}/").post("1-0-0-0", b"{}")
         assert isinstance(answer, NoAnswer)
