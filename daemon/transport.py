@@ -81,11 +81,15 @@ class TrackedProtocol(ResponseHandler):
         Also what the event loop has not read yet, or that the other side has ended a kept
         connection. A new one is used as it is.
         """
-        if self._requests and (self._poll or self._register()).poll(0):
+        if (self._requests or self._at_rest) and (self._poll or self._register()).poll(0):
             return False
         self._requests += 1
         self._heard = self._at_rest = False
         return True
+
+    def withdraw(self) -> None:
+        """Expect no answer after all: nothing was written."""
+        self._requests -= 1
 
     def rest(self) -> None:
         """Expect nothing until the next request."""
@@ -146,11 +150,12 @@ class CheckedConnector(aiohttp.TCPConnector):
             if protocol.claim():
                 break
             connection.close()
+        connection.add_callback(protocol.rest)
         needed = permit.get()
         if needed is not None and not needed.held:
-            connection.close()
+            protocol.withdraw()
+            connection.release()
             raise WithdrawnError
-        connection.add_callback(protocol.rest)
         _in_use.set(protocol)
         return connection
 

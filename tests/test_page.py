@@ -243,10 +243,11 @@ async def test_what_waits_and_what_failed_is_shown_with_what_to_do(look: Look) -
     assert "tried 2 times, next try" in text
     assert "its record was locked in Salesforce (423): record is locked" in text
     assert "less than a minute backfill not sent yet" in text
-    assert "rejected 400: no such field Mend what the reason names" in text
-    for call, state in ((4, "rejected"), (7, "expired"), (8, "invalid")):
+    assert "rejected 400: no such field Fix what the reason names" in text
+    failed = ((4, "rejected"), (5, "not_found"), (6, "conflict"), (7, "expired"), (8, "invalid"))
+    for call, state in failed:
         assert f"callstatsd requeue --state {state} --call-id {call}" in text
-    for state in ("conflict", "not_found", "pending", "delivered", "skipped"):
+    for state in ("pending", "delivered", "skipped"):
         assert f"--state {state}" not in text
     assert "not_found 3 lines 404" in text
     assert re.search(r"Waiting to be sent 3\b", text)
