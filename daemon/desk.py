@@ -345,6 +345,8 @@ class Desk:
 
         async def renew(connection: Any) -> list[Any]:
             async with connection.transaction():
+                keys = key_columns([entry.key for entry in entries])
+                await connection.execute(_SQL["lock_lines"], *keys)
                 rows: list[Any] = await connection.fetch(
                     _SQL["renew"], *entry_columns(entries), backfill, list(states), act_id
                 )
@@ -358,11 +360,14 @@ class Desk:
     async def _change(self, statement: str, lines: Sequence[Chosen], act_id: int) -> set[LineKey]:
         lines = sorted(lines, key=lambda line: line.key)
 
+        keys = key_columns([line.key for line in lines])
+
         async def change(connection: Any) -> list[Any]:
             async with connection.transaction():
+                await connection.execute(_SQL["lock_lines"], *keys)
                 done: list[Any] = await connection.fetch(
                     _SQL[statement],
-                    *key_columns([line.key for line in lines]),
+                    *keys,
                     [line.state for line in lines],
                     act_id,
                 )

@@ -163,6 +163,15 @@ WHERE state = ANY ($1::text[])
   AND ($7::timestamptz IS NULL OR settled_at < $7::timestamptz)
 GROUP BY state
 
+-- name: lock_lines
+-- Lock the lines of the keys $1… in the order in which outcomes are written, so that whoever writes
+-- some of both waits and neither ends in a deadlock.
+SELECT FROM line AS l
+JOIN unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+     AS o (call_id, group_id, leg_id, code_id) USING (call_id, group_id, leg_id, code_id)
+ORDER BY l.call_id, l.group_id, l.leg_id, l.code_id
+FOR UPDATE OF l
+
 -- name: requeue
 -- Back to pending by the act $6: the lines of the keys $1… that are still in the state $5, as they
 -- are. Retention may just have dropped a record. Returns the keys.

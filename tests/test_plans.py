@@ -242,6 +242,7 @@ DESK = {
         "line_kept", rows=SKIPPED, given=(*CHOICE, -(2**63), 0, 0, 0, 1000), also=["line_failed"]
     ),
     "count_lines": by("line_kept", rows=SKIPPED, given=CHOICE, also=["line_failed"]),
+    "lock_lines": by("line_pkey", rows=64, given=OLD_KEYS),
     "requeue": by("line_pkey", rows=64, given=(*OLD_KEYS, ["delivered"] * 64, 1)),
     "discard": by("line_pkey", rows=64, given=(*OLD_KEYS, ["delivered"] * 64, 1)),
     "renew": by(
@@ -461,7 +462,7 @@ async def test_taking_into_a_ledger_without_statistics_compares_no_line_with_eac
     statements = queries.load("ledger.sql")
     async with ledger_session(dsn) as connection, connection.transaction():
         await connection.execute(statements["in_bulk"])
-        plan = await explained(connection, statements["take"], (*lines, False))
+        plan = await explained(connection, statements["take"], (*lines, False, None))
     check(plan, by("line_pkey", rows=BACKLOG + count))
     assert all(node["Node Type"] != "Nested Loop" for node in nodes(plan))
     assert not [node for node in nodes(plan) if node.get("Rows Removed by Join Filter", 0) > count]
