@@ -14,18 +14,20 @@ def prepare() -> None:
 
     Otherwise the next file or connection that is opened would become stdin, stdout or stderr.
     """
+    own = sys.stderr is sys.__stderr__  # not what somebody reads in its place
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             null = os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
             os.set_inheritable(null, True)
             stream = open(null, mode, encoding="utf-8", closefd=False)  # noqa: SIM115  for good
             setattr(sys, name, stream)
-    sys.stderr = io.TextIOWrapper(
-        io.BufferedWriter(Lenient(sys.stderr.fileno(), "w", closefd=False)),
-        encoding=sys.stderr.encoding,
-        errors="backslashreplace",
-        line_buffering=True,
-    )
+    if own:
+        sys.stderr = io.TextIOWrapper(
+            io.BufferedWriter(Lenient(sys.stderr.fileno(), "w", closefd=False)),
+            encoding=sys.stderr.encoding,
+            errors="backslashreplace",
+            line_buffering=True,
+        )
 
 
 class Lenient(io.FileIO):

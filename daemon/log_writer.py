@@ -2,6 +2,7 @@
 
 import atexit
 import errno
+import io
 import os
 import select
 import stat
@@ -201,7 +202,9 @@ class LineWriter:
 
 
 def _descriptor(stream: TextIO) -> int:
-    """Return the stream's descriptor, -1 where it has none."""
+    """Return the stream's descriptor; -1 where it has none, or something stands before it."""
+    if not isinstance(stream, io.TextIOWrapper):
+        return -1  # as while a progress bar is drawn, which lets nobody write into its line
     try:
         return stream.fileno()
     except (OSError, ValueError):

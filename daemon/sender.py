@@ -283,7 +283,7 @@ class Sender:
     def _answer(self, request: Request, answer: Answer | NoAnswer | NoToken) -> None:
         """Judge an answer: what becomes of the line, its lane and the sender."""
         line = request.line
-        outcome = self._outcome(line, answer)
+        outcome, code = self._outcome(line, answer)
         halted = error = None
         if not self._stopping:
             halted = self.pace.judge(outcome, line.lane, line.key)
@@ -309,15 +309,20 @@ class Sender:
             self._lane_tries.pop(line.lane, None)
         if not holds_lane(outcome):
             self._lanes.done(line)
-        self._settler.add(Attempt(line, seconds, outcome, settlement, _code(answer, outcome)))
+        self._settler.add(Attempt(line, seconds, outcome, settlement, code))
 
-    def _outcome(self, line: PendingLine, answer: Answer | NoAnswer | NoToken) -> Outcome:
-        """Say what an answer means, which is less of the line while the endpoint fails."""
-        outcome = _classified(line, answer)
+    def _outcome(
+        self, line: PendingLine, answer: Answer | NoAnswer | NoToken
+    ) -> tuple[Outcome, str | None]:
+        """Say what an answer means, which is less of the line while the endpoint fails.
+
+        Beside it is the code that the answer gives for a failure.
+        """
+        outcome, code = _judged(line, answer)
         if not self.pace.failing or (spared := self.pace.spared(outcome)) is None:
-            return outcome
+            return outcome, code
         self._settler.note_failed_probe(line.key)
-        return spared
+        return spared, code
 
     def _go_on(self, request: Request) -> None:
         """End the pause that the request was a probe of."""
@@ -468,21 +473,18 @@ def _raise_defects(*tasks: asyncio.Task[None]) -> None:
             task.result()
 
 
-def _code(answer: Answer | NoAnswer | NoToken, outcome: Outcome) -> str | None:
-    """Return the code that an answer gives for a failure."""
-    if isinstance(outcome, Delivered) or not isinstance(answer, Answer):
-        return None
-    return error_code(answer.body)
-
-
-def _classified(line: PendingLine, answer: Answer | NoAnswer | NoToken) -> Outcome:
+def _judged(line: PendingLine, answer: Answer | NoAnswer | NoToken) -> tuple[Outcome, str | None]:
     """Judge an answer; one that our judgement stumbles over is unanswered, and a defect."""
     try:
-        return classify(answer)
+        outcome = classify(answer)
+        code = None
+        if isinstance(answer, Answer) and not isinstance(outcome, Delivered):
+            code = error_code(answer.body)
     except Exception as defect:  # noqa: BLE001 - nothing that an answer holds ends the daemon
         trace = logs.without_messages(defect)
         _log.error(logs.REQUEST_DEFECT, key=str(line.key), exception=trace)
-        return Unanswered(None, DEFECT)
+        return Unanswered(None, DEFECT), None
+    return outcome, code
 
 
 _requests = cache(metrics.REQUESTS.labels)

@@ -99,7 +99,10 @@ def wrap(text: str, width: int | None, hanging: int = 0, ending: str = "") -> st
 def say(text: str, *, err: bool = False, hanging: int = 0) -> None:
     """Print lines for people."""
     stream = sys.stderr if err else sys.stdout
-    stream.write(wrap(printable(text), columns(stream), hanging) + "\n")
+    # Replaced first, since `…` takes three columns where it must be written as `...`.
+    encoding = stream.encoding or "utf-8"
+    text = printable(text).encode(encoding, stream.errors or "strict").decode(encoding)
+    stream.write(wrap(text, columns(stream), hanging) + "\n")
     stream.flush()
 
 

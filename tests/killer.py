@@ -7,7 +7,9 @@ The product knows nothing of this.
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from inspect import isasyncgenfunction
 from typing import Any
 
 from asyncpg.transaction import Transaction
@@ -18,7 +20,7 @@ from daemon.salesforce import Salesforce
 from daemon.source import Source
 
 POINTS: dict[str, tuple[type, str]] = {
-    "read": (Source, "lines"),
+    "read": (Source, "line_pages"),
     "take": (Ledger, "take"),
     "pending": (Ledger, "pending"),
     "post": (Salesforce, "post"),
@@ -48,11 +50,33 @@ def deadly(
     return wrapped
 
 
+def deadly_generator(
+    method: Callable[..., AsyncGenerator[Any, None]], when: str, nth: int
+) -> Callable[..., AsyncGenerator[Any, None]]:
+    """Wrap a method that yields pages so that its nth use is the process's last."""
+    calls = 0
+
+    async def wrapped(*arguments: Any, **named: Any) -> AsyncGenerator[Any, None]:
+        nonlocal calls
+        calls += 1
+        mine = calls
+        if when == "before" and mine == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+        async with aclosing(method(*arguments, **named)) as pages:
+            async for page in pages:
+                yield page
+        if when == "after" and mine == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return wrapped
+
+
 def main() -> None:
     """Lay the trap, then be the daemon."""
     room, name = POINTS[os.environ["KILL_POINT"]]
-    trap = deadly(getattr(room, name), os.environ["KILL_WHEN"], int(os.environ["KILL_NTH"]))
-    setattr(room, name, trap)
+    method = getattr(room, name)
+    wrap: Callable[..., Any] = deadly_generator if isasyncgenfunction(method) else deadly
+    setattr(room, name, wrap(method, os.environ["KILL_WHEN"], int(os.environ["KILL_NTH"])))
     sys.argv = ["callstatsd", "run"]
     cli.main()
 

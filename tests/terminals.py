@@ -144,8 +144,11 @@ def _line_buffered(number: int, encoding: str) -> io.TextIOWrapper:
 
 
 def torn(shown: Terminal) -> list[str]:
-    """Return the lines that do not fit: the terminal breaks them wherever they meet its edge."""
-    return [row for row in shown.rows if cell_len(row) > shown.columns]
+    """Return the lines that do not fit: the terminal breaks them wherever they meet its edge.
+
+    One word alone, such as an address, has to be broken where it is longer than a line.
+    """
+    return [row for row in shown.rows if cell_len(row) > shown.columns and " " in row.strip()]
 
 
 def vocabulary(text: str) -> set[str]:

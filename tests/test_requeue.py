@@ -161,7 +161,7 @@ async def test_who_did_what_is_on_record(site: Site, monkeypatch: pytest.MonkeyP
     _, text, _ = await site.run("status")
     assert f"bob@{host}: pause --reason 'release tonight'" in text
     assert f"bob@{host}: discard --state pending --call-id 10, 1 line" in text
-    assert "requeue" not in text
+    assert ": requeue" not in text
     _, text, _ = await site.run("show", "10")
     assert f"withdrawn by bob@{host} at 20" in text
     _, text, _ = await site.run("show", "9")

@@ -196,7 +196,8 @@ async def test_what_an_encoding_lacks_is_replaced_readably(
             sys.executable, "-m", "daemon", *arguments,
             env=environment, cwd=site.folder, stdout=PIPE, stderr=PIPE,
         )  # fmt: skip
-        output, errors = (text.decode(encoding) for text in await process.communicate())
+        printed, logged = await process.communicate()
+        output, errors = printed.decode(encoding), logged.decode()  # JSON is UTF-8 anywhere
         assert process.returncode == code, errors
         assert "Traceback" not in errors
         if code == 0 and arguments[0] in {"status", "show"}:
