@@ -371,7 +371,9 @@ def requeue_command(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Send settled lines again, as they were; asks before more than 100 lines.
+    """Send settled lines again, as they were.
+
+    Asks before more than 100 lines.
 
     Example: callstatsd requeue --state rejected --from 2026-11-20 --dry-run
     """
@@ -401,9 +403,9 @@ def discard_command(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Withdraw pending, rejected, expired or invalid lines: they end as skipped.
+    """Withdraw lines: they end as skipped.
 
-    Asks before more than 100 lines.
+    Takes pending, rejected, expired and invalid lines; asks before more than 100.
 
     Example: callstatsd discard --state pending --backfill --dry-run
     """
@@ -442,8 +444,9 @@ def pause_command(
 
 @app.command("resume")
 def resume_command() -> None:
-    """Let sending go on after `pause`, and a pause of the sender's own try again at once.
+    """Let sending go on after `pause`.
 
+    A pause of the sender's own tries again at once.
     Waits up to 10 seconds to say what is then the case.
 
     Example: callstatsd resume
