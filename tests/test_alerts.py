@@ -38,6 +38,8 @@ def series() -> dict[str, set[str]]:
             found |= dict.fromkeys((f"{metric._name}_sum", f"{metric._name}_count"), labels)
         elif hasattr(metric, "_labelnames"):
             found[metric._name + ("_total" if isinstance(metric, Counter) else "")] = labels
+    for family in metrics.DroppedLogLines().collect():
+        found |= {sample.name: set(sample.labels) for sample in family.samples}
     return found
 
 
