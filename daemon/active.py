@@ -169,11 +169,11 @@ class Site:
 
     async def _sender(self) -> Sender:
         settings = self.settings
-        progress = await self.ledger.progress()
         # What an earlier lease of ours has learnt of the endpoint must be in the ledger first.
         with suppress(TimeoutError):
             async with asyncio.timeout(LEARNT_WITHIN):
                 await self.settler.idle()
+        progress = await self.ledger.progress()
         failing = await self.ledger.failing_answers()
         self.salesforce.permit = self.lease
         backoff = Backoff(settings.retry_initial, settings.retry_max)
@@ -322,6 +322,8 @@ class Heart:
             ),
             self._tenure,
         )
+        if stopped:
+            return  # what people want by now is for the next holder to hear
         if wishes.probe != self._asked:
             self._asked = wishes.probe
             self._sender.probe()

@@ -5,6 +5,7 @@ import faulthandler
 import gc
 import io
 import os
+import shlex
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -98,6 +99,11 @@ def _exit_code() -> int:
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
+    except OSError as error:
+        # The only one that is ours to expect: databases' and networks' have names of their own.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - to the end
+        say(f"callstatsd: the output cannot be written: {error.strerror or error}", err=True)
+        return 1
     except Exception as error:
         # A wrong use, by whatever library typer reads arguments with: it can show itself.
         if not hasattr(error, "show"):
@@ -716,7 +722,8 @@ def _settings(
     level = given.log.log_level if acting else "critical"
     logs.configure(given.log.log_format, level, given.log.log_personal_data)
     settings = validate(found, to_send=to_send)
-    address_commands(settings.command_option)
+    default = f"--env-file {shlex.quote(str(found.file))}" if found.by_default else ""
+    address_commands(settings.command_option, default)
     if writes:
         prefix = logs.SYSLOG_PREFIXES["info"] if logs.is_journal(sys.stderr) else ""
         say(f"{prefix}{settings.target}", err=True)

@@ -23,24 +23,35 @@ def addressed(text: str, option: str) -> str:
     return _COMMAND.sub(lambda found: f"{found[0]} {option}", text) if option else text
 
 
-_OPTION: ContextVar[str] = ContextVar("command_option", default="")
+_OPTION: ContextVar[tuple[str, str]] = ContextVar("command_option", default=("", ""))
+_NEVER_BY_DEFAULT = re.compile(
+    r"\bcallstatsd (?:run|migrate(?= --(?:rebind|reference-schema)\b))"
+    r"(?! --(?:instance|env-file)\b)"
+)
 
 
 @contextmanager
 def addressing() -> Iterator[None]:
     """Begin a command line, of which nobody knows yet what its settings are."""
-    token = _OPTION.set("")
+    token = _OPTION.set(("", ""))
     try:
         yield
     finally:
         _OPTION.reset(token)
 
 
-def address_commands(option: str) -> None:
-    """Let what this command line prints find the settings that it found."""
-    _OPTION.set(option)
+def address_commands(option: str, default: str = "") -> None:
+    """Let what this command line prints find the settings that it found.
+
+    `default` is the option for commands that take a file only if it is named, where this one took
+    it without being told.
+    """
+    _OPTION.set((option, default))
 
 
 def printable(text: str) -> str:
     """Address the commands in a text as `address_commands` has said."""
-    return addressed(text, _OPTION.get())
+    option, default = _OPTION.get()
+    if default:
+        text = _NEVER_BY_DEFAULT.sub(lambda found: f"{found[0]} {default}", text)
+    return addressed(text, option)

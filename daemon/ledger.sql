@@ -56,7 +56,7 @@ UPDATE ledger SET start_from = $1, watermark = $2 WHERE start_from IS NULL
 -- name: in_bulk
 -- For the rest of this transaction: join many lines at once, and find them by index. A planner that
 -- has no statistics, or expects few lines of each call, would compare each with each.
-SET LOCAL enable_nestloop = off; SET LOCAL enable_seqscan = off
+SET LOCAL enable_nestloop = off; SET LOCAL enable_seqscan = off; SET LOCAL jit = off
 
 -- name: take
 -- Insert new lines (parallel arrays), from a backfill or not ($12), which is the act $13 (NULL:
@@ -132,7 +132,7 @@ WHERE watermark > $1
 -- name: in_order
 -- For the rest of this transaction: take from an index what is wanted in order. A planner that
 -- expects few pending lines would sort all of a backlog to return its first.
-SET LOCAL enable_sort = off
+SET LOCAL enable_sort = off; SET LOCAL jit = off
 
 -- name: pending
 -- The next $1 lines to send, live before backfill, in order; without lines that wait for their

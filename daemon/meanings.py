@@ -29,7 +29,7 @@ class Saying:
 MEANINGS = {
     State.PENDING: "to be sent, or to be tried again",
     State.DELIVERED: "Salesforce has it",
-    State.SKIPPED: "not sent: no Salesforce id, kept out by a filter, or withdrawn by an operator",
+    State.SKIPPED: "not sent: no Salesforce id, or withdrawn by an operator",
     State.CONFLICT: "Salesforce refused it for good (409); it is not sent again",
     State.NOT_FOUND: "Salesforce has no such record (404); it is not sent again",
     State.REJECTED: "Salesforce refused it in another way (4xx); it needs your action",

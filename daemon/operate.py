@@ -125,7 +125,7 @@ async def _finish(desk: Desk, act_id: int, act: str, choice: Choice, changed: Ch
 async def hold(desk: Desk, reason: str | None, who: str) -> None:
     """Stop sending until somebody resumes it."""
     await desk.hold(Act(ActKind.PAUSE, who, reason=reason))
-    _log.info(logs.OPERATOR_ACTED, act="pause", reason=reason)
+    _log.info(logs.OPERATOR_ACTED, act="pause")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,7 @@ def after_resume(
 async def resume(desk: Desk, who: str) -> AfterResume:
     """Let sending go on, and an automatic pause try at once; returns what is then the case."""
     act_id, pending = await desk.release(Act(ActKind.RESUME, who))
-    _log.info(logs.OPERATOR_ACTED, act="resume", reason=None)
+    _log.info(logs.OPERATOR_ACTED, act="resume")
     until = time.monotonic() + LISTENS_FOR
     while True:
         late = time.monotonic() >= until

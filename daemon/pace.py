@@ -185,8 +185,10 @@ class Pace:
             return None
         tries = self.pause.tries + 1 if self.pause else 1
         delay = self._backoff.delay(tries, halted.retry_after)
-        if halted.reason is Reason.ENDPOINT_FAILING:
-            delay = min(delay, FAILING_MAX)
+        if self.failing or halted.reason is Reason.ENDPOINT_FAILING:
+            # Whatever else a probe meets meanwhile: the next one takes its turn, and soon.
+            if not halted.retry_after:
+                delay = min(delay, FAILING_MAX)
             self.newest = self.failing and not self.newest
             self.failing = True
         if not self.failing:

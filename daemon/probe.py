@@ -105,7 +105,8 @@ def _is_platform_error(body: str) -> bool:
 
 async def listener(address: tuple[str, int], ledger: str) -> Probe:
     """Say whether the daemon can listen there: it may itself be running (`ledger` is its name)."""
-    shown = f"{address[0]}:{address[1]}"
+    host, port = address
+    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         found = await asyncio.get_running_loop().getaddrinfo(*address, type=socket.SOCK_STREAM)
         for family, kind, protocol, _, resolved in found:

@@ -238,7 +238,8 @@ def show_finding(finding: check.Finding) -> None:
     console().print(f"{finding.verdict:5}", style=style, end="")
     head = " " * 6
     # Wrapped with the verdict that is printed already, and less it.
-    say(wrap(f"{head}{finding.name:9} {finding.text}", columns(sys.stdout), 16)[5:])
+    text = printable(f"{head}{finding.name:9} {finding.text}")
+    say(wrap(text, columns(sys.stdout), 16)[5:])
 
 
 def backfill_json(progress: backfill.Progress, *, dry_run: bool, resend: bool) -> dict[str, Any]:

@@ -292,6 +292,8 @@ class Sender:
                 error = answer.error
             elif halted is None and (halted := self.pace.used(answer.api_usage, _now())):
                 error = halted.error
+                if self.pace.failing and not isinstance(outcome, Unanswered | Halted):
+                    self._go_on(request)  # the endpoint works again; only its budget is used up
         if halted is not None:
             self._halt(halted, request, error)
         elif not isinstance(outcome, Unanswered | Halted):
@@ -319,10 +321,12 @@ class Sender:
         Beside it is the code that the answer gives for a failure.
         """
         outcome, code = _judged(line, answer)
-        if not self.pace.failing or (spared := self.pace.spared(outcome)) is None:
+        if not self.pace.failing:
             return outcome, code
-        self._settler.note_failed_probe(line.key)
-        return spared, code
+        outcome = self.pace.spared(outcome) or outcome
+        if isinstance(outcome, Halted) and outcome.sent:
+            self._settler.note_failed_probe(line.key)
+        return outcome, code
 
     def _go_on(self, request: Request) -> None:
         """End the pause that the request was a probe of."""

@@ -272,7 +272,9 @@ class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_error
     @property
     def command_option(self) -> str:
         """What commands must carry to find these settings again; empty where they need nothing."""
-        return f"--instance {self.instance}" if self.instance else self._found.option
+        # A file that is not that instance's own is not found by its name.
+        by_name = self.instance and self._found.file is None
+        return f"--instance {self.instance}" if by_name else self._found.option
 
     @property
     def target(self) -> str:

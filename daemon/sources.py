@@ -46,7 +46,8 @@ class Found:
 
     `origin` names the place, for people; `file` is the file that was named or defaulted to, and
     `option` what a command needs to find it again.
-    `unread` says that something could not be read at all, so that texts may be lacking.
+    `unread` says that something could not be read at all, so that texts may be lacking;
+    `by_default` that nobody named the file.
     """
 
     origin: str
@@ -55,6 +56,7 @@ class Found:
     texts: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     unread: bool = False
+    by_default: bool = False
 
     def set(self, name: str, text: str, clean: Clean) -> None:
         """Keep a variable's text, unless it is not ours, means unset, or was set before."""
@@ -93,12 +95,17 @@ def read(
         file = request.etc / f"{request.instance}.env"
         return _of_file(file, request, secrets, clean, environment)
     here = _of_surroundings(secrets, clean, environment)
-    if "source_dsn" in here.texts or here.unread or not request.may_default:
-        return here
     default = request.etc / f"{DEFAULT}.env"
+    if "source_dsn" in here.texts or here.unread:
+        return here
+    if not request.may_default:
+        if default.exists() and "INVOCATION_ID" not in environment:
+            here.faults.append(f"This command takes {default} only by --env-file {default}.")
+        return here
     found = _of_file(default, request, secrets, clean, environment)
     if found.file is None:
         return here
+    found.by_default = True
     # `.env` and credentials meant something else than the installation, too.
     elsewhere = set(map(_variable, here.texts)) - {name.upper() for name in _names(environment)}
     for name in sorted(elsewhere - set(map(_variable, LOGGING))):
@@ -180,7 +187,10 @@ def _of_file(
     assigned = {each.name: each.value for each in envfile.read(text)[0]}
     for name, value in sorted(assigned.items()):
         found.set(name, value, clean)
-    _set_instance(found, _instance_of(file, request.etc))
+    own_name = _instance_of(file, request.etc)
+    _set_instance(found, own_name)
+    if own_name:
+        found.option = f"--instance {own_name}"
     for name in secrets:
         _set_beside(found, name, f"{name.replace('_', '-')}", clean)
     _set_beside(found, "private_key_file", KEY_FILE, clean)

@@ -30,6 +30,8 @@ NARROW = 70
 
 _PIPED = 100_000
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+_UNPRINTABLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+"""What could steer a terminal: names and reasons come from others."""
 _TOKENS = re.compile(r"( *)([^ ]+)")
 _STAND_INS = {
     "“": '"', "”": '"', "‘": "'", "’": "'", "–": "-", "−": "-", "×": "x",  # noqa: RUF001
@@ -101,7 +103,8 @@ def say(text: str, *, err: bool = False, hanging: int = 0) -> None:
     stream = sys.stderr if err else sys.stdout
     # Replaced first, since `…` takes three columns where it must be written as `...`.
     encoding = stream.encoding or "utf-8"
-    text = printable(text).encode(encoding, stream.errors or "strict").decode(encoding)
+    text = _UNPRINTABLE.sub("?", printable(text))
+    text = text.encode(encoding, stream.errors or "strict").decode(encoding)
     stream.write(wrap(text, columns(stream), hanging) + "\n")
     stream.flush()
 
