@@ -284,16 +284,7 @@ class Sender:
         """Judge an answer: what becomes of the line, its lane and the sender."""
         line = request.line
         outcome, code = self._outcome(line, answer)
-        halted = error = None
-        if not self._stopping:
-            halted = self.pace.judge(outcome, line.lane, line.key)
-            # What the endpoint says may name a caller; only our own words go to the log.
-            if not isinstance(answer, Answer):
-                error = answer.error
-            elif halted is None and (halted := self.pace.used(answer.api_usage, _now())):
-                error = halted.error
-                if self.pace.failing and not isinstance(outcome, Unanswered | Halted):
-                    self._go_on(request)  # the endpoint works again; only its budget is used up
+        halted, error = (None, None) if self._stopping else self._assess(request, answer, outcome)
         if halted is not None:
             self._halt(halted, request, error)
         elif not isinstance(outcome, Unanswered | Halted):
@@ -312,6 +303,20 @@ class Sender:
         if not holds_lane(outcome):
             self._lanes.done(line)
         self._settler.add(Attempt(line, seconds, outcome, settlement, code))
+
+    def _assess(
+        self, request: Request, answer: Answer | NoAnswer | NoToken, outcome: Outcome
+    ) -> tuple[Halted | None, str | None]:
+        """Say whether the sender must pause, and why in words that may be logged."""
+        halted = self.pace.judge(outcome, request.line.lane, request.line.key)
+        # What the endpoint says may name a caller; only our own words go to the log.
+        if not isinstance(answer, Answer):
+            return halted, answer.error
+        if halted is not None or (halted := self.pace.used(answer.api_usage, _now())) is None:
+            return halted, None
+        if self.pace.failing and not isinstance(outcome, Unanswered | Halted):
+            self._go_on(request)  # the endpoint works again; only its budget is used up
+        return halted, halted.error
 
     def _outcome(
         self, line: PendingLine, answer: Answer | NoAnswer | NoToken
