@@ -249,8 +249,12 @@ def moment(event: dict[str, Any]) -> datetime:
 
 def cpu(process_id: int, *, children: bool = False) -> float:
     """Seconds of CPU that a process has used, with `children` also those that ended under it."""
+    try:
+        text = Path(f"/proc/{process_id}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0  # it has just ended: its parent has its seconds now
     # The name in parentheses may hold anything; what counts comes after it.
-    fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    fields = text.rpartition(")")[2].split()
     return sum(map(int, fields[11 : 15 if children else 13])) / TICK
 
 
