@@ -1,6 +1,7 @@
 """The commands. Results go to stdout, logs to stderr; `main` turns errors into exit codes."""
 
 import asyncio
+import errno
 import faulthandler
 import gc
 import io
@@ -65,6 +66,8 @@ app = typer.Typer(
 LEAST_ID, LARGEST_ID = -(2**63), 2**63 - 1
 REFUSED = {69, 78}
 """Exit codes of a `run` that changes nothing by being repeated as it is."""
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""What a file says to which nothing more can be written."""
 INTERRUPTED = 130
 """What typer returns after Ctrl-C; the command ends with 1."""
 
@@ -100,7 +103,8 @@ def _exit_code() -> int:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except OSError as error:
-        # The only one that is ours to expect: databases' and networks' have names of their own.
+        if error.errno not in UNWRITABLE:
+            raise
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - to the end
         say(f"callstatsd: the output cannot be written: {error.strerror or error}", err=True)
         return 1

@@ -397,6 +397,25 @@ def test_no_probe_waits_for_longer_than_a_minute() -> None:
     assert pause.until == 1005
 
 
+@pytest.mark.parametrize("reason", [Reason.CONFIGURATION, Reason.UNAVAILABLE, Reason.API_LIMIT])
+def test_a_probe_that_meets_another_fault_takes_its_turn_and_the_next_one_comes_soon(
+    reason: Reason,
+) -> None:
+    """Or one newest line that is answered so would be the only probe for ever."""
+    pace = failing(maximum=900.0)
+    turns = []
+    for number in range(20):
+        pause = probe(pace, Halted(reason, 403, None, None), f"lane {number}", now=1000)
+        assert pause is not None
+        assert pause.until <= 1000 + FAILING_MAX
+        turns.append(pace.newest)
+    assert turns in ([True, False] * 10, [False, True] * 10)
+    # What the server itself asks for is kept.
+    pause = probe(pace, Halted(Reason.UNAVAILABLE, 503, 300.0, None), "A", now=1000)
+    assert pause is not None
+    assert pause.until == 1300
+
+
 def test_records_whose_probes_failed_are_avoided_and_the_last_one_most() -> None:
     pace = failing()
     for lane in ("A", "B", "A"):

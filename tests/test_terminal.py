@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import sys
 from asyncio.subprocess import PIPE
@@ -336,3 +337,17 @@ def test_lines_break_between_words(text: str, width: int | None, wrapped: str) -
 def test_a_command_that_takes_two_lines_can_be_copied() -> None:
     broken = wrap("  callstatsd show 1201 --env-file /tmp/a", 26, 6, ending=" \\")
     assert broken == "  callstatsd show 1201 \\\n      --env-file /tmp/a"
+
+
+async def test_a_full_disk_below_stdout_is_one_line_and_no_traceback(site: Site) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "daemon", "status",
+            env=site.settings(), cwd=site.folder, stdout=full, stderr=PIPE,
+        )  # fmt: skip
+        _, errors = await process.communicate()
+    finally:
+        os.close(full)
+    assert process.returncode == 1
+    assert errors.decode() == "callstatsd: the output cannot be written: No space left on device\n"
