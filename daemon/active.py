@@ -27,28 +27,28 @@ from daemon.auth import (
 )
 from daemon.backoff import Backoff
 from daemon.database_errors import Place
-from daemon.desk import Desk
+from daemon.desk import OperatorStore
 from daemon.errors import (
     CallstatsdError,
     ConfigurationError,
+    DatabaseSetupError,
     LeaseLostError,
-    RefusedError,
     UnreachableError,
     first,
 )
-from daemon.intake import Form, Intake
+from daemon.intake import Intake, RecordOptions
 from daemon.lease import TRY_EVERY, Lease
-from daemon.ledger import Beat, Binding, Ledger, Tenure, open_ledger
-from daemon.lifecycle import Notifier, in_words, pause, unless
+from daemon.ledger import Binding, InstanceStatus, Ledger, Tenure, open_ledger
+from daemon.lifecycle import SystemdNotifier, in_words, pause, unless
 from daemon.lines import State
-from daemon.monitor import Condition
-from daemon.pace import Pace
+from daemon.monitor import InstanceState
+from daemon.pace import FlowControl
 from daemon.poller import Poller, Rules
 from daemon.pruner import Pruner
 from daemon.salesforce import Endpoint, Salesforce, Session, open_session
 from daemon.sender import DRAIN_EXTRA, Limits, Sender
 from daemon.settings import Auth, EmptyAs, Settings
-from daemon.settler import Settler
+from daemon.settler import OutcomeWriter
 from daemon.source import Source, open_source
 from daemon.sweeper import Sweeper
 from daemon.watchdog import Part
@@ -71,26 +71,26 @@ LEARNT_WITHIN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class Instance:
     """What an active instance works with, whichever lease it is under."""
 
     settings: Settings
     source: Source
     ledger: Ledger
     salesforce: Salesforce
-    settler: Settler
+    settler: OutcomeWriter
     lease: Lease
-    notifier: Notifier
-    condition: Condition
+    notifier: SystemdNotifier
+    condition: InstanceState
 
-    async def be_active(self, stop: asyncio.Event, *, poll: bool) -> None:
+    async def run_active(self, stop: asyncio.Event, *, poll: bool) -> None:
         """Send, and poll if told to, while the lock is held; return when it is lost or on stop."""
         try:
             self.condition.active = True
             await self._work(stop, poll=poll)
         except* LeaseLostError as lost:
             _log.warning(logs.DAEMON_STANDBY, error=str(first(lost)))
-        except* RefusedError as group:
+        except* DatabaseSetupError as group:
             raise first(group) from group
         except* UnreachableError as away:
             _log.debug(logs.DAEMON_WAITING, error=str(away.exceptions[0]))
@@ -120,7 +120,7 @@ class Site:
         await self.ledger.check_binding(binding)
         sender = await self._sender()
         leave = asyncio.Event()
-        heart = Heart(self.ledger, sender, self.condition, binding, self.lease.tenure, leave)
+        heart = Heartbeat(self.ledger, sender, self.condition, binding, self.lease.tenure, leave)
         self.lease.on_notice = heart.look
         await heart.begin()
         try:
@@ -145,7 +145,7 @@ class Site:
     async def _serve(
         self,
         sender: Sender,
-        heart: "Heart",
+        heart: "Heartbeat",
         ends: tuple[asyncio.Event, asyncio.Event],
         *,
         poll: bool,
@@ -181,7 +181,7 @@ class Site:
             self.ledger,
             self.salesforce,
             self.settler,
-            Pace(
+            FlowControl(
                 settings.concurrency,
                 backoff,
                 endpoint_proven=progress.endpoint_proven,
@@ -202,7 +202,7 @@ class Site:
 
     async def _tell_systemd(self, sender: Sender) -> None:
         """Say every few seconds how many lines wait, until cancelled."""
-        desk = Desk(self.ledger.database)
+        desk = OperatorStore(self.ledger.database)
         while True:
             try:
                 waiting, standing = await desk.waiting(), await desk.standing()
@@ -221,7 +221,7 @@ class Site:
             timedelta(seconds=settings.stale_call_after),
             settings.start_from,
         )
-        intake = Intake(self.source, self.ledger, form_of(settings))
+        intake = Intake(self.source, self.ledger, record_options(settings))
         poller = Poller(self.source, self.ledger, intake, rules, sender.wake)
         poller.on_turn = self._has_polled
         lookback = timedelta(seconds=settings.lookback)
@@ -241,14 +241,14 @@ class Site:
         self.notifier.watch.turned(Part.TAKING, rest_until=time.monotonic() + rest)
 
 
-class Heart:
+class Heartbeat:
     """Writes every few seconds what this instance does, and hears what operators want."""
 
     def __init__(
         self,
         ledger: Ledger,
         sender: Sender,
-        condition: Condition,
+        condition: InstanceState,
         binding: Binding,
         tenure: Tenure,
         leave: asyncio.Event,
@@ -309,7 +309,7 @@ class Heart:
         if not self._sender.probing:
             self._answered = self._asked
         wishes = await self._ledger.beat(
-            Beat(
+            InstanceStatus(
                 host=socket.gethostname(),
                 pid=os.getpid(),
                 version=__version__,
@@ -354,12 +354,12 @@ async def patiently(
 
 
 def _is_away(error: BaseException) -> bool:
-    return isinstance(error, UnreachableError) and not isinstance(error, RefusedError)
+    return isinstance(error, UnreachableError) and not isinstance(error, DatabaseSetupError)
 
 
-def form_of(settings: Settings) -> Form:
+def record_options(settings: Settings) -> RecordOptions:
     """Return how records are written."""
-    return Form(
+    return RecordOptions(
         settings.source_timezone,
         settings.empty_as is EmptyAs.STRING,
         settings.send_without_salesforce_id,

@@ -18,7 +18,7 @@ import structlog
 from daemon import logs
 from daemon.backoff import retry_after_seconds
 from daemon.errors import CallstatsdError, ConfigurationError
-from daemon.outcome import NoToken
+from daemon.outcome import TokenFailure
 from daemon.transport import begin_request, in_words
 
 _log = structlog.get_logger()
@@ -106,7 +106,7 @@ class TokenError(CallstatsdError):
     def __init__(self, message: str, *, refused: bool, retry_after: float | None = None) -> None:
         """Tell a token endpoint that said no from one that could not be asked."""
         super().__init__(message)
-        self.answer = NoToken(refused, message, retry_after)
+        self.answer = TokenFailure(refused, message, retry_after)
 
 
 class Tokens(Protocol):

@@ -12,24 +12,24 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from daemon import logs
-from daemon.active import Site, form_of, open_databases, open_salesforce
+from daemon.active import Instance, open_databases, open_salesforce, record_options
 from daemon.acts import Act, ActKind, operator
-from daemon.desk import Desk
+from daemon.desk import OperatorStore
 from daemon.errors import CallstatsdError, UnreachableError, first
 from daemon.intake import Intake
 from daemon.lease import Lease
 from daemon.ledger import Binding, Ledger
-from daemon.lifecycle import Notifier, pause, unless
-from daemon.lines import Entry, LineKey, State, untaken
-from daemon.monitor import Condition
+from daemon.lifecycle import SystemdNotifier, pause, unless
+from daemon.lines import LineKey, NewLine, State, missing_keys
+from daemon.monitor import InstanceState
 from daemon.sender import DRAIN_EXTRA
 from daemon.settings import Settings
-from daemon.settler import Settler
+from daemon.settler import OutcomeWriter
 from daemon.source import Page, Source, Window
 
 _log = structlog.get_logger()
 
-LAST_CHANCE = 1.0
+FINAL_FLUSH = 1.0
 """Seconds to write what is left when the command must end at once."""
 LOOK_EVERY = 0.5
 """Seconds between two looks at what the sender has done."""
@@ -86,7 +86,7 @@ class Backfill:
         """
         self._source = source
         self._ledger = ledger
-        self._desk = Desk(ledger.database)
+        self._desk = OperatorStore(ledger.database)
         self._intake = intake
         self._period = period
         self._tell = tell
@@ -129,7 +129,7 @@ class Backfill:
                         self.progress.resent += _sent_again(entries, settled)
                 gone = await self._intake.rebuilt(sorted(have - here))
                 self.progress.resent += _sent_again(gone, settled)
-            self._count(page, len(keys), len(untaken(keys, have)))
+            self._count(page, len(keys), len(missing_keys(keys, have)))
 
     async def take(self, window: Window, *, resend: bool) -> None:
         """Take the window page by page; with `resend` settled lines are made anew and sent."""
@@ -155,7 +155,7 @@ class Backfill:
         await self._desk.end(act_id)
         self.progress.taken = True
 
-    async def _renew(self, entries: Sequence[Entry], act_id: int) -> None:
+    async def _renew(self, entries: Sequence[NewLine], act_id: int) -> None:
         renewed = await self._desk.renew(entries, act_id, backfill=True) if entries else {}
         self.progress.resent += sum(state is State.PENDING for state in renewed.values())
 
@@ -201,15 +201,15 @@ class Backfill:
         self._tell(self.progress)
 
 
-def _sent_again(entries: Sequence[Entry], settled: Collection[LineKey]) -> int:
+def _sent_again(entries: Sequence[NewLine], settled: Collection[LineKey]) -> int:
     """Return how many of the lines, made anew, `--resend` would send again."""
     return sum(entry.state is State.PENDING and entry.key in settled for entry in entries)
 
 
-async def send_while_nobody_does(site: Site, stop: asyncio.Event) -> None:
+async def send_without_daemon(site: Instance, stop: asyncio.Event) -> None:
     """Send until stop, but only while no `run` is here; hand over to one that comes.
 
-    Raises `UnwritableError` when outcomes cannot be written.
+    Raises `SettleTimeoutError` when outcomes cannot be written.
     """
     async with asyncio.TaskGroup() as group:
         settling = group.create_task(site.settler.run())
@@ -218,7 +218,7 @@ async def send_while_nobody_does(site: Site, stop: asyncio.Event) -> None:
                 if not await site.lease.wanted() and await site.lease.try_acquire():
                     handing_over = asyncio.Event()
                     watching = group.create_task(_until_wanted(site.lease, stop, handing_over))
-                    await site.be_active(handing_over, poll=False)
+                    await site.run_active(handing_over, poll=False)
                     watching.cancel()
                     # Whoever comes next must not send again what is only not written yet.
                     await _within(DRAIN_EXTRA, site.settler.idle())
@@ -272,8 +272,8 @@ async def backfill(
         await ledger.check_binding(
             Binding(settings.clients_id, clock.database, settings.source_schemas)
         )
-        kept = await keeping.enter_async_context(ledger.keeping_all())
-        intake = Intake(source, ledger, form_of(settings))
+        kept = await keeping.enter_async_context(ledger.retention_locked())
+        intake = Intake(source, ledger, record_options(settings))
         act = Act(
             ActKind.BACKFILL, operator(), since=period.since, until=period.until, resend=resend
         )
@@ -290,14 +290,21 @@ async def backfill(
             open_salesforce(settings) as salesforce,
             Lease(ledger.database, wanting=False) as lease,
         ):
-            settler = Settler(ledger, settings.retry_for)
-            site = Site(
-                settings, source, ledger, salesforce, settler, lease, Notifier(), Condition()
+            settler = OutcomeWriter(ledger, settings.retry_for)
+            site = Instance(
+                settings,
+                source,
+                ledger,
+                salesforce,
+                settler,
+                lease,
+                SystemdNotifier(),
+                InstanceState(),
             )
             done = asyncio.Event()
             try:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(send_while_nobody_does(site, done))
+                    group.create_task(send_without_daemon(site, done))
                     taking = group.create_task(work.take(window, resend=resend))
                     try:
                         await work.watch(stop)
@@ -308,5 +315,5 @@ async def backfill(
                 raise first(errors) from errors
             finally:
                 if settler.waiting:
-                    await settler.finish(LAST_CHANCE)
+                    await settler.finish(FINAL_FLUSH)
         return await work.finish(began)

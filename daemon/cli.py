@@ -31,12 +31,12 @@ from daemon import (
     story,
     terminal,
 )
-from daemon.active import check_ledger, form_of, open_databases
+from daemon.active import check_ledger, open_databases, record_options
 from daemon.acts import ActKind, operator
 from daemon.commands import address_commands, printable
 from daemon.database import Database
 from daemon.database_errors import Place
-from daemon.desk import Choice, Desk, Overview
+from daemon.desk import LineFilter, OperatorStore, StatusReport
 from daemon.errors import CallstatsdError, ConfigurationError
 from daemon.grants import Grants
 from daemon.inquiry import inquire, rules_of
@@ -241,7 +241,7 @@ def status_command(
     """
     settings = _settings()
 
-    async def read() -> Overview:
+    async def read() -> StatusReport:
         async with _desk(settings) as desk:
             return await desk.overview()
 
@@ -577,10 +577,10 @@ def _grants(settings: Settings, role: str) -> Grants:
 
 async def _inquire(
     settings: Settings, call_id: int | None, record: str | None
-) -> list[story.Evidence]:
+) -> list[story.CallHistory]:
     async with open_databases(settings) as (source, ledger):
         await check_ledger(settings, source, ledger)
-        return await inquire(source, Desk(ledger.database), call_id, record)
+        return await inquire(source, OperatorStore(ledger.database), call_id, record)
 
 
 async def _backfill(
@@ -599,7 +599,7 @@ async def _backfill(
         return progress, not stop.is_set()
 
 
-def _chosen(settings: Settings, kind: ActKind, choice: Choice, *, dry_run: bool) -> int:
+def _chosen(settings: Settings, kind: ActKind, choice: LineFilter, *, dry_run: bool) -> int:
     """Show how many lines a choice has, per state, and return their sum."""
     refused = operate.refusal(kind, choice)
     if refused is not None:
@@ -641,16 +641,16 @@ def _telling_how_far(changed: operate.Changed, done: Callable[[], str]) -> Itera
         raise typer.Exit(1)
 
 
-async def _requeue(settings: Settings, choice: Choice, changed: operate.Changed) -> None:
+async def _requeue(settings: Settings, choice: LineFilter, changed: operate.Changed) -> None:
     with stop_on_signals() as stop:
         async with open_databases(settings) as (source, ledger):
             await check_ledger(settings, source, ledger)
-            intake = Intake(source, ledger, form_of(settings))
-            desk = Desk(ledger.database)
+            intake = Intake(source, ledger, record_options(settings))
+            desk = OperatorStore(ledger.database)
             await operate.requeue(desk, intake, choice, operator(), changed, stop)
 
 
-async def _discard(settings: Settings, choice: Choice, changed: operate.Changed) -> None:
+async def _discard(settings: Settings, choice: LineFilter, changed: operate.Changed) -> None:
     with stop_on_signals() as stop:
         async with _desk(settings) as desk:
             await operate.discard(desk, choice, operator(), changed, stop)
@@ -671,10 +671,10 @@ def _lines(count: int) -> str:
 
 
 @asynccontextmanager
-async def _desk(settings: Settings) -> AsyncIterator[Desk]:
+async def _desk(settings: Settings) -> AsyncIterator[OperatorStore]:
     async with open_databases(settings) as (source, ledger):
         await check_ledger(settings, source, ledger)
-        yield Desk(ledger.database)
+        yield OperatorStore(ledger.database)
 
 
 def _choice(
@@ -685,12 +685,12 @@ def _choice(
     call_id: int | None,
     *,
     backfill: bool = False,
-) -> Choice:
+) -> LineFilter:
     since, until = _window(settings, ended, "--from must be before --to")
     settled_since, settled_until = _window(
         settings, settled, "--settled-from must be before --settled-to"
     )
-    return Choice(tuple(states), since, until, call_id, backfill, settled_since, settled_until)
+    return LineFilter(tuple(states), since, until, call_id, backfill, settled_since, settled_until)
 
 
 def _window(

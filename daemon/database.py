@@ -13,7 +13,7 @@ import structlog
 
 from daemon import logs, queries
 from daemon.database_errors import KEPT_SETTING, Place, faults, pooler_refused
-from daemon.errors import ConfigurationError, RefusedError, UnreachableError
+from daemon.errors import ConfigurationError, DatabaseSetupError, UnreachableError
 from daemon.outages import CONNECT, Outages
 
 T = TypeVar("T")
@@ -98,7 +98,7 @@ class Database:
             )
 
     async def _connect(self, *arguments: Any, **options: Any) -> Any:
-        """Open a session and see that it has our settings; raises `RefusedError` if it has not."""
+        """Open a session; raises `DatabaseSetupError` unless it has our settings."""
         with self.watched(CONNECT):
             connection = await asyncpg.connect(*arguments, **options)
             try:
@@ -190,7 +190,7 @@ class Database:
             if backend != connection.get_server_pid() and not await self.keeps_sessions():
                 connection.terminate()
                 raise pooler_refused(self.place, LENDS)
-        except RefusedError as error:
+        except DatabaseSetupError as error:
             raise ConfigurationError(str(error)) from error
         return connection
 

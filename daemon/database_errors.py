@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote
 import asyncpg
 
 from daemon import network
-from daemon.errors import CallstatsdError, ConfigurationError, RefusedError, UnreachableError
+from daemon.errors import CallstatsdError, ConfigurationError, DatabaseSetupError, UnreachableError
 
 _AWAY = (
     OSError,  # refused, reset, no route, name not found; TimeoutError is one too
@@ -89,7 +89,7 @@ def _host_port(host: str, port: str) -> str:
 
 @contextmanager
 def faults(place: Place, *, connecting: bool = False) -> Iterator[None]:
-    """Raise a database's faults as `UnreachableError`, or `RefusedError` (exit 78)."""
+    """Raise a database's faults as `UnreachableError`, or `DatabaseSetupError` (exit 78)."""
     try:
         yield
     except asyncpg.ClientConfigurationError:
@@ -115,16 +115,16 @@ def _answered(error: asyncpg.PostgresError, place: Place, *, connecting: bool) -
         if isinstance(error, asyncpg.InsufficientPrivilegeError):
             advice = f"; let a DBA run what {place.script} prints"
         message = f"the {place.name} database refuses: {said}{advice}"
-        return RefusedError(message, answered=True)
+        return DatabaseSetupError(message, answered=True)
     if connecting:
         said = _refused_login(error, said, place)
     message = f"the {place.name} database cannot be used now: {said}"
     return UnreachableError(message, answered=not isinstance(error, _CUT))
 
 
-def pooler_refused(place: Place, said: str) -> RefusedError:
+def pooler_refused(place: Place, said: str) -> DatabaseSetupError:
     """Return the error for a pooler that does not give us a session of our own."""
-    return RefusedError(
+    return DatabaseSetupError(
         f"a connection pooler such as PgBouncer at {place.hosts} does not keep the sessions of "
         f"the {place.name} database as we need them ({said}): connect to Postgres itself, with "
         f"its own host and port in {place.setting}",

@@ -8,8 +8,8 @@ from typing import Any
 from daemon import queries
 from daemon.acts import Act, ActKind, RecordedAct
 from daemon.database import Database
-from daemon.ledger import LOCK_CLASS, WANT_CLASS, Hold, entry_columns, key_columns
-from daemon.lines import Entry, LineKey, State, Streak
+from daemon.ledger import ACTIVE_LOCK, DAEMON_LOCK, OperatorPause, entry_columns, key_columns
+from daemon.lines import LineKey, NewLine, State, Streak
 
 BATCH = 1000
 """Lines that an operator's act changes in one transaction."""
@@ -27,13 +27,13 @@ _BEFORE_ALL = (-(2**63),) * 4
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LedgerStatus:
     """How far calls are taken, whether an operator holds the sender, what the instance says."""
 
     watermark: datetime | None
     start_from: datetime | None
     last_delivered_at: datetime | None
-    held: Hold | None
+    held: OperatorPause | None
     active: bool
     host: str | None
     pid: int | None
@@ -49,18 +49,18 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
+class StatusReport:
     """What `status` shows: counts, the standing, what a failing endpoint refused, and acts."""
 
     lines: dict[str, int]
     oldest_pending_seconds: float | None
-    standing: Standing
+    standing: LedgerStatus
     streaks: Sequence[Streak]
     acts: Sequence[RecordedAct] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class Backlog:
     """Lines that somebody waits for, per state; ages of the oldest to send, and to look at."""
 
     lines: dict[str, int]
@@ -69,7 +69,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class LineFilter:
     """Which lines an act is about: by state, end of call [since, until), call, backfills only.
 
     And by when they were settled, [settled_since, settled_until).
@@ -112,7 +112,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class SelectedLine:
     """A line that an act is about; without a record it must be made again to be sent."""
 
     key: LineKey
@@ -122,7 +122,7 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class LineDetail:
     """A line as `show` tells it."""
 
     key: LineKey
@@ -147,49 +147,49 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class RecentLines:
     """What people look at first, as of the ledger's `now`; the lines come without records."""
 
     now: datetime
-    standing: Standing
-    waiting: Sequence[Told]
-    failed: Sequence[Told]
+    standing: LedgerStatus
+    waiting: Sequence[LineDetail]
+    failed: Sequence[LineDetail]
     streaks: Sequence[Streak] = ()
     acts: Sequence[RecordedAct] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class HourlyCounts:
     """Lines that wait, per state, and lines settled since some time, per (hour, state)."""
 
-    waiting: Waiting
+    waiting: Backlog
     settled: Mapping[tuple[datetime, State], int]
 
 
-class Desk:
+class OperatorStore:
     """Reads and changes the ledger for people; raises `UnreachableError` while it is away."""
 
     def __init__(self, database: Database) -> None:
         """Wrap the ledger's database."""
         self._database = database
 
-    async def overview(self) -> Overview:
+    async def overview(self) -> StatusReport:
         """Return what `status` shows; counts all lines, so it takes a while on a large ledger."""
         async with self._database.connection() as connection:
             counted = await connection.fetch(_SQL["counts"])
             oldest = await connection.fetchval(_SQL["oldest"])
         standing, streaks = await self.standing(), await self.streaks()
         acts = await self.latest_acts(ACTS)
-        return Overview(_by_state(counted), _seconds(oldest), standing, streaks, acts)
+        return StatusReport(_by_state(counted), _seconds(oldest), standing, streaks, acts)
 
-    async def standing(self) -> Standing:
+    async def standing(self) -> LedgerStatus:
         """Return what the ledger and its instance say of themselves; costs next to nothing."""
         async with self._database.connection() as connection:
             row = dict(await connection.fetchrow(_SQL["standing"]))
-            active = await connection.fetchval(_SQL["holder"], LOCK_CLASS)
+            active = await connection.fetchval(_SQL["holder"], ACTIVE_LOCK)
         since, reason = row.pop("held_since"), row.pop("held_reason")
-        held = None if since is None else Hold(since, reason)
-        return Standing(held=held, active=active, **row)
+        held = None if since is None else OperatorPause(since, reason)
+        return LedgerStatus(held=held, active=active, **row)
 
     async def streaks(self) -> list[Streak]:
         """Return what is still refused of the lines that a failing endpoint refused."""
@@ -197,13 +197,13 @@ class Desk:
             rows = await connection.fetch(_SQL["streaks"], STREAKS)
         return [Streak(*row) for row in rows]
 
-    async def waiting(self) -> Waiting:
+    async def waiting(self) -> Backlog:
         """Return how many lines wait for Salesforce, and for an operator."""
         async with self._database.connection() as connection:
             row = dict(await connection.fetchrow(_SQL["waiting"]))
         oldest = _seconds(row.pop("oldest_pending_seconds"))
         oldest_kept = _seconds(row.pop("oldest_kept_seconds"))
-        return Waiting(row, oldest, oldest_kept)
+        return Backlog(row, oldest, oldest_kept)
 
     async def window(self, since: datetime, until: datetime) -> dict[str, int]:
         """Return lines per state of the calls that ended in [since, until)."""
@@ -221,12 +221,12 @@ class Desk:
             pruned: datetime | None = await connection.fetchval(_SQL["pruned"])
         return pruned
 
-    async def call(self, call_id: int, records: int | None = None) -> list[Told]:
+    async def call(self, call_id: int, records: int | None = None) -> list[LineDetail]:
         """Return all lines of a call, in sending order, the first ones or all with records."""
         async with self._database.connection() as connection:
             return _told(await connection.fetch(_SQL["of_call"], call_id, records))
 
-    async def glance(self, waiting: int, failed: int, acts: int) -> Glance:
+    async def glance(self, waiting: int, failed: int, acts: int) -> RecentLines:
         """Return the standing, the oldest lines to send, the latest that failed, and latest acts.
 
         All by indexes.
@@ -238,7 +238,7 @@ class Desk:
             latest = await connection.fetch(_SQL["latest_failed"], failed)
         done = await self.latest_acts(acts)
         standing, streaks = await self.standing(), await self.streaks()
-        return Glance(now, standing, _told(oldest), _told(latest), streaks, done)
+        return RecentLines(now, standing, _told(oldest), _told(latest), streaks, done)
 
     async def latest_acts(self, limit: int) -> list[RecordedAct]:
         """Return what people did last, newest first."""
@@ -249,14 +249,14 @@ class Desk:
     async def daemon_runs(self) -> bool:
         """Whether a `run` is here, active or standing by."""
         async with self._database.connection() as connection:
-            return bool(await connection.fetchval(_LEDGER["wanted"], WANT_CLASS))
+            return bool(await connection.fetchval(_LEDGER["wanted"], DAEMON_LOCK))
 
-    async def tally(self, since: datetime) -> Tally:
+    async def tally(self, since: datetime) -> HourlyCounts:
         """Return the counts of what waits, and of what was settled in each hour from `since`."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(_SQL["settled_by_hour"], since)
         settled = {(row["hour"], State(row["state"])): row["lines"] for row in rows}
-        return Tally(await self.waiting(), settled)
+        return HourlyCounts(await self.waiting(), settled)
 
     async def calls_of_lane(self, lane: str, limit: int) -> list[int]:
         """Return the latest calls of a Salesforce record, newest first."""
@@ -278,8 +278,8 @@ class Desk:
     async def release(self, act: Act) -> tuple[int, bool]:
         """Let sending go on, and an automatic pause try again at once.
 
-        Returns the act's id, to which `Standing.probe_answered` comes when the instance tells what
-        came of that; and whether any line is pending, to try with.
+        Returns the act's id, which `LedgerStatus.probe_answered` reaches when the instance reports
+        the result; and whether any line is pending, to try with.
         """
 
         async def release(connection: Any) -> tuple[int, bool]:
@@ -304,13 +304,13 @@ class Desk:
         async with self._database.connection() as connection:
             await connection.execute(_SQL["end_act"], act_id)
 
-    async def count(self, choice: Choice) -> dict[str, int]:
+    async def count(self, choice: LineFilter) -> dict[str, int]:
         """Return how many lines a choice has, per state."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(_SQL["count_lines"], *choice.arguments)
         return {state: lines for state, lines in _by_state(rows).items() if lines}
 
-    async def choose(self, choice: Choice) -> AsyncIterator[list[Chosen]]:
+    async def choose(self, choice: LineFilter) -> AsyncIterator[list[SelectedLine]]:
         """Yield the lines of a choice in batches, by key."""
         after: tuple[int, ...] = _BEFORE_ALL
         while True:
@@ -319,22 +319,24 @@ class Desk:
                     _SQL["select_lines"], *choice.arguments, *after, BATCH
                 )
             if rows:
-                yield [Chosen(LineKey(*row[:4]), State(row[4]), row[5], row[6]) for row in rows]
+                yield [
+                    SelectedLine(LineKey(*row[:4]), State(row[4]), row[5], row[6]) for row in rows
+                ]
             if len(rows) < BATCH:
                 return
             after = tuple(rows[-1][:4])
 
-    async def requeue(self, lines: Sequence[Chosen], act_id: int) -> set[LineKey]:
+    async def requeue(self, lines: Sequence[SelectedLine], act_id: int) -> set[LineKey]:
         """Put lines back to pending with the record they have; returns those that still could."""
         return await self._change("requeue", lines, act_id)
 
-    async def discard(self, lines: Sequence[Chosen], act_id: int) -> set[LineKey]:
+    async def discard(self, lines: Sequence[SelectedLine], act_id: int) -> set[LineKey]:
         """Withdraw lines; returns those that were still in the state they were chosen in."""
         return await self._change("discard", lines, act_id)
 
     async def renew(
         self,
-        entries: Sequence[Entry],
+        entries: Sequence[NewLine],
         act_id: int,
         states: Collection[State] = tuple(State),
         *,
@@ -357,7 +359,9 @@ class Desk:
         rows = await self._database.change(renew)
         return {LineKey(*row[:4]): State(row[4]) for row in rows}
 
-    async def _change(self, statement: str, lines: Sequence[Chosen], act_id: int) -> set[LineKey]:
+    async def _change(
+        self, statement: str, lines: Sequence[SelectedLine], act_id: int
+    ) -> set[LineKey]:
         lines = sorted(lines, key=lambda line: line.key)
 
         keys = key_columns([line.key for line in lines])
@@ -408,9 +412,11 @@ def _seconds(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _told(rows: Sequence[Any]) -> list[Told]:
+def _told(rows: Sequence[Any]) -> list[LineDetail]:
     return [
-        Told(LineKey(*row[:4]), **{**dict(list(row.items())[4:]), "state": State(row["state"])})
+        LineDetail(
+            LineKey(*row[:4]), **{**dict(list(row.items())[4:]), "state": State(row["state"])}
+        )
         for row in rows
     ]
 

@@ -34,7 +34,7 @@ class UnreachableError(CallstatsdError):
         self.noted = False
 
 
-class RefusedError(UnreachableError):
+class DatabaseSetupError(UnreachableError):
     """A database is there but lacks a right or a table: exit 78, but for a daemon under way."""
 
     exit_code = 78
@@ -44,11 +44,11 @@ class LeaseLostError(CallstatsdError):
     """The instance may no longer send: the ledger's lock is gone, or might be."""
 
 
-class UnwritableError(CallstatsdError):
+class SettleTimeoutError(CallstatsdError):
     """Outcomes could not be written for so long that going on would forget them."""
 
 
-class UnreadableError(CallstatsdError):
+class UnreadableRowError(CallstatsdError):
     """A value that the source cannot give: no text in its encoding; its call is `invalid`."""
 
 

@@ -5,13 +5,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
 
-from daemon.desk import Desk
+from daemon.desk import OperatorStore
 from daemon.errors import ConfigurationError, UnreachableError
 from daemon.lines import LineKey
 from daemon.record import lane, salesforce_id
 from daemon.settings import Settings
 from daemon.source import CallFacts, Clock, Source
-from daemon.story import Evidence, Rules
+from daemon.story import CallHistory, Rules
 
 LATEST = 20
 """Calls of one Salesforce record to show."""
@@ -22,13 +22,13 @@ Said = tuple[Clock, dict[int, CallFacts | None], dict[int, list[LineKey]]]
 
 async def inquire(
     source: Source,
-    desk: Desk,
+    desk: OperatorStore,
     call_id: int | None,
     record: str | None,
     *,
     patience: float | None = None,
     records: int | None = None,
-) -> list[Evidence]:
+) -> list[CallHistory]:
     """Return what is known of a call, or of the latest calls of a Salesforce record.
 
     Of each call the first `records` lines come with their records, or all.
@@ -45,9 +45,11 @@ async def inquire(
     standing = await desk.standing()
     said = await _patiently(source, calls, patience)
     if said is None:
-        return [Evidence(call, lines[call], standing, None, None, ()) for call in calls]
+        return [CallHistory(call, lines[call], standing, None, None, ()) for call in calls]
     clock, facts, keys = said
-    return [Evidence(call, lines[call], standing, clock, facts[call], keys[call]) for call in calls]
+    return [
+        CallHistory(call, lines[call], standing, clock, facts[call], keys[call]) for call in calls
+    ]
 
 
 def rules_of(settings: Settings) -> Rules:

@@ -19,9 +19,9 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from daemon import metrics
-from daemon.errors import InvalidLineError, UnreadableError
+from daemon.errors import InvalidLineError, UnreadableRowError
 from daemon.ledger import Ledger
-from daemon.lines import NO_NUMBER, NOT_AN_ID, DataLine, Entry, LineKey, State
+from daemon.lines import NON_NUMERIC_ID, NOT_AN_ID, DataLine, LineKey, NewLine, State
 from daemon.record import call_statistics, lane, to_json
 from daemon.source import Found, Source
 
@@ -36,21 +36,21 @@ NO_ID = "no Salesforce id in the code's or the call's UserData"
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class RecordOptions:
     """How records are written: the ACD server's zone, what empty looks like, what is sent."""
 
     zone: ZoneInfo
     empty_as_string: bool
     send_without_id: bool
 
-    def entry(self, line: DataLine) -> Entry:
+    def entry(self, line: DataLine) -> NewLine:
         """Freeze a line's record, or the reason why it has none."""
         try:
             record = call_statistics(line, self.zone)
         except InvalidLineError as error:
             return _invalid(line.key, line.ordinal, line.call_ended, str(error))
         skipped = record.SalesForceID is None and not self.send_without_id
-        return Entry(
+        return NewLine(
             key=line.key,
             ordinal=line.ordinal,
             lane=lane(line.key, record.SalesForceID),
@@ -65,7 +65,7 @@ class Form:
 class Intake:
     """Takes calls into the ledger; the poller and a backfill share it."""
 
-    def __init__(self, source: Source, ledger: Ledger, form: Form) -> None:
+    def __init__(self, source: Source, ledger: Ledger, form: RecordOptions) -> None:
         """Join the two databases' rooms."""
         self._source = source
         self._ledger = ledger
@@ -86,7 +86,7 @@ class Intake:
         at a time, in transactions of their own; the last moves the watermark.
         """
         new: set[LineKey] = set()
-        ready: list[Entry] = []
+        ready: list[NewLine] = []
         async with aclosing(self.entry_pages(found, only_codes=only_codes)) as pages:
             async for entries in pages:
                 if ready:
@@ -98,7 +98,7 @@ class Intake:
 
     async def entry_pages(
         self, found: Sequence[Found], *, only_codes: Collection[int] | None = None
-    ) -> AsyncGenerator[list[Entry], None]:
+    ) -> AsyncGenerator[list[NewLine], None]:
         """Yield all lines of calls a few at a time, ready to be stored."""
         calls = {row.call_id: row for row in found}
         reached: dict[int, int] = {}
@@ -114,7 +114,7 @@ class Intake:
                         if only_codes is not None:
                             new = [line for line in new if line.key.code_id in only_codes]
                         yield await self._made(new)
-            except UnreadableError:
+            except UnreadableRowError:
                 if len(some) > 1:
                     middle = len(some) // 2
                     wanted += [some[middle:], some[:middle]]
@@ -123,7 +123,7 @@ class Intake:
         if nameless := _nameless(calls, reached):
             yield nameless
 
-    async def _unreadable(self, call: Found, only_codes: Collection[int] | None) -> list[Entry]:
+    async def _unreadable(self, call: Found, only_codes: Collection[int] | None) -> list[NewLine]:
         keys = sorted(await self._source.keys([call.call_id]))
         return [
             _invalid(key, number, call.moment, UNREADABLE)
@@ -131,7 +131,7 @@ class Intake:
             if only_codes is None or key.code_id in only_codes
         ]
 
-    async def rebuilt(self, keys: Sequence[LineKey]) -> list[Entry]:
+    async def rebuilt(self, keys: Sequence[LineKey]) -> list[NewLine]:
         """Return known lines made anew from the rows that are still there."""
         lines, unreadable = await _apart(self._source.rebuilt, list(keys))
         entries = await self._made(lines)
@@ -141,7 +141,7 @@ class Intake:
             entries += [_invalid(key, 1, moment, UNREADABLE)] if moment else []
         return entries
 
-    async def _made(self, lines: Sequence[DataLine]) -> list[Entry]:
+    async def _made(self, lines: Sequence[DataLine]) -> list[NewLine]:
         """Make records, leaving others their turn in between: requests in flight are answered."""
         entries = []
         for number, line in enumerate(lines, 1):
@@ -171,7 +171,7 @@ class Intake:
 
     async def store(
         self,
-        entries: Sequence[Entry],
+        entries: Sequence[NewLine],
         *,
         watermark: datetime | None = None,
         never_ended_until: datetime | None = None,
@@ -199,7 +199,7 @@ async def _apart(
     """Read lines, and find out by halves which of those wanted the source cannot give."""
     try:
         return await read(wanted), []
-    except UnreadableError:
+    except UnreadableRowError:
         if len(wanted) == 1:
             return [], wanted
         middle = len(wanted) // 2
@@ -208,17 +208,17 @@ async def _apart(
         return first + second, bad + worse
 
 
-def _nameless(calls: Mapping[int, Found], known: Container[int]) -> list[Entry]:
+def _nameless(calls: Mapping[int, Found], known: Container[int]) -> list[NewLine]:
     """Keep a trace of calls whose own id is no whole number, so that no row can be asked for."""
     return [
         _invalid(LineKey(call_id, 0, 0, 0), 1, row.moment, f"StatisticsPartA.ID {NOT_AN_ID}")
         for call_id, row in calls.items()
-        if call_id < NO_NUMBER and call_id not in known
+        if call_id < NON_NUMERIC_ID and call_id not in known
     ]
 
 
-def _invalid(key: LineKey, ordinal: int, call_ended: datetime, error: str) -> Entry:
-    return Entry(
+def _invalid(key: LineKey, ordinal: int, call_ended: datetime, error: str) -> NewLine:
+    return NewLine(
         key=key,
         ordinal=ordinal,
         lane=lane(key, None),
@@ -230,14 +230,14 @@ def _invalid(key: LineKey, ordinal: int, call_ended: datetime, error: str) -> En
     )
 
 
-def _tell_of(entries: Sequence[Entry], new: Collection[LineKey]) -> None:
+def _tell_of(entries: Sequence[NewLine], new: Collection[LineKey]) -> None:
     for entry in entries:
         if entry.state is not State.PENDING and entry.key in new:
             metrics.LINES.labels(entry.state).inc()
             _tell(entry)
 
 
-def _tell(entry: Entry) -> None:
+def _tell(entry: NewLine) -> None:
     tell = _log.debug if entry.state is State.SKIPPED else _log.warning
     tell(
         f"line.{entry.state}",

@@ -12,9 +12,9 @@ Invariant: two instances never start requests at once, whatever froze or cut off
    wait where nobody else can still trust the lock: the last holder stopped in order, or was this
    process. The ledger's `instance` row says who it was. A row that another ledger oid wrote says
    nothing: it came from a copy.
-4. A holder owns that row before its first request (`Heart.begin`). It takes the row over only from
-   the holder that it has read there, and later writes change it only while it is still its own: a
-   statement that was long under way changes nothing.
+4. A holder owns that row before its first request (`Heartbeat.begin`). It takes the row over only
+   from the holder that it has read there, and later writes change it only while it is still its
+   own: a statement that was long under way changes nothing.
 
 Safety does not depend on how long the server waits for pings (`SERVER_ENDS_AFTER`): that says how
 soon somebody else may take over from an instance that is frozen or cut off. Stalls shorter than
@@ -32,7 +32,7 @@ from typing import Any, NoReturn, Self
 from daemon import queries
 from daemon.database import CONNECT_TIMEOUT, Database
 from daemon.errors import LeaseLostError, UnreachableError
-from daemon.ledger import LOCK_CLASS, WANT_CLASS, Tenure
+from daemon.ledger import ACTIVE_LOCK, DAEMON_LOCK, Tenure
 
 PING_EVERY = 0.5
 """Seconds from one ping of the lock's session to the next; one that takes longer is waited for."""
@@ -128,7 +128,7 @@ class Lease:
         if self._connection is None or self._connection.is_closed():
             await self._connect()
         asked_at = seconds_since_boot()
-        row = await self._connection.fetchrow(_SQL["lock"], LOCK_CLASS, timeout=TRUSTED_FOR)
+        row = await self._connection.fetchrow(_SQL["lock"], ACTIVE_LOCK, timeout=TRUSTED_FOR)
         if row is None:
             raise UnreachableError(
                 "the ledger is incomplete: it is just being restored or migrated", answered=True
@@ -196,7 +196,7 @@ class Lease:
             row = await self._connection.fetchrow(_SQL["channel"])
             await self._connection.add_listener(row["channel"], lambda *_: self.on_notice())
             if self._wanting:
-                await self._connection.fetchval(_SQL["want"], WANT_CLASS)
+                await self._connection.fetchval(_SQL["want"], DAEMON_LOCK)
         self._ledger_oid = row["ledger_oid"]
         self._ended = ended = asyncio.Event()
         self._connection.add_termination_listener(lambda _: ended.set())
@@ -204,7 +204,7 @@ class Lease:
     async def wanted(self) -> bool:
         """Whether a `run` is here. Raises `UnreachableError`."""
         async with self._database.connection() as connection:
-            return bool(await connection.fetchval(_SQL["wanted"], WANT_CLASS))
+            return bool(await connection.fetchval(_SQL["wanted"], DAEMON_LOCK))
 
     def release(self) -> None:
         """Let go of the lock; it ends with its session."""

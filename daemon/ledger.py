@@ -11,9 +11,9 @@ from daemon.database import Database, quoted
 from daemon.errors import ConfigurationError, LeaseLostError, UnreachableError
 from daemon.lines import (
     Digest,
-    Entry,
     FailingAnswers,
     LineKey,
+    NewLine,
     PendingLine,
     Settlement,
     State,
@@ -75,7 +75,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class InstanceStatus:
     """What the active instance tells of itself every few seconds."""
 
     host: str
@@ -99,7 +99,7 @@ class Tenure:
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class OperatorPause:
     """An operator's pause: since when, and why."""
 
     since: datetime
@@ -114,7 +114,7 @@ class Wishes:
     whether a migration wants to bring the ledger to a newer version than this program knows.
     """
 
-    pause: Hold | None
+    pause: OperatorPause | None
     probe: int | None
     upgrade: bool
 
@@ -240,14 +240,14 @@ class Ledger:
     async def _remove(self, statement: str, age: float, limit: int) -> int:
         async def remove(connection: Any) -> int:
             async with connection.transaction():
-                if not await connection.fetchval(_SQL["may_prune"], KEEP_CLASS):
+                if not await connection.fetchval(_SQL["may_prune"], RETENTION_LOCK):
                     return 0
                 return int(await connection.fetchval(_SQL[statement], age, limit))
 
         return await self.database.change(remove, statement)
 
     @asynccontextmanager
-    async def keeping_all(self) -> AsyncIterator[Callable[[], None]]:
+    async def retention_locked(self) -> AsyncIterator[Callable[[], None]]:
         """Let nothing be pruned meanwhile: a backfill compares with what is there.
 
         Gives a function that raises `UnreachableError` once that cannot be relied on any more.
@@ -262,7 +262,7 @@ class Ledger:
 
         try:
             with self.database.watched():
-                await connection.fetchval(_SQL["keep_all"], KEEP_CLASS)
+                await connection.fetchval(_SQL["keep_all"], RETENTION_LOCK)
             yield still
         finally:
             connection.terminate()
@@ -292,7 +292,7 @@ class Ledger:
             if len(keys) < PAGE:
                 return
 
-    async def identify(self, entries: Sequence[Entry], reason: str) -> set[LineKey]:
+    async def identify(self, entries: Sequence[NewLine], reason: str) -> set[LineKey]:
         """Put lines that were skipped for that reason into the state they call for by now."""
         entries = sorted(entries, key=lambda entry: entry.key)
         rows = await self.database.change(
@@ -308,7 +308,7 @@ class Ledger:
 
     async def take(
         self,
-        entries: Sequence[Entry],
+        entries: Sequence[NewLine],
         *,
         watermark: datetime | None = None,
         never_ended_until: datetime | None = None,
@@ -468,7 +468,7 @@ class Ledger:
                 _SQL["succeed"], tenure.lease, tenure.ledger_oid, tenure.previous
             )
 
-    async def beat(self, beat: Beat, tenure: Tenure) -> Wishes:
+    async def beat(self, beat: InstanceStatus, tenure: Tenure) -> Wishes:
         """Write what this instance does; return what people want of it.
 
         Raises `LeaseLostError`, and writes nothing, once another instance holds the ledger.
@@ -490,10 +490,10 @@ class Ledger:
             )
         if not written:
             raise LeaseLostError("another instance has taken the ledger over")
-        own, last = UPGRADE_CLASS + int(SCHEMA_VERSION), UPGRADE_CLASS + LAST_VERSION
+        own, last = UPGRADE_LOCK + int(SCHEMA_VERSION), UPGRADE_LOCK + LAST_VERSION
         row = await self._only_row("wishes", own, last)
         since = row["held_since"]
-        pause = None if since is None else Hold(since, row["held_reason"])
+        pause = None if since is None else OperatorPause(since, row["held_reason"])
         return Wishes(pause, row["probe_requested"], row["upgrade"])
 
     async def known(self, call_ids: Sequence[int]) -> set[LineKey]:
@@ -534,13 +534,13 @@ def _refuse_newer(version: str) -> None:
         )
 
 
-LOCK_CLASS = 0x63616C6C
+ACTIVE_LOCK = 0x63616C6C
 """First half of the advisory lock's key; the second is the oid of the ledger's own table."""
-KEEP_CLASS = LOCK_CLASS + 2
+RETENTION_LOCK = ACTIVE_LOCK + 2
 """The same, of the lock that backfills share against retention."""
-WANT_CLASS = LOCK_CLASS + 1
+DAEMON_LOCK = ACTIVE_LOCK + 1
 """The same, of the lock that every `run` shares for as long as it lives, active or not."""
-UPGRADE_CLASS = LOCK_CLASS + 0x10000
+UPGRADE_LOCK = ACTIVE_LOCK + 0x10000
 """The same, plus the version, of the lock by which a migration to it says that it waits."""
 LAST_VERSION = 9999
 """Revisions are four digits."""
@@ -565,7 +565,7 @@ def key_columns(keys: Sequence[LineKey]) -> list[list[int]]:
     return [list(column) for column in zip(*keys, strict=True)] or [[], [], [], []]
 
 
-def entry_columns(entries: Sequence[Entry]) -> list[list[Any]]:
+def entry_columns(entries: Sequence[NewLine]) -> list[list[Any]]:
     """Return the fields of lines to store as parallel arrays."""
     return [
         *key_columns([entry.key for entry in entries]),

@@ -13,9 +13,9 @@ import sdnotify
 import structlog
 
 from daemon import logs
-from daemon.desk import Standing, Waiting
+from daemon.desk import Backlog, LedgerStatus
 from daemon.lines import State
-from daemon.watchdog import Watch
+from daemon.watchdog import ProgressWatchdog
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ def stop_on_signals() -> Iterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-class Notifier:
+class SystemdNotifier:
     """Tells systemd how the service does; does nothing where `NOTIFY_SOCKET` is not set."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class Notifier:
         self._ready = False
         self._stopping = False
         self._status = ""
-        self.watch = Watch()
+        self.watch = ProgressWatchdog()
 
     @property
     def heard(self) -> bool:
@@ -142,8 +142,8 @@ def watchdog_seconds(environment: Mapping[str, str], pid: int) -> float | None:
 
 
 def in_words(
-    waiting: Waiting,
-    standing: Standing,
+    waiting: Backlog,
+    standing: LedgerStatus,
     paused: tuple[str, float | None] | None,
     delivered: int,
     now: datetime,

@@ -21,7 +21,7 @@ class State(StrEnum):
     SKIPPED = "skipped"
 
 
-NO_NUMBER = -(2**62)
+NON_NUMERIC_ID = -(2**62)
 """Ids below stand for ids of the source that are no whole numbers, each for one of them."""
 NOT_AN_ID = "is not a whole number from -2^62 to 2^63-1"
 """What is wrong with a column that holds such an id, or a number that low."""
@@ -44,7 +44,7 @@ class LineKey(NamedTuple):
         return f"{self.call_id}-{self.group_id}-{self.leg_id}-{self.code_id}"
 
 
-def untaken(keys: Iterable[LineKey], known: Collection[LineKey]) -> set[LineKey]:
+def missing_keys(keys: Iterable[LineKey], known: Collection[LineKey]) -> set[LineKey]:
     """Return the keys of lines that are not known, as `take` would insert them.
 
     Known is also a code that is on another leg by now, and a leg without a code that is in another
@@ -112,7 +112,7 @@ class DataLine(NamedTuple):
     export_key: str | None
 
 
-class Entry(NamedTuple):
+class NewLine(NamedTuple):
     """A line to take: its record as it will be sent, or why there is none."""
 
     key: LineKey

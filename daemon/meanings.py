@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from daemon.lines import State
-from daemon.outcome import Reason
+from daemon.outcome import PauseReason
 
 
-class Tone(StrEnum):
+class Severity(StrEnum):
     """How much somebody should care."""
 
     GOOD = "good"
@@ -17,10 +17,10 @@ class Tone(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Saying:
+class StatusCard:
     """A state in words: a heading, a sentence or two, and what to do about it, if anything."""
 
-    tone: Tone
+    tone: Severity
     heading: str
     text: str
     remedy: str | None = None
@@ -64,50 +64,50 @@ def requeue_command(state: State, call_id: int | None = None) -> str | None:
     return f"callstatsd requeue --state {state}{call}"
 
 
-PAUSES: dict[str, Saying] = {
-    Reason.UNAVAILABLE: Saying(
-        Tone.WARN,
+PAUSES: dict[str, StatusCard] = {
+    PauseReason.UNAVAILABLE: StatusCard(
+        Severity.WARN,
         "Sending pauses",
         "Salesforce cannot be reached, or asks to try later.",
         "Usually nothing: this passes. If it lasts, look at the network between this machine and "
         "Salesforce, and at status.salesforce.com.",
     ),
-    Reason.UNANSWERED: Saying(
-        Tone.WARN,
+    PauseReason.UNANSWERED: StatusCard(
+        Severity.WARN,
         "Sending pauses",
         "Two records in a row got no answer in time.",
         "Usually nothing: this passes. If it lasts, Salesforce or the Apex class is too slow, or "
         "something on the way cuts connections.",
     ),
-    Reason.UNAUTHORIZED: Saying(
-        Tone.BAD,
+    PauseReason.UNAUTHORIZED: StatusCard(
+        Severity.BAD,
         "Sending pauses",
         "Salesforce does not accept the login.",
         "`callstatsd check` asks for a token and says what is wrong; look at the connected app, "
         "its secret and the integration user.",
     ),
-    Reason.API_LIMIT: Saying(
-        Tone.WARN,
+    PauseReason.API_LIMIT: StatusCard(
+        Severity.WARN,
         "Sending pauses",
         "The day's API calls of the Salesforce org are used up, or the share of them that "
         "CALLSTATSD_API_BUDGET allows.",
         "Nothing, or find out what else uses them: Setup, Company Information, API Requests.",
     ),
-    Reason.CONFIGURATION: Saying(
-        Tone.BAD,
+    PauseReason.CONFIGURATION: StatusCard(
+        Severity.BAD,
         "Sending pauses",
         "Salesforce refuses the requests as such, not single lines.",
         "Check CALLSTATSD_ENDPOINT_URL and the rights of the integration user (API Enabled, "
         "access to the Apex class).",
     ),
-    Reason.ENDPOINT_MISSING: Saying(
-        Tone.BAD,
+    PauseReason.ENDPOINT_MISSING: StatusCard(
+        Severity.BAD,
         "Sending pauses",
         "At the endpoint's address Salesforce has no Apex class.",
         "Deploy writeCallStatistics, or correct CALLSTATSD_ENDPOINT_URL.",
     ),
-    Reason.ENDPOINT_FAILING: Saying(
-        Tone.BAD,
+    PauseReason.ENDPOINT_FAILING: StatusCard(
+        Severity.BAD,
         "Sending pauses",
         "Many records in a row were answered with an error, so the fault is not in the records.",
         "Look at the Apex class and at what was deployed last; a debug log in Salesforce shows "

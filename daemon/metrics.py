@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from daemon import __version__, logs
 from daemon.lines import State
-from daemon.outcome import Reason
+from daemon.outcome import PauseReason
 
 # They would double the series, and say only when this process started.
 leave_out_created: Callable[[], None] = disable_created_metrics
@@ -140,7 +140,7 @@ OLDEST_KEPT.set(math.nan)
 for _state in State:
     if _state is not State.PENDING:
         LINES.labels(_state)
-for _reason in Reason:
+for _reason in PauseReason:
     PAUSES.labels(_reason)
 for _status in (200, 400, 401, 403, 404, 409, 423, 429, 500, 502, 503, 504, "none"):
     REQUESTS.labels(_status)

@@ -17,8 +17,8 @@ from sqlalchemy.pool import NullPool
 from daemon import queries
 from daemon.database import Database, quoted
 from daemon.database_errors import faults
-from daemon.errors import ConfigurationError, RefusedError
-from daemon.ledger import LOCK_CLASS, SCHEMA_VERSION, UPGRADE_CLASS, Binding, Ledger
+from daemon.errors import ConfigurationError, DatabaseSetupError
+from daemon.ledger import ACTIVE_LOCK, SCHEMA_VERSION, UPGRADE_LOCK, Binding, Ledger
 from daemon.source import TABLES
 
 # One constant for all ledgers of a database: migrations are rare, so they may take turns.
@@ -53,10 +53,10 @@ async def undisturbed(ledger: Ledger, patience: float) -> AsyncIterator[None]:
     try:
         with ledger.database.watched():
             # Wish and lock end with the session, so a migration that is killed leaves neither.
-            await connection.fetchval(_SQL["want_upgrade"], UPGRADE_CLASS + int(SCHEMA_VERSION))
+            await connection.fetchval(_SQL["want_upgrade"], UPGRADE_LOCK + int(SCHEMA_VERSION))
             await connection.execute(_SQL["notify"])
             try:
-                await connection.fetchval(_SQL["lock_patiently"], LOCK_CLASS, timeout=patience)
+                await connection.fetchval(_SQL["lock_patiently"], ACTIVE_LOCK, timeout=patience)
             except TimeoutError:
                 raise ConfigurationError(await _still_there(ledger)) from None
         yield
@@ -95,11 +95,11 @@ async def upgrade(database: Database, schema: str) -> str | None:
                 raise (error.orig and error.orig.__cause__) or error from None
             finally:
                 await engine.dispose()
-    except RefusedError as error:
+    except DatabaseSetupError as error:
         if before is None:
             raise
         script = database.place.script.replace("--sql", f"--sql --from-version {before}")
-        raise RefusedError(
+        raise DatabaseSetupError(
             f"this user may not upgrade the ledger from version {before} to {SCHEMA_VERSION}: "
             f"let a DBA run what {script} prints, then start again"
         ) from error

@@ -8,11 +8,11 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from daemon import logs, metrics
-from daemon.desk import Desk
+from daemon.desk import OperatorStore
 from daemon.errors import UnreachableError
 from daemon.ledger import Ledger
 from daemon.lines import State
-from daemon.outcome import Reason
+from daemon.outcome import PauseReason
 from daemon.source import Source
 
 _log = structlog.get_logger()
@@ -22,22 +22,22 @@ FRESH_FOR = 5.0
 
 
 @dataclass(slots=True)
-class Condition:
+class InstanceState:
     """What this instance is doing; written by whoever does it, read by `/readyz`."""
 
     active: bool = False
     paused: str | None = None
 
 
-class Monitor:
+class HealthEndpoints:
     """Answers those who watch the daemon."""
 
-    def __init__(self, source: Source, ledger: Ledger, condition: Condition) -> None:
+    def __init__(self, source: Source, ledger: Ledger, condition: InstanceState) -> None:
         """Take whose state to tell."""
         self._source = source
         self._ledger = ledger
         self._condition = condition
-        self._desk = Desk(ledger.database)
+        self._desk = OperatorStore(ledger.database)
         self._read_at = float("-inf")
 
     def app(self) -> web.Application:
@@ -80,7 +80,7 @@ class Monitor:
     async def _refresh(self) -> None:
         """Read what only the ledger knows, at most once in `FRESH_FOR` seconds."""
         metrics.ACTIVE.set(self._condition.active)
-        for reason in Reason:
+        for reason in PauseReason:
             metrics.PAUSED.labels(reason).set(self._condition.paused == reason)
         metrics.DATABASE_UP.labels("ledger").set(not self._ledger.database.lost)
         # Who stands by does not ask the source, and would not notice that it is back.

@@ -10,7 +10,7 @@ import structlog
 
 from daemon import logs
 from daemon.acts import Act, ActKind
-from daemon.desk import Choice, Desk, Standing
+from daemon.desk import LedgerStatus, LineFilter, OperatorStore
 from daemon.intake import Intake
 from daemon.lines import State
 
@@ -26,7 +26,7 @@ LOOK_EVERY = 0.1
 """Seconds between two looks for that."""
 
 
-def refusal(kind: ActKind, choice: Choice) -> str | None:
+def refusal(kind: ActKind, choice: LineFilter) -> str | None:
     """Say why lines of a choice cannot be requeued or discarded; None where they can."""
     if kind is ActKind.DISCARD:
         others = [state for state in choice.states if state not in DISCARDABLE]
@@ -66,7 +66,12 @@ class Changed:
 
 
 async def requeue(
-    desk: Desk, intake: Intake, choice: Choice, who: str, changed: Changed, stop: asyncio.Event
+    desk: OperatorStore,
+    intake: Intake,
+    choice: LineFilter,
+    who: str,
+    changed: Changed,
+    stop: asyncio.Event,
 ) -> None:
     """Put settled lines back to pending, batch by batch, until all are or told to stop.
 
@@ -91,7 +96,7 @@ async def requeue(
 
 
 async def discard(
-    desk: Desk, choice: Choice, who: str, changed: Changed, stop: asyncio.Event
+    desk: OperatorStore, choice: LineFilter, who: str, changed: Changed, stop: asyncio.Event
 ) -> None:
     """Withdraw lines, batch by batch; an answer that is under way changes them no more."""
     act_id = await desk.begin(choice.act(ActKind.DISCARD, who))
@@ -104,7 +109,9 @@ async def discard(
     await _finish(desk, act_id, "discard", choice, changed)
 
 
-async def _finish(desk: Desk, act_id: int, act: str, choice: Choice, changed: Changed) -> None:
+async def _finish(
+    desk: OperatorStore, act_id: int, act: str, choice: LineFilter, changed: Changed
+) -> None:
     changed.lines = +changed.lines
     if changed.complete:
         await desk.end(act_id)
@@ -122,7 +129,7 @@ async def _finish(desk: Desk, act_id: int, act: str, choice: Choice, changed: Ch
     )
 
 
-async def hold(desk: Desk, reason: str | None, who: str) -> None:
+async def hold(desk: OperatorStore, reason: str | None, who: str) -> None:
     """Stop sending until somebody resumes it."""
     await desk.hold(Act(ActKind.PAUSE, who, reason=reason))
     _log.info(logs.OPERATOR_ACTED, act="pause")
@@ -168,7 +175,7 @@ AfterResume = Sends | Pauses | NotHeard | StandsBy | NobodyRuns
 
 
 def after_resume(
-    act_id: int, standing: Standing, *, daemon_runs: bool, pending: bool, late: bool
+    act_id: int, standing: LedgerStatus, *, daemon_runs: bool, pending: bool, late: bool
 ) -> AfterResume | None:
     """Say what is the case after the act `act_id` resumed sending; None while that is unknown.
 
@@ -190,7 +197,7 @@ def after_resume(
     return NotHeard(standing.host, standing.pid) if late else None
 
 
-async def resume(desk: Desk, who: str) -> AfterResume:
+async def resume(desk: OperatorStore, who: str) -> AfterResume:
     """Let sending go on, and an automatic pause try at once; returns what is then the case."""
     act_id, pending = await desk.release(Act(ActKind.RESUME, who))
     _log.info(logs.OPERATOR_ACTED, act="resume")

@@ -11,7 +11,7 @@ DEFECT = "a fault of this program: see the event request.defect in the log"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """An HTTP answer: status, the body's first 64 KiB as text, Retry-After in seconds.
 
     `api_usage` is the share of the org's daily calls that is used, where the answer tells.
@@ -24,7 +24,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class NoAnswer:
+class NoResponse:
     """None came; `sent` unless it is certain that the request never left. `error` is short."""
 
     sent: bool
@@ -32,7 +32,7 @@ class NoAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class NoToken:
+class TokenFailure:
     """No token could be had, so the request was not sent, or not again.
 
     `refused` if the token endpoint said no, else it could not be asked. `status` is the endpoint's
@@ -45,7 +45,7 @@ class NoToken:
     status: int | None = None
 
 
-class Reason(StrEnum):
+class PauseReason(StrEnum):
     """Why the whole sender pauses."""
 
     UNAVAILABLE = "unavailable"
@@ -113,10 +113,10 @@ class Unanswered:
 
 
 @dataclass(frozen=True, slots=True)
-class Halted:
+class PauseSender:
     """Not about this line: the whole sender pauses. `sent` is False if nothing left."""
 
-    reason: Reason
+    reason: PauseReason
     status: int | None
     retry_after: float | None
     error: str | None
@@ -127,7 +127,7 @@ class Halted:
         return self.status is not None
 
 
-Outcome = Delivered | Conflict | NotFound | Rejected | Locked | Failed | Unanswered | Halted
+Outcome = Delivered | Conflict | NotFound | Rejected | Locked | Failed | Unanswered | PauseSender
 
 # No org has calls of more digits; a number without bound is no number to reckon with.
 _API_USAGE = re.compile(r"(?:^|[;,\s])api-usage=([0-9]{1,15})/([0-9]{1,15})(?![0-9])")
@@ -136,20 +136,20 @@ _ERROR_CODE = re.compile(r"[A-Z][A-Z_]{1,63}")
 _SHORT = 200
 
 
-def classify(answer: Answer | NoAnswer | NoToken) -> Outcome:
+def classify(answer: Response | NoResponse | TokenFailure) -> Outcome:
     """Say what an answer means, by its body before its status.
 
     Apex may not set 423 (and others): the platform turns it into a 500 with a text that names
     the status meant. A platform 404 means that no class listens at the path.
     """
     match answer:
-        case NoToken(refused, error, retry_after, status):
-            reason = Reason.UNAUTHORIZED if refused else Reason.UNAVAILABLE
-            return Halted(reason, status, retry_after, error)
-        case NoAnswer(sent, error):
+        case TokenFailure(refused, error, retry_after, status):
+            reason = PauseReason.UNAUTHORIZED if refused else PauseReason.UNAVAILABLE
+            return PauseSender(reason, status, retry_after, error)
+        case NoResponse(sent, error):
             if sent:
                 return Unanswered(None, error)
-            return Halted(Reason.UNAVAILABLE, None, None, error)
+            return PauseSender(PauseReason.UNAVAILABLE, None, None, error)
     errors = _platform_errors(answer.body)
     codes = {code for code, _ in errors}
     status = answer.status
@@ -180,23 +180,25 @@ def api_usage(header: str | None) -> float | None:
     return int(match[1]) / int(match[2]) if match and int(match[2]) else None
 
 
-def _refusal(status: int, codes: set[str], answer: Answer, text: str | None) -> Outcome:
+def _refusal(status: int, codes: set[str], answer: Response, text: str | None) -> Outcome:
     missing = "NOT_FOUND" in codes and "Could not find a match for URL" in answer.body
     reason = {
-        401: Reason.UNAUTHORIZED,
-        403: Reason.API_LIMIT if "REQUEST_LIMIT_EXCEEDED" in codes else Reason.CONFIGURATION,
-        404: Reason.ENDPOINT_MISSING if missing else None,
-        405: Reason.CONFIGURATION,
-        406: Reason.CONFIGURATION,
-        415: Reason.CONFIGURATION,
-        429: Reason.UNAVAILABLE,
-        503: Reason.UNAVAILABLE,
+        401: PauseReason.UNAUTHORIZED,
+        403: PauseReason.API_LIMIT
+        if "REQUEST_LIMIT_EXCEEDED" in codes
+        else PauseReason.CONFIGURATION,
+        404: PauseReason.ENDPOINT_MISSING if missing else None,
+        405: PauseReason.CONFIGURATION,
+        406: PauseReason.CONFIGURATION,
+        415: PauseReason.CONFIGURATION,
+        429: PauseReason.UNAVAILABLE,
+        503: PauseReason.UNAVAILABLE,
     }.get(status)
     if reason is None and not 400 <= status < 600:
-        reason = Reason.CONFIGURATION  # redirects, and what no endpoint should answer
+        reason = PauseReason.CONFIGURATION  # redirects, and what no endpoint should answer
     if reason is not None:
         retry_after = answer.retry_after if status in {429, 503} else None
-        return Halted(reason, status, retry_after, text)
+        return PauseSender(reason, status, retry_after, text)
     match status:
         case 404:
             return NotFound(text)

@@ -13,11 +13,11 @@ from daemon.outcome import (
     Conflict,
     Delivered,
     Failed,
-    Halted,
     Locked,
     NotFound,
     Outcome,
-    Reason,
+    PauseReason,
+    PauseSender,
     Rejected,
     Unanswered,
 )
@@ -36,13 +36,13 @@ PROBE_FOR = 10.0
 class Pause:
     """A pause: why, until when (the clock given in), after how many vain tries, who caused it."""
 
-    reason: Reason
+    reason: PauseReason
     until: float
     tries: int
     lane: str | None
 
 
-class Pace:
+class FlowControl:
     """Decides whether one more request may start.
 
     Answers to requests that started before the newest pause neither end nor lengthen it; callers
@@ -83,7 +83,7 @@ class Pace:
         self.failing = paused
         self.newest = paused
         self.avoid: dict[str, int] = {}
-        self.pause = Pause(Reason.ENDPOINT_FAILING, -inf, 0, None) if paused else None
+        self.pause = Pause(PauseReason.ENDPOINT_FAILING, -inf, 0, None) if paused else None
         self.epoch = 0
         self._probed_epoch = -1
         self._probed_at = float("-inf")
@@ -99,7 +99,7 @@ class Pace:
         """The first line of each record that was refused in the present row of failing answers."""
         return [key for key in self._row.values() if key is not None]
 
-    def spared(self, outcome: Outcome) -> Halted | None:
+    def spared(self, outcome: Outcome) -> PauseSender | None:
         """Return what an outcome means while the endpoint fails; None if the same as ever.
 
         A 400, 404 or 500 then says nothing of its line, which stays pending.
@@ -108,20 +108,20 @@ class Pace:
             return None
         match outcome:
             case Failed(status, error):
-                return Halted(Reason.ENDPOINT_FAILING, status, None, error)
+                return PauseSender(PauseReason.ENDPOINT_FAILING, status, None, error)
             case Rejected(status, error) if status == 400:
-                return Halted(Reason.ENDPOINT_FAILING, status, None, error)
+                return PauseSender(PauseReason.ENDPOINT_FAILING, status, None, error)
             case NotFound(error):
-                return Halted(Reason.ENDPOINT_FAILING, 404, None, error)
+                return PauseSender(PauseReason.ENDPOINT_FAILING, 404, None, error)
         return None
 
-    def judge(self, outcome: Outcome, lane: str, key: LineKey | None = None) -> Halted | None:
+    def judge(self, outcome: Outcome, lane: str, key: LineKey | None = None) -> PauseSender | None:
         """Say whether the sender must pause: for this outcome, or for a streak of its kind.
 
         The key is that of the line, to be named if a streak refuses it.
         """
         match outcome:
-            case Halted():
+            case PauseSender():
                 self._unanswered.clear()
                 self._row.clear()
                 return outcome
@@ -129,7 +129,7 @@ class Pace:
                 self._row.clear()
                 self._unanswered.add(lane)
                 if len(self._unanswered) >= UNANSWERED_AFTER:
-                    return Halted(Reason.UNANSWERED, status, None, error)
+                    return PauseSender(PauseReason.UNANSWERED, status, None, error)
                 return None
             case Failed(status, error):
                 return self._failed(lane, None, status, error)
@@ -147,14 +147,16 @@ class Pace:
         self._row.clear()
         return None
 
-    def used(self, api_usage: float | None, now: float) -> Halted | None:
+    def used(self, api_usage: float | None, now: float) -> PauseSender | None:
         """Note how much of the org's calls is used; past the budget the sender must pause."""
         if api_usage is None or self._api_budget >= 1:
             return None
         self._api_usage, self._api_seen = api_usage, now
         if api_usage <= self._api_budget:
             return None
-        return Halted(Reason.API_LIMIT, None, None, f"{api_usage:.0%} of the daily calls are used")
+        return PauseSender(
+            PauseReason.API_LIMIT, None, None, f"{api_usage:.0%} of the daily calls are used"
+        )
 
     def live_only(self, now: float) -> bool:
         """Whether backfill lines wait: from half of the budget on, as long as that is news."""
@@ -179,13 +181,13 @@ class Pace:
         self._window = min(2, self._concurrency)
         return True
 
-    def halt(self, halted: Halted, lane: str | None, epoch: int, now: float) -> Pause | None:
+    def halt(self, halted: PauseSender, lane: str | None, epoch: int, now: float) -> Pause | None:
         """Pause, or lengthen the pause that this request probed; None for an older request."""
         if epoch != self.epoch:
             return None
         tries = self.pause.tries + 1 if self.pause else 1
         delay = self._backoff.delay(tries, halted.retry_after)
-        if self.failing or halted.reason is Reason.ENDPOINT_FAILING:
+        if self.failing or halted.reason is PauseReason.ENDPOINT_FAILING:
             # Whatever else a probe meets meanwhile: the next one takes its turn, and soon.
             if not halted.retry_after:
                 delay = min(delay, FAILING_MAX)
@@ -213,9 +215,9 @@ class Pace:
 
     def _failed(
         self, lane: str, refused: LineKey | None, status: int, error: str | None
-    ) -> Halted | None:
+    ) -> PauseSender | None:
         self._unanswered.clear()
         self._row[lane] = self._row.get(lane) or refused
         if len(self._row) >= self._failing_after:
-            return Halted(Reason.ENDPOINT_FAILING, status, None, error)
+            return PauseSender(PauseReason.ENDPOINT_FAILING, status, None, error)
         return None

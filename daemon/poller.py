@@ -34,7 +34,7 @@ class Rules:
 
 
 @dataclass(slots=True)
-class Taken:
+class TakeResult:
     """What a poll or sweep took: lines new to the ledger, and the calls they belong to."""
 
     lines: int = 0
@@ -105,7 +105,7 @@ class Poller:
             self.on_turn(rest)
             await pause(stop, rest)
 
-    async def poll(self) -> Taken:
+    async def poll(self) -> TakeResult:
         """Take what became ready since the last time."""
         started = time.perf_counter()
         clock = await self._source.clock()
@@ -119,19 +119,19 @@ class Poller:
             # The source's clock was set back, or the delay made longer.
             _log.warning(logs.POLL_PULLED_BACK, watermark=watermark, until=until)
             await self._ledger.pull_back(until, clock.now - self._rules.stale_call_after)
-            return Taken()
-        taken = Taken()
+            return TakeResult()
+        taken = TakeResult()
         try:
             await self._cover(taken, watermark, progress.never_ended_until, clock, floor)
         finally:
             metrics.POLL_SECONDS.observe(time.perf_counter() - started)
             # What a failing poll took before is in the ledger for good.
-            tell_taken(taken, started)
+            log_taken(taken, started)
         return taken
 
     async def _cover(
         self,
-        taken: Taken,
+        taken: TakeResult,
         watermark: datetime,
         never_ended_until: datetime | None,
         clock: Clock,
@@ -162,7 +162,7 @@ class Poller:
     async def _take(
         self,
         page: Page,
-        taken: Taken,
+        taken: TakeResult,
         *,
         codes: bool = False,
         watermark: datetime | None = None,
@@ -188,7 +188,7 @@ def visible(clock: Clock, settle_delay: timedelta) -> datetime:
     return moment - settle_delay
 
 
-def tell_taken(taken: Taken, started: float, *, late: bool = False) -> None:
+def log_taken(taken: TakeResult, started: float, *, late: bool = False) -> None:
     """Tell the log of new lines; `started` is by `time.perf_counter`."""
     if not taken.lines:
         return

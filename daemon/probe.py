@@ -12,7 +12,7 @@ import aiohttp
 
 from daemon import network
 from daemon.auth import Token, first_bytes
-from daemon.outcome import Answer, Halted, Reason, classify
+from daemon.outcome import PauseReason, PauseSender, Response, classify
 from daemon.salesforce import BODY_LIMIT, Endpoint, Session
 from daemon.transport import begin_request, in_words
 
@@ -37,7 +37,7 @@ async def probe(session: Session, endpoint: Endpoint, token: Token) -> Probe:
     try:
         async with session.get(url, headers=headers, allow_redirects=False) as response:
             body = await first_bytes(response.content, BODY_LIMIT)
-            return _judge(Answer(response.status, body.decode("utf-8", "replace")), url)
+            return _judge(Response(response.status, body.decode("utf-8", "replace")), url)
     except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:
         return Probe(
             69,
@@ -46,7 +46,7 @@ async def probe(session: Session, endpoint: Endpoint, token: Token) -> Probe:
         )
 
 
-def _judge(answer: Answer, url: str) -> Probe:
+def _judge(answer: Response, url: str) -> Probe:
     """Say what an answer to GET means; anything in a class's own words means that it is there."""
     status = answer.status
     platform = _is_platform_error(answer.body)
@@ -81,9 +81,9 @@ def _judge(answer: Answer, url: str) -> Probe:
 _LOGIN = "give the connected app the scope api, or correct CALLSTATSD_AUTH and what belongs to it"
 
 
-def _forbidden(answer: Answer, url: str) -> Probe:
+def _forbidden(answer: Response, url: str) -> Probe:
     outcome = classify(answer)
-    if isinstance(outcome, Halted) and outcome.reason is Reason.API_LIMIT:
+    if isinstance(outcome, PauseSender) and outcome.reason is PauseReason.API_LIMIT:
         return Probe(69, "the org's daily API calls are used up: wait, or ask for more")
     return Probe(
         78,

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from daemon.errors import InvalidLineError
-from daemon.lines import NO_NUMBER, NOT_AN_ID, DataLine, LineKey
+from daemon.lines import NON_NUMERIC_ID, NOT_AN_ID, DataLine, LineKey
 
 ID_COLUMNS = (
     "StatisticsPartA.ID",
@@ -85,7 +85,7 @@ TEXT_KEYS = tuple(
 RECORD = TypeAdapter(CallStatistics)
 
 
-class Course(NamedTuple):
+class LegTiming(NamedTuple):
     """How the leg went, or the call where a line has no leg."""
 
     start: str | None
@@ -104,8 +104,10 @@ def call_statistics(line: DataLine, zone: ZoneInfo) -> CallStatistics:
     the column and the kind of value, never the value: it is kept and logged, and a phone number
     must not be.
     """
-    if min(line.key) < NO_NUMBER:
-        column = ID_COLUMNS[next(place for place, part in enumerate(line.key) if part < NO_NUMBER)]
+    if min(line.key) < NON_NUMERIC_ID:
+        column = ID_COLUMNS[
+            next(place for place, part in enumerate(line.key) if part < NON_NUMERIC_ID)
+        ]
         raise InvalidLineError(f"{column} {NOT_AN_ID}")
     outbound = outbound_flag(line.outbound)
     number = (
@@ -113,7 +115,7 @@ def call_statistics(line: DataLine, zone: ZoneInfo) -> CallStatistics:
         if outbound
         else text(line.a_number, "StatisticsPartA.ANumber")
     )
-    course = leg_course(line, zone) if line.has_leg else call_course(line, zone)
+    course = leg_timing(line, zone) if line.has_leg else call_timing(line, zone)
     return CallStatistics(
         SalesForceID=(
             salesforce_id(text(line.code_user_data, "AcdStatisticsTransactionCodes.UserData"))
@@ -157,14 +159,14 @@ def lane(line_key: LineKey, salesforce_id: str | None) -> str:
     return salesforce_id[:15] if salesforce_id else str(line_key)
 
 
-def leg_course(line: DataLine, zone: ZoneInfo) -> Course:
+def leg_timing(line: DataLine, zone: ZoneInfo) -> LegTiming:
     """Tell the leg's times, which set the attempts of one call apart."""
     connect = local_column(line.leg_connect, zone, "StatisticsPartB.dtCallConnect")
     end = local_column(line.leg_end, zone, "StatisticsPartB.dtCallEnd")
     if connect is not None and end is None:
         # Not sent, but the duration counts up to it.
         local_column(line.call_end, zone, "StatisticsPartA.dtCallEnd")
-    return Course(
+    return LegTiming(
         start=local_column(line.leg_start, zone, "StatisticsPartB.dtCallStart"),
         alert=local_column(line.leg_alert, zone, "StatisticsPartB.dtCallAlert"),
         connect=connect,
@@ -175,9 +177,9 @@ def leg_course(line: DataLine, zone: ZoneInfo) -> Course:
     )
 
 
-def call_course(line: DataLine, zone: ZoneInfo) -> Course:
+def call_timing(line: DataLine, zone: ZoneInfo) -> LegTiming:
     """Tell the call's own times, for a line on which nobody was dialled."""
-    return Course(
+    return LegTiming(
         start=local_column(line.call_start, zone, "StatisticsPartA.dtCallStart"),
         alert=None,
         connect=None,

@@ -15,7 +15,7 @@ from rich.table import Table
 from daemon import backfill, check, logs, operate, story
 from daemon.acts import command_line, outcome
 from daemon.commands import printable
-from daemon.desk import Overview, Standing
+from daemon.desk import LedgerStatus, StatusReport
 from daemon.lines import State
 from daemon.meanings import MEANINGS, NEED_ACTION, PAUSES, REMEDIES, requeue_command
 from daemon.settings import Settings
@@ -56,7 +56,7 @@ class Status(TypedDict):
     streaks: NotRequired[list[StreakStatus]]
 
 
-def status_json(overview: Overview, zone: ZoneInfo) -> Status:
+def status_json(overview: StatusReport, zone: ZoneInfo) -> Status:
     """Put the ledger's word into the fixed form; `streaks` only where there are any."""
     status: Status = {
         "lines": overview.lines,
@@ -79,7 +79,7 @@ def status_json(overview: Overview, zone: ZoneInfo) -> Status:
     return status
 
 
-def _sender(standing: Standing) -> SenderStatus:
+def _sender(standing: LedgerStatus) -> SenderStatus:
     """Tell what the sender does; what a dead instance said of itself is not believed."""
     if not standing.active:
         reason = "operator" if standing.held else None
@@ -91,7 +91,7 @@ def _sender(standing: Standing) -> SenderStatus:
     return {"state": "sending", "reason": None, "retry_at": None}
 
 
-def show_status(overview: Overview, zone: ZoneInfo) -> None:
+def show_status(overview: StatusReport, zone: ZoneInfo) -> None:
     """Print it for people, in the ACD's local time."""
     table = Table("state", "lines", "meaning", box=None, pad_edge=False)
     table.columns[1].justify = "right"
@@ -125,7 +125,7 @@ def show_status(overview: Overview, zone: ZoneInfo) -> None:
     say(story.times_of(zone))
 
 
-def _sender_sentence(standing: Standing, zone: ZoneInfo) -> str:
+def _sender_sentence(standing: LedgerStatus, zone: ZoneInfo) -> str:
     sender = _sender(standing)
     text = sender["state"]
     if sender["reason"]:
@@ -139,7 +139,7 @@ def _sender_sentence(standing: Standing, zone: ZoneInfo) -> str:
     return text
 
 
-def _advice(standing: Standing) -> str | None:
+def _advice(standing: LedgerStatus) -> str | None:
     """Return what to do so that lines are sent; None while they are."""
     if standing.held is not None:
         return "`callstatsd resume` lets sending go on."
@@ -198,7 +198,7 @@ def show_counts(counts: dict[str, int], heading: str) -> None:
     console().print(table)
 
 
-def show_call(evidence: story.Evidence, rules: story.Rules, *, verbose: bool) -> None:
+def show_call(evidence: story.CallHistory, rules: story.Rules, *, verbose: bool) -> None:
     """Print the story of a call; `verbose` spreads each record over lines."""
     for sentence in story.sentences(evidence, rules):
         say(sentence)
@@ -273,7 +273,7 @@ def telling(settings: Settings) -> Iterator[Callable[[backfill.Progress], None]]
     """Yield what shows the progress of a backfill: a bar on a terminal, events otherwise."""
     if not sys.stderr.isatty():
         logs.configure(settings.log_format, settings.log_level, settings.log_personal_data)
-        teller = Teller()
+        teller = ProgressLogger()
         yield teller.tell
         teller.done()
         return
@@ -299,7 +299,7 @@ def telling(settings: Settings) -> Iterator[Callable[[backfill.Progress], None]]
         yield tell
 
 
-class Teller:
+class ProgressLogger:
     """Logs the progress of a backfill now and then."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from daemon import logs
 from daemon.auth import Token, TokenError, Tokens, first_bytes
 from daemon.backoff import retry_after_seconds
 from daemon.errors import ConfigurationError
-from daemon.outcome import DEFECT, Answer, NoAnswer, NoToken, api_usage
+from daemon.outcome import DEFECT, NoResponse, Response, TokenFailure, api_usage
 from daemon.transport import (
     Always,
     CheckedConnector,
@@ -84,7 +84,7 @@ class Salesforce:
         """
         self._address_wanted = self._endpoint.is_path
 
-    async def post(self, key: str, record: bytes) -> Answer | NoAnswer | NoToken:
+    async def post(self, key: str, record: bytes) -> Response | NoResponse | TokenFailure:
         """Send a record under its key; a refused token is renewed and the request tried again.
 
         Never raises for what the network or Salesforce does. A redirect counts as a refused
@@ -95,21 +95,23 @@ class Salesforce:
             return await self._post_with_token(key, record)
         except Exception as defect:  # noqa: BLE001 - nothing that an answer holds ends the daemon
             _log.error(logs.REQUEST_DEFECT, key=key, exception=logs.without_messages(defect))
-            return NoAnswer(await may_have_left(), DEFECT)
+            return NoResponse(await may_have_left(), DEFECT)
 
-    async def _post_with_token(self, key: str, record: bytes) -> Answer | NoAnswer | NoToken:
-        answer: Answer | NoAnswer | None = None
+    async def _post_with_token(
+        self, key: str, record: bytes
+    ) -> Response | NoResponse | TokenFailure:
+        answer: Response | NoResponse | None = None
         try:
             token = await self._tokens.token()
             if self._address_wanted:
                 token = await self._with_new_address(token)
             answer = await self._post(token, key, record)
-            if isinstance(answer, Answer) and answer.status in {401, *_REDIRECTS}:
+            if isinstance(answer, Response) and answer.status in {401, *_REDIRECTS}:
                 renewed = await self._tokens.renew(token)
                 if renewed is not token:
                     answer = await self._post(renewed, key, record)
         except TokenError as error:
-            status = answer.status if isinstance(answer, Answer) else None
+            status = answer.status if isinstance(answer, Response) else None
             return replace(error.answer, status=status)
         return answer
 
@@ -124,7 +126,7 @@ class Salesforce:
         except TokenError:
             return token
 
-    async def _post(self, token: Token, key: str, record: bytes) -> Answer | NoAnswer:
+    async def _post(self, token: Token, key: str, record: bytes) -> Response | NoResponse:
         url = self._endpoint.under(token.instance_url)
         while True:
             began = time.monotonic()
@@ -139,13 +141,15 @@ class Salesforce:
             method="POST",
             path=urlsplit(url).path,
             key=key,
-            status=answer.status if isinstance(answer, Answer) else None,
-            error=answer.error if isinstance(answer, NoAnswer) else None,
+            status=answer.status if isinstance(answer, Response) else None,
+            error=answer.error if isinstance(answer, NoResponse) else None,
             seconds=round(time.monotonic() - began, 3),
         )
         return answer
 
-    async def _request(self, url: str, token: Token, key: str, record: bytes) -> Answer | NoAnswer:
+    async def _request(
+        self, url: str, token: Token, key: str, record: bytes
+    ) -> Response | NoResponse:
         begin_request()
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
         if token.authorization is not None:
@@ -160,7 +164,7 @@ class Salesforce:
                 allow_redirects=False,
             ) as response:
                 body = await first_bytes(response.content, BODY_LIMIT)
-                return Answer(
+                return Response(
                     response.status,
                     body.decode("utf-8", "replace"),
                     retry_after_seconds(response.headers.get("Retry-After"), datetime.now(UTC)),
@@ -174,7 +178,7 @@ class Salesforce:
             asyncio.IncompleteReadError,
         ) as error:
             sent, words = await may_have_left(), in_words(error)
-            return NoAnswer(sent, words if sent else f"no connection to {_host(url)}: {words}")
+            return NoResponse(sent, words if sent else f"no connection to {_host(url)}: {words}")
         finally:
             permit.reset(asking)
 

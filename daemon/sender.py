@@ -18,20 +18,20 @@ from daemon.ledger import Ledger
 from daemon.lines import PendingLine, State
 from daemon.outcome import (
     DEFECT,
-    Answer,
     Delivered,
-    Halted,
-    NoAnswer,
-    NoToken,
+    NoResponse,
     Outcome,
-    Reason,
+    PauseReason,
+    PauseSender,
+    Response,
+    TokenFailure,
     Unanswered,
     classify,
     error_code,
 )
-from daemon.pace import Pace
+from daemon.pace import FlowControl
 from daemon.settlement import holds_lane, settle
-from daemon.settler import Attempt, Settler
+from daemon.settler import AttemptResult, OutcomeWriter
 
 _log = structlog.get_logger()
 
@@ -47,7 +47,7 @@ MOST = 10_000
 """Lines in memory beyond which each record has one at a time: some ten megabytes."""
 BACKFILL = (True,)
 """The order of the first of all backfill lines."""
-ENDPOINT_AWAY = {Reason.UNAVAILABLE, Reason.UNANSWERED, Reason.ENDPOINT_MISSING}
+ENDPOINT_AWAY = {PauseReason.UNAVAILABLE, PauseReason.UNANSWERED, PauseReason.ENDPOINT_MISSING}
 """Pauses that may mean that the org is at another address by now (contract 5)."""
 DRAIN_EXTRA = 5.0
 """Seconds beyond REQUEST_TIMEOUT to wait for requests in flight when stopping."""
@@ -56,7 +56,7 @@ DRAIN_EXTRA = 5.0
 class Endpoint(Protocol):
     """Where lines are sent; never raises for what the network does."""
 
-    async def post(self, key: str, record: bytes) -> Answer | NoAnswer | NoToken:
+    async def post(self, key: str, record: bytes) -> Response | NoResponse | TokenFailure:
         """Send one record under its idempotency key."""
 
 
@@ -89,8 +89,8 @@ class Sender:
         self,
         ledger: Ledger,
         endpoint: Endpoint,
-        settler: Settler,
-        pace: Pace,
+        settler: OutcomeWriter,
+        pace: FlowControl,
         backoff: Backoff,
         limits: Limits,
         may_send: Callable[[], bool],
@@ -146,10 +146,10 @@ class Sender:
             return
         self.held = held
         if held:
-            _log.warning(logs.SENDER_PAUSED, reason=Reason.OPERATOR, retry_in=None)
-            metrics.PAUSES.labels(Reason.OPERATOR).inc()
+            _log.warning(logs.SENDER_PAUSED, reason=PauseReason.OPERATOR, retry_in=None)
+            metrics.PAUSES.labels(PauseReason.OPERATOR).inc()
         else:
-            _log.info(logs.SENDER_RESUMED, reason=Reason.OPERATOR)
+            _log.info(logs.SENDER_RESUMED, reason=PauseReason.OPERATOR)
             if self.paused is not None:
                 # The older pause shows through: its own event may be days old.
                 reason, retry_in = self.paused
@@ -171,7 +171,7 @@ class Sender:
     def paused(self) -> tuple[str, float | None] | None:
         """The reason of a pause and the seconds until the next try, if the sender is paused."""
         if self.held:
-            return Reason.OPERATOR, None
+            return PauseReason.OPERATOR, None
         if self.pace.pause is None:
             return None
         return self.pace.pause.reason, max(0.0, self.pace.pause.until - _now())
@@ -210,7 +210,7 @@ class Sender:
         aborted = list(self._in_flight.values())
         self._in_flight.clear()
         for request in aborted:
-            self._answer(request, NoAnswer(sent=True, error="aborted"))
+            self._answer(request, NoResponse(sent=True, error="aborted"))
 
     # Sending
 
@@ -280,14 +280,14 @@ class Sender:
                 self._in_flight[worker] = following
             self._pump()
 
-    def _answer(self, request: Request, answer: Answer | NoAnswer | NoToken) -> None:
+    def _answer(self, request: Request, answer: Response | NoResponse | TokenFailure) -> None:
         """Judge an answer: what becomes of the line, its lane and the sender."""
         line = request.line
         outcome, code = self._outcome(line, answer)
         halted, error = (None, None) if self._stopping else self._assess(request, answer, outcome)
         if halted is not None:
             self._halt(halted, request, error)
-        elif not isinstance(outcome, Unanswered | Halted):
+        elif not isinstance(outcome, Unanswered | PauseSender):
             self._go_on(request)
         if self.pace.endpoint_proven:
             self._settler.mark_proven()
@@ -302,24 +302,24 @@ class Sender:
             self._lane_tries.pop(line.lane, None)
         if not holds_lane(outcome):
             self._lanes.done(line)
-        self._settler.add(Attempt(line, seconds, outcome, settlement, code))
+        self._settler.add(AttemptResult(line, seconds, outcome, settlement, code))
 
     def _assess(
-        self, request: Request, answer: Answer | NoAnswer | NoToken, outcome: Outcome
-    ) -> tuple[Halted | None, str | None]:
+        self, request: Request, answer: Response | NoResponse | TokenFailure, outcome: Outcome
+    ) -> tuple[PauseSender | None, str | None]:
         """Say whether the sender must pause, and why in words that may be logged."""
         halted = self.pace.judge(outcome, request.line.lane, request.line.key)
         # What the endpoint says may name a caller; only our own words go to the log.
-        if not isinstance(answer, Answer):
+        if not isinstance(answer, Response):
             return halted, answer.error
         if halted is not None or (halted := self.pace.used(answer.api_usage, _now())) is None:
             return halted, None
-        if self.pace.failing and not isinstance(outcome, Unanswered | Halted):
+        if self.pace.failing and not isinstance(outcome, Unanswered | PauseSender):
             self._go_on(request)  # the endpoint works again; only its budget is used up
         return halted, halted.error
 
     def _outcome(
-        self, line: PendingLine, answer: Answer | NoAnswer | NoToken
+        self, line: PendingLine, answer: Response | NoResponse | TokenFailure
     ) -> tuple[Outcome, str | None]:
         """Say what an answer means, which is less of the line while the endpoint fails.
 
@@ -329,7 +329,7 @@ class Sender:
         if not self.pace.failing:
             return outcome, code
         outcome = self.pace.spared(outcome) or outcome
-        if isinstance(outcome, Halted) and outcome.sent:
+        if isinstance(outcome, PauseSender) and outcome.sent:
             self._settler.note_failed_probe(line.key)
         return outcome, code
 
@@ -344,7 +344,7 @@ class Sender:
             _log.info(logs.SENDER_RESUMED)
         self._mark_paused()
 
-    def _halt(self, halted: Halted, request: Request, error: str | None) -> None:
+    def _halt(self, halted: PauseSender, request: Request, error: str | None) -> None:
         before = self.pace.pause.reason if self.pace.pause else None
         refused = None if self.pace.failing else self.pace.refused
         pause = self.pace.halt(halted, request.line.lane, request.epoch, _now())
@@ -452,7 +452,7 @@ class Sender:
 
     # Settling
 
-    def _settled(self, batch: Sequence[Attempt]) -> None:
+    def _settled(self, batch: Sequence[AttemptResult]) -> None:
         """Let go of lines whose outcome is in the ledger."""
         for attempt in batch:
             if attempt.line.key not in self._lanes:
@@ -482,12 +482,14 @@ def _raise_defects(*tasks: asyncio.Task[None]) -> None:
             task.result()
 
 
-def _judged(line: PendingLine, answer: Answer | NoAnswer | NoToken) -> tuple[Outcome, str | None]:
+def _judged(
+    line: PendingLine, answer: Response | NoResponse | TokenFailure
+) -> tuple[Outcome, str | None]:
     """Judge an answer; one that our judgement stumbles over is unanswered, and a defect."""
     try:
         outcome = classify(answer)
         code = None
-        if isinstance(answer, Answer) and not isinstance(outcome, Delivered):
+        if isinstance(answer, Response) and not isinstance(outcome, Delivered):
             code = error_code(answer.body)
     except Exception as defect:  # noqa: BLE001 - nothing that an answer holds ends the daemon
         trace = logs.without_messages(defect)
@@ -500,10 +502,10 @@ _requests = cache(metrics.REQUESTS.labels)
 """Counters by status: a lookup of our own costs a tenth of the library's."""
 
 
-def _measure(answer: Answer | NoAnswer | NoToken, seconds: float) -> None:
-    _requests(answer.status if isinstance(answer, Answer) else "none").inc()
+def _measure(answer: Response | NoResponse | TokenFailure, seconds: float) -> None:
+    _requests(answer.status if isinstance(answer, Response) else "none").inc()
     metrics.REQUEST_SECONDS.observe(seconds)
-    if isinstance(answer, Answer) and answer.api_usage is not None:
+    if isinstance(answer, Response) and answer.api_usage is not None:
         metrics.API_USAGE.set(answer.api_usage)
 
 

@@ -7,7 +7,7 @@ import structlog
 
 from daemon import logs, metrics
 from daemon.active import (
-    Site,
+    Instance,
     check_ledger,
     ledger_code,
     open_databases,
@@ -16,18 +16,18 @@ from daemon.active import (
 )
 from daemon.errors import CallstatsdError, UnreachableError, first
 from daemon.lease import TRY_EVERY, Lease
-from daemon.lifecycle import Notifier, pause, unless
+from daemon.lifecycle import SystemdNotifier, pause, unless
 from daemon.listener import listening
-from daemon.monitor import Condition
+from daemon.monitor import InstanceState
 from daemon.page import watched
 from daemon.sender import DRAIN_EXTRA
 from daemon.settings import Settings
-from daemon.settler import Settler
+from daemon.settler import OutcomeWriter
 from daemon.watchdog import Part
 
 _log = structlog.get_logger()
 
-LAST_CHANCE = 1.0
+FINAL_FLUSH = 1.0
 """Seconds to write what is left when the daemon must end at once."""
 
 
@@ -35,9 +35,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop` is set; then finish what is in flight.
 
     Databases that are away are waited for. Raises `ConfigurationError` for a ledger or source
-    that is not ours to use, `UnwritableError` when outcomes cannot be written for too long.
+    that is not ours to use, `SettleTimeoutError` when outcomes cannot be written for too long.
     """
-    notifier, condition = Notifier(), Condition()
+    notifier, condition = SystemdNotifier(), InstanceState()
     metrics.describe_build(ledger_code(settings))
     async with (
         open_databases(settings) as (source, ledger),
@@ -45,7 +45,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         Lease(ledger.database, wanting=True) as lease,
         listening(watched(settings, source, ledger, condition), settings.http_listen),
     ):
-        settler = Settler(ledger, settings.retry_for)
+        settler = OutcomeWriter(ledger, settings.retry_for)
         try:
             async with asyncio.TaskGroup() as group:
                 drain = settings.request_timeout + 4 * DRAIN_EXTRA
@@ -53,12 +53,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 check = partial(check_ledger, settings, source, ledger)
                 await patiently(check, stop, partial(_waits, notifier))
                 settling = group.create_task(settler.run())
-                site = Site(
+                site = Instance(
                     settings, source, ledger, salesforce, settler, lease, notifier, condition
                 )
                 while not stop.is_set():
                     if await _acquire(lease, notifier, stop):
-                        await site.be_active(stop, poll=True)
+                        await site.run_active(stop, poll=True)
                 await settler.finish(DRAIN_EXTRA)
                 settling.cancel()
                 attending.cancel()
@@ -66,11 +66,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             raise first(group_error) from group_error
         finally:
             if settler.waiting:
-                await settler.finish(LAST_CHANCE)
+                await settler.finish(FINAL_FLUSH)
         _log.info(logs.DAEMON_STOPPED)
 
 
-async def _acquire(lease: Lease, notifier: Notifier, stop: asyncio.Event) -> bool:
+async def _acquire(lease: Lease, notifier: SystemdNotifier, stop: asyncio.Event) -> bool:
     """Wait until this instance has the ledger's lock; False when told to stop before."""
     told = False
     while not stop.is_set():
@@ -93,7 +93,7 @@ async def _acquire(lease: Lease, notifier: Notifier, stop: asyncio.Event) -> boo
     return False
 
 
-def _waits(notifier: Notifier) -> None:
+def _waits(notifier: SystemdNotifier) -> None:
     """Tell systemd that the ledger is waited for, which is a turn of all that cannot work now."""
     notifier.status("waiting for the ledger database")
     notifier.watch.turned(*Part)

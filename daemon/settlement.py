@@ -8,10 +8,10 @@ from daemon.outcome import (
     Conflict,
     Delivered,
     Failed,
-    Halted,
     Locked,
     NotFound,
     Outcome,
+    PauseSender,
     Rejected,
     Unanswered,
 )
@@ -27,7 +27,7 @@ def settle(
     match outcome:
         case Delivered() | Conflict() | NotFound() | Rejected():
             return _final(line, outcome, seconds, free=lane_tries > 0)
-        case Halted(_, status, _, error):
+        case PauseSender(_, status, _, error):
             return _again(line, seconds, status, error)._replace(sent=outcome.sent)
         case Failed(status, error):
             wait = backoff.delay(line.tries + 1)
@@ -48,7 +48,7 @@ def settle(
 
 def holds_lane(outcome: Outcome) -> bool:
     """Whether later lines of the record must wait until this outcome is written."""
-    return isinstance(outcome, Locked | Unanswered | Halted)
+    return isinstance(outcome, Locked | Unanswered | PauseSender)
 
 
 def _final(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import structlog
 
 from daemon import logs, metrics
-from daemon.errors import UnreachableError, UnwritableError
+from daemon.errors import SettleTimeoutError, UnreachableError
 from daemon.ledger import Ledger
 from daemon.lines import LineKey, PendingLine, Settlement, State
 from daemon.outcome import Delivered, Locked, Outcome
@@ -27,7 +27,7 @@ RETRY_EVERY = 0.5
 """Seconds between two tries to write them."""
 
 
-class Attempt(NamedTuple):
+class AttemptResult(NamedTuple):
     """One request, how many seconds it took, and what came of it."""
 
     line: PendingLine
@@ -37,7 +37,7 @@ class Attempt(NamedTuple):
     error_code: str | None = None
 
 
-class Settler:
+class OutcomeWriter:
     """Holds answered lines until the ledger has their outcomes.
 
     It outlives the ledger's lock: an outcome is void only if the line is no longer pending in the
@@ -49,7 +49,7 @@ class Settler:
         """Take the ledger, and after how many seconds of failing a line expires."""
         self._ledger = ledger
         self._retry_for = retry_for
-        self._unsettled: list[Attempt] = []
+        self._unsettled: list[AttemptResult] = []
         self._notes: list[Callable[[], Awaitable[None]]] = []
         self._work = asyncio.Event()
         self._clean = asyncio.Event()
@@ -60,7 +60,7 @@ class Settler:
         self._proven = False
         self._proven_written = False
         self.turn = asyncio.Lock()
-        self.on_settled: Callable[[Sequence[Attempt]], None] = lambda _: None
+        self.on_settled: Callable[[Sequence[AttemptResult]], None] = lambda _: None
 
     @property
     def waiting(self) -> int:
@@ -72,7 +72,7 @@ class Settler:
         """Whether the last try to write worked."""
         return self._failing_since is None
 
-    def add(self, attempt: Attempt) -> None:
+    def add(self, attempt: AttemptResult) -> None:
         """Take an outcome to write."""
         self._unsettled.append(attempt)
         self._clean.clear()
@@ -124,7 +124,7 @@ class Settler:
     async def run(self) -> None:
         """Write outcomes as they come, all that have come at once, until cancelled.
 
-        Raises `UnwritableError` after `UNWRITABLE_FOR` seconds without success.
+        Raises `SettleTimeoutError` after `UNWRITABLE_FOR` seconds without success.
         """
         while True:
             self._work.clear()
@@ -140,7 +140,7 @@ class Settler:
         await self._clean.wait()
 
     async def finish(self, seconds: float) -> None:
-        """Write what is left, for at most so many seconds; raises `UnwritableError` if it fails."""
+        """Write what is left within so many seconds; raises `SettleTimeoutError` if it fails."""
         if self._clean.is_set():
             return
         try:
@@ -151,7 +151,7 @@ class Settler:
             if not self._unsettled:
                 return  # the next start finds a streak that did not end, and probes at once
             _log.error(logs.SENDER_UNSETTLED, lines=len(self._unsettled))
-            raise UnwritableError(
+            raise SettleTimeoutError(
                 f"{len(self._unsettled)} outcomes could not be written; "
                 "those lines are sent again at the next start"
             ) from None
@@ -173,7 +173,7 @@ class Settler:
             now = time.monotonic()
             self._failing_since = self._failing_since or now
             if self._unsettled and now - self._failing_since >= UNWRITABLE_FOR:
-                raise UnwritableError(
+                raise SettleTimeoutError(
                     f"{len(self._unsettled)} outcomes could not be written for "
                     f"{UNWRITABLE_FOR:.0f} s: {error}"
                 ) from error
@@ -214,7 +214,7 @@ class Settler:
 _lines = cache(metrics.LINES.labels)
 
 
-def _count(attempt: Attempt, state: State, now: datetime) -> None:
+def _count(attempt: AttemptResult, state: State, now: datetime) -> None:
     if state is not State.PENDING:
         _lines(state).inc()
     if state is State.DELIVERED and not attempt.line.backfill:
@@ -222,7 +222,7 @@ def _count(attempt: Attempt, state: State, now: datetime) -> None:
         metrics.DELIVERY_SECONDS.observe(max(0.0, age))
 
 
-def _tell(attempt: Attempt, state: State, attempts: int) -> None:
+def _tell(attempt: AttemptResult, state: State, attempts: int) -> None:
     line, outcome, settlement = attempt.line, attempt.outcome, attempt.settlement
     about = {
         "key": str(line.key),

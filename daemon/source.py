@@ -13,8 +13,8 @@ import asyncpg
 from daemon import queries
 from daemon.database import Database, quoted
 from daemon.database_errors import Place
-from daemon.errors import ConfigurationError, UnreadableError
-from daemon.lines import NO_NUMBER, DataLine, Digest, LineKey
+from daemon.errors import ConfigurationError, UnreadableRowError
+from daemon.lines import NON_NUMERIC_ID, DataLine, Digest, LineKey
 
 PAGE = 2000
 """Calls to read at once: large enough that a statement's fixed cost is small beside its rows."""
@@ -130,7 +130,7 @@ class Readiness:
 class Found(NamedTuple):
     """A row that a window chose: its call, its own id (a code's, or the call's), its time.
 
-    A `call_id` below `NO_NUMBER` stands for an id that is no whole number.
+    A `call_id` below `NON_NUMERIC_ID` stands for an id that is no whole number.
     """
 
     call_id: int
@@ -268,7 +268,7 @@ class Source:
         """Yield the calls' data lines in sending order, all as visible in one statement.
 
         A master view that shows an id twice would repeat a line; the key is kept once. Raises
-        `UnreadableError` for a value that the server cannot give.
+        `UnreadableRowError` for a value that the server cannot give.
         """
         numbered = Numbering()
         async with aclosing(self._stream("lines", call_ids)) as pages:
@@ -291,7 +291,7 @@ class Source:
         """Return the lines of known keys from the rows that are still there.
 
         A key whose call has gone is left out; where a leg or code has gone, it is as without one.
-        Raises `UnreadableError` as `lines` does.
+        Raises `UnreadableRowError` as `lines` does.
         """
         if not keys:
             return []
@@ -312,7 +312,7 @@ class Source:
                 rows = await connection.fetch(text, *arguments)
             except asyncpg.DataError as error:
                 if statement == "rebuilt":
-                    raise UnreadableError(f"SQLSTATE {error.sqlstate}") from error
+                    raise UnreadableRowError(f"SQLSTATE {error.sqlstate}") from error
                 raise
             return rows
 
@@ -333,7 +333,7 @@ class Source:
                     if begun or not left:
                         raise
                 except asyncpg.DataError as error:
-                    raise UnreadableError(f"SQLSTATE {error.sqlstate}") from error
+                    raise UnreadableRowError(f"SQLSTATE {error.sqlstate}") from error
                 else:
                     return
 
@@ -423,12 +423,12 @@ def schema_faults(
 
 
 def whole(value: Any) -> int:
-    """Return an id as a bigint; one that is none becomes a number below `NO_NUMBER`."""
+    """Return an id as a bigint; one that is none becomes a number below `NON_NUMERIC_ID`."""
     if type(value) is int:
         return value
     if value == value and abs(value) <= _LARGEST and value == int(value):  # noqa: PLR0124 - NaN
         return int(value)
-    return NO_NUMBER - 1 - zlib.crc32(str(value).encode())
+    return NON_NUMERIC_ID - 1 - zlib.crc32(str(value).encode())
 
 
 async def _a_few(
@@ -469,7 +469,7 @@ def _relation(table: str, types: Mapping[str, str]) -> str:
     """Return the FROM item for a table: its columns of section 2, ids as numbers.
 
     An id that a view has as text is cast where it is a number; where it is none it becomes a
-    stable number below `NO_NUMBER`, so that the line still has a key and ends as `invalid`.
+    stable number below `NON_NUMERIC_ID`, so that the line still has a key and ends as `invalid`.
     """
     columns = []
     for column, kind in TABLES[table].items():
@@ -480,7 +480,7 @@ def _relation(table: str, types: Mapping[str, str]) -> str:
                 f" OR {column}::text ~ '^\\d{{19}}$'"
                 f" AND {column}::text COLLATE \"C\" <= '{_LARGEST}'"
                 f" THEN {column}::text::bigint"
-                f" ELSE {NO_NUMBER} - 1 - (hashtextextended({column}::text, 0) & {2**62 - 1})"
+                f" ELSE {NON_NUMERIC_ID} - 1 - (hashtextextended({column}::text, 0) & {2**62 - 1})"
                 f" END AS {column}"
             )
         else:

@@ -9,9 +9,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from daemon.acts import ActKind
-from daemon.desk import Standing, Told
+from daemon.desk import LedgerStatus, LineDetail
 from daemon.intake import NO_ID
-from daemon.lines import LineKey, State, Streak, untaken
+from daemon.lines import LineKey, State, Streak, missing_keys
 from daemon.meanings import MEANINGS, REMEDIES, requeue_command
 from daemon.source import CallFacts, Clock
 
@@ -27,12 +27,12 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class CallHistory:
     """All that both databases know of a call; source parts are None while it is away."""
 
     call_id: int
-    lines: Sequence[Told]
-    standing: Standing
+    lines: Sequence[LineDetail]
+    standing: LedgerStatus
     clock: Clock | None
     facts: CallFacts | None
     keys: Sequence[LineKey]
@@ -72,7 +72,7 @@ def streak_sentence(streak: Streak) -> str:
     )
 
 
-def as_json(evidence: Evidence, rules: Rules) -> dict[str, Any]:
+def as_json(evidence: CallHistory, rules: Rules) -> dict[str, Any]:
     """Return `show --json` (contract, section 8); times are ISO 8601 with offset."""
     return {
         "call_id": evidence.call_id,
@@ -101,12 +101,12 @@ def as_json(evidence: Evidence, rules: Rules) -> dict[str, Any]:
     }
 
 
-def sentences(evidence: Evidence, rules: Rules) -> list[str]:
+def sentences(evidence: CallHistory, rules: Rules) -> list[str]:
     """Tell the call: what the source has of it, and what holds it or its lines."""
     told = _of_the_source(evidence, rules)
     if evidence.lines:
         told += _of_pending(evidence, rules)
-        missing = untaken(evidence.keys, [line.key for line in evidence.lines])
+        missing = missing_keys(evidence.keys, [line.key for line in evidence.lines])
         if missing and evidence.facts is not None:
             named = ", ".join(map(str, sorted(missing)[:NAMED]))
             more = f" and {len(missing) - NAMED:,} more" if len(missing) > NAMED else ""
@@ -126,7 +126,7 @@ def rest_sentence(lines: int, shown: int) -> str | None:
     return f"These are the first {shown} lines of {lines:,}; {lines - shown:,} are not shown."
 
 
-def line_sentence(line: Told, zone: ZoneInfo) -> str:
+def line_sentence(line: LineDetail, zone: ZoneInfo) -> str:
     """Tell one line: what came of it, and what happens next."""
     if line.state is not State.PENDING:
         when = "" if line.settled_at is None else f" at {_local(line.settled_at, zone)}"
@@ -152,7 +152,7 @@ def line_sentence(line: Told, zone: ZoneInfo) -> str:
     return f"{text} {_attempts(line)}".rstrip()
 
 
-def next_step(line: Told) -> tuple[str, str | None] | None:
+def next_step(line: LineDetail) -> tuple[str, str | None] | None:
     """Return what to do about a line and the command for it; None where nothing is to be said."""
     if line.state is State.SKIPPED and line.last_error != NO_ID:
         return None
@@ -165,13 +165,13 @@ def times_of(zone: ZoneInfo) -> str:
     return f"Times are those of {zone.key}."
 
 
-def _by_whom(line: Told, zone: ZoneInfo) -> str:
+def _by_whom(line: LineDetail, zone: ZoneInfo) -> str:
     """Name who put a line back, withdrew it or took it; `an operator` where that is not known."""
     when = "" if line.act_at is None else f" at {_local(line.act_at, zone)}"
     return f"{line.act_who or 'an operator'}{when}"
 
 
-def _act(line: Told, zone: ZoneInfo) -> str | None:
+def _act(line: LineDetail, zone: ZoneInfo) -> str | None:
     """Tell the last act on a line."""
     if line.act is None:
         return None
@@ -185,13 +185,13 @@ def _act(line: Told, zone: ZoneInfo) -> str | None:
     return f"{done[ActKind(line.act)]} by {_by_whom(line, zone)}"
 
 
-def _of_acts(lines: Sequence[Told], zone: ZoneInfo) -> list[str]:
+def _of_acts(lines: Sequence[LineDetail], zone: ZoneInfo) -> list[str]:
     """Tell the last acts on a call's lines, each once."""
     acts = Counter(act for line in lines if (act := _act(line, zone)) is not None)
     return [f"{act}: {_count(number, 'line')}." for act, number in acts.items()]
 
 
-def _attempts(line: Told) -> str:
+def _attempts(line: LineDetail) -> str:
     """Tell how often a line was sent, and what the unanswered times may mean."""
     if not line.attempts:
         return ""
@@ -206,7 +206,7 @@ def _attempts(line: Told) -> str:
     return f"{text}, {some}, {meaning}."
 
 
-def why_not_taken(facts: CallFacts, clock: Clock, standing: Standing, rules: Rules) -> str:
+def why_not_taken(facts: CallFacts, clock: Clock, standing: LedgerStatus, rules: Rules) -> str:
     """Say why a call of the source has no line in the ledger."""
     ended = facts.ended
     if rules.clients_id is not None and facts.clients_id != rules.clients_id:
@@ -242,7 +242,7 @@ def why_not_taken(facts: CallFacts, clock: Clock, standing: Standing, rules: Rul
     )
 
 
-def _of_the_source(evidence: Evidence, rules: Rules) -> list[str]:
+def _of_the_source(evidence: CallHistory, rules: Rules) -> list[str]:
     facts = evidence.facts
     if evidence.clock is None:
         return ["The source database is away, so this is only what the ledger has."]
@@ -262,7 +262,7 @@ def _of_the_source(evidence: Evidence, rules: Rules) -> list[str]:
     ]
 
 
-def _of_pending(evidence: Evidence, rules: Rules) -> list[str]:
+def _of_pending(evidence: CallHistory, rules: Rules) -> list[str]:
     standing = evidence.standing
     pending = [line for line in evidence.lines if line.state is State.PENDING]
     told: list[str] = []

@@ -13,8 +13,8 @@ from daemon.errors import ConfigurationError, UnreachableError
 from daemon.intake import Intake
 from daemon.ledger import Ledger
 from daemon.lifecycle import pause
-from daemon.lines import NO_NUMBER, LineKey, untaken
-from daemon.poller import Rules, Taken, tell_taken, visible
+from daemon.lines import NON_NUMERIC_ID, LineKey, missing_keys
+from daemon.poller import Rules, TakeResult, log_taken, visible
 from daemon.source import FIRST, Clock, Page, Readiness, Source, Window
 
 _log = structlog.get_logger()
@@ -70,12 +70,12 @@ class Sweeper:
                 _log.debug(logs.SWEEP_FAILED, error=str(error))
             await pause(stop, NEAR_EVERY)
 
-    async def sweep(self, *, wide: bool) -> Taken:
+    async def sweep(self, *, wide: bool) -> TakeResult:
         """Look again once, at the last half hour or at all of LOOKBACK."""
         started = time.perf_counter()
         clock = await self._source.clock()
         progress = await self._ledger.progress()
-        taken = Taken()
+        taken = TakeResult()
         floor = progress.floor
         if progress.watermark is None or floor is None:
             return taken
@@ -99,11 +99,11 @@ class Sweeper:
             reach.observe(time.perf_counter() - started)
             if taken.lines:
                 self._on_taken()
-            tell_taken(taken, started, late=True)
+            log_taken(taken, started, late=True)
         return taken
 
     async def _look(
-        self, taken: Taken, window: Window, clock: Clock, floor: datetime, *, wide: bool
+        self, taken: TakeResult, window: Window, clock: Clock, floor: datetime, *, wide: bool
     ) -> None:
         since, until = window.since, window.until
         started_by = clock.now - self._rules.stale_call_after
@@ -120,7 +120,7 @@ class Sweeper:
             taken.add(await self._take_missing_codes(page))
         taken.add(await self._intake.look_for_ids(max(since, floor), floor))
 
-    async def _take_missing(self, taken: Taken, pages: AsyncIterator[Page]) -> None:
+    async def _take_missing(self, taken: TakeResult, pages: AsyncIterator[Page]) -> None:
         """Take what the ledger lacks of the pages; the next is read while one is compared."""
         reading = asyncio.ensure_future(anext(pages, None))
         try:
@@ -135,14 +135,14 @@ class Sweeper:
         """Take the calls of a page that have a line which the ledger lacks."""
         call_ids = [found.call_id for found in page.found]
         # Of a call whose own id is no whole number there may be no keys to ask for.
-        nameless = {call_id for call_id in call_ids if call_id < NO_NUMBER}
+        nameless = {call_id for call_id in call_ids if call_id < NON_NUMERIC_ID}
         source, ledger = self._source, self._ledger
         if not nameless:
             there, here = await _both(source.digest(call_ids), ledger.digest(call_ids))
             if there == here:
                 return ()
         keys, known = await _both(source.keys(call_ids), ledger.known(call_ids))
-        missing = {key.call_id for key in untaken(keys, known)}
+        missing = {key.call_id for key in missing_keys(keys, known)}
         missing |= nameless - {key.call_id for key in known}
         late = [found for found in page.found if found.call_id in missing]
         return await self._intake.take(late) if late else ()

@@ -11,7 +11,7 @@ class Part(Enum):
     SENDING = auto()
 
 
-class Watch:
+class ProgressWatchdog:
     """Hears when a part has finished a turn, and says when all of them have.
 
     A turn is a poll or one page of it, or a look of the sender into the ledger; one that failed

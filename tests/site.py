@@ -11,7 +11,7 @@ import pytest
 
 from daemon.demo.calls import Call, Code, Leg, Visit, load
 from daemon.demo.postgres import create_database
-from daemon.intake import Form, Intake
+from daemon.intake import Intake, RecordOptions
 from daemon.ledger import Binding, Ledger, open_ledger
 from daemon.poller import Poller, Rules
 from daemon.source import Source, open_source
@@ -85,7 +85,7 @@ class Site:
 
     @asynccontextmanager
     async def rooms(
-        self, form: Form, clients_id: int | None = None
+        self, form: RecordOptions, clients_id: int | None = None
     ) -> AsyncIterator[tuple[Source, Ledger, Intake]]:
         """Open both databases as the daemon does."""
         async with (
@@ -116,7 +116,7 @@ class Site:
             stale_call_after=timedelta(seconds=stale_call_after),
             start_from=start_from,
         )
-        form = Form(BERLIN, False, send_without_id)
+        form = RecordOptions(BERLIN, False, send_without_id)
         async with self.rooms(form, clients_id) as (source, ledger, intake):
             poller = Poller(source, ledger, intake, rules, announce)
             if prepared:

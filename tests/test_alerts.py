@@ -14,7 +14,7 @@ from prometheus_client import Counter, Histogram
 
 from daemon import metrics
 from daemon.lines import State
-from daemon.outcome import Reason
+from daemon.outcome import PauseReason
 
 PROJECT = Path(__file__).parent.parent
 ALERTS = PROJECT / "systemd" / "alerts.yml"
@@ -54,7 +54,7 @@ def faults(expression: str) -> Iterator[str]:
     matched = re.findall(r'(\w+)(?:=~|!~|!=|=)"', expression)
     for label in {*matched, *re.findall(r"\w+", grouped)} - labels:
         yield f"no label {label}"
-    values: dict[str, set[str]] = {"reason": {*Reason}, "state": {*State}}
+    values: dict[str, set[str]] = {"reason": {*PauseReason}, "state": {*State}}
     for label, texts in re.findall(r'(reason|state)=~?"([^"$]*)"', expression):
         for text in set(texts.split("|")) - values[label]:
             yield f"no {label} {text}"
@@ -89,7 +89,7 @@ def test_an_alert_asks_for_what_is_there_and_says_what_to_do(rule: dict[str, Any
 
 def test_every_reason_of_a_pause_has_its_alert() -> None:
     asked = "|".join(rule["expr"] for rule in rules)
-    for reason in Reason:
+    for reason in PauseReason:
         assert re.search(rf'["|]{reason}["|]', asked), reason
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import daemon.demo
 from daemon.demo.standin import FIELDS, record_faults
-from daemon.outcome import Answer, Locked, classify
+from daemon.outcome import Locked, Response, classify
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -136,7 +136,7 @@ def test_the_class_tells_a_locked_record_so_that_only_its_lines_wait() -> None:
     assert "LOCKED = 'UNABLE_TO_LOCK_ROW';" in source
     assert "addHeader('Retry-After', RETRY_AFTER_SECONDS)" in source
     body = '{"message":"Record Currently Unavailable","code":"UNABLE_TO_LOCK_ROW"}'
-    assert isinstance(classify(Answer(503, body, retry_after=5.0)), Locked)
+    assert isinstance(classify(Response(503, body, retry_after=5.0)), Locked)
 
 
 def test_the_record_of_its_test_is_one_that_the_daemon_could_send() -> None:

@@ -16,9 +16,9 @@ from daemon import backfill, source
 from daemon.active import MAY_STILL_SEND
 from daemon.acts import Act, ActKind
 from daemon.demo.standin import Incoming, Reply
-from daemon.desk import Desk
+from daemon.desk import OperatorStore
 from daemon.errors import UnreachableError
-from daemon.intake import Form, Intake
+from daemon.intake import Intake, RecordOptions
 from daemon.ledger import open_ledger
 from daemon.settings import load_settings
 from tests.calls import insert, plain_call, record_id
@@ -238,7 +238,7 @@ async def test_a_backfill_that_is_cut_is_on_record_with_what_it_has_taken(
         work = backfill.Backfill(
             acd,
             ledger,
-            Intake(acd, ledger, Form(BERLIN, False, False)),
+            Intake(acd, ledger, RecordOptions(BERLIN, False, False)),
             backfill.Period(DAY, DAY + timedelta(days=1)),
             lambda _: None,
             kept,
@@ -246,7 +246,7 @@ async def test_a_backfill_that_is_cut_is_on_record_with_what_it_has_taken(
         )
         with pytest.raises(UnreachableError):
             await work.take(source.Window(DAY, DAY + timedelta(days=1)), resend=False)
-        (recorded,) = await Desk(ledger.database).latest_acts(9)
+        (recorded,) = await OperatorStore(ledger.database).latest_acts(9)
     assert (recorded.act, recorded.ended_at, recorded.lines) == (act, None, 4)
     lines = await site.db.fetch("SELECT act_id FROM line")
     assert [row["act_id"] for row in lines] == [1] * 4
@@ -303,7 +303,7 @@ async def until_it_raises(kept: Callable[[], None]) -> None:
 
 
 async def test_a_backfill_that_retention_may_have_disturbed_ends(site: Site) -> None:
-    async with open_ledger(site.dsn, "callstatsd") as ledger, ledger.keeping_all() as kept:
+    async with open_ledger(site.dsn, "callstatsd") as ledger, ledger.retention_locked() as kept:
         kept()
         await site.db.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_locks"

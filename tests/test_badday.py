@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.demo.badday import MOST_PER_LINE, BadDay, Expiry, bad_day, door
+from daemon.demo.badday import MOST_PER_LINE, Expiry, FaultInjector, bad_day, door
 from daemon.demo.calls import ids, long_form
 from daemon.demo.standin import TOKEN_PATH, Incoming, Received, Reply
 from tests import rows
@@ -154,14 +154,14 @@ def test_the_same_seed_makes_the_same_day() -> None:
 
 
 def test_a_line_is_struck_by_chance_so_often_and_no_more() -> None:
-    day = BadDay(1, 0.0)
+    day = FaultInjector(1, 0.0)
     struck = Counter(n % 200 for n in range(4000) if day(request(n % 200, 0.0)) is not None)
     assert max(struck.values()) == MOST_PER_LINE
     assert day.struck.total() == struck.total()
 
 
 def test_a_token_used_before_it_expired_is_refused_and_a_new_one_is_not() -> None:
-    day = BadDay(1, 0.0, chances=(), expiries=(Expiry(10.0),))
+    day = FaultInjector(1, 0.0, chances=(), expiries=(Expiry(10.0),))
     assert day(request(1, 9.9)) is None
     expired = day(request(1, 10.0))
     assert expired is not None

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from daemon.backoff import Backoff
-from daemon.outcome import Reason, api_usage
-from daemon.pace import Pace
+from daemon.outcome import PauseReason, api_usage
+from daemon.pace import FlowControl
 from tests.calls import plain_call, record_id
 from tests.daemon_process import running
 from tests.whole import Site
@@ -31,14 +31,14 @@ def test_the_share_of_used_calls_is_read_where_the_header_tells(
     assert api_usage(header) == share
 
 
-def pace(budget: float) -> Pace:
-    return Pace(4, Backoff(1.0, 900.0), endpoint_proven=True, api_budget=budget)
+def pace(budget: float) -> FlowControl:
+    return FlowControl(4, Backoff(1.0, 900.0), endpoint_proven=True, api_budget=budget)
 
 
 def test_past_the_budget_the_sender_pauses_and_up_to_it_it_does_not() -> None:
     halted = pace(0.5).used(0.51, 0.0)
     assert halted is not None
-    assert halted.reason is Reason.API_LIMIT
+    assert halted.reason is PauseReason.API_LIMIT
     assert pace(0.5).used(0.5, 0.0) is None
     assert pace(0.5).used(None, 0.0) is None
 

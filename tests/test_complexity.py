@@ -19,13 +19,13 @@ import pytest
 from daemon.backoff import Backoff
 from daemon.database import Database
 from daemon.demo.postgres import create_database
-from daemon.intake import Form, Intake
+from daemon.intake import Intake, RecordOptions
 from daemon.ledger import Ledger, open_ledger
-from daemon.outcome import Answer
-from daemon.pace import Pace
+from daemon.outcome import Response
+from daemon.pace import FlowControl
 from daemon.poller import Poller, Rules
 from daemon.sender import Limits, Sender
-from daemon.settler import Settler
+from daemon.settler import OutcomeWriter
 from daemon.source import Source, open_source
 from daemon.sweeper import Sweeper
 from tests.benchmark import data
@@ -68,9 +68,9 @@ class Work:
 class Answering:
     """Salesforce, as fast as can be; it answers all with 200."""
 
-    async def post(self, key: str, record: bytes) -> Answer:
+    async def post(self, key: str, record: bytes) -> Response:
         await asyncio.sleep(0)
-        return Answer(200, "", None, None)
+        return Response(200, "", None, None)
 
 
 @asynccontextmanager
@@ -80,7 +80,7 @@ async def rooms(dsn: str) -> AsyncIterator[Rooms]:
         open_source(dsn, (data.SOURCE,), BERLIN, None) as source,
         open_ledger(dsn, data.LEDGER) as ledger,
     ):
-        intake = Intake(source, ledger, Form(BERLIN, False, False))
+        intake = Intake(source, ledger, RecordOptions(BERLIN, False, False))
         rules = Rules(timedelta(seconds=120), timedelta(hours=12), None)
         opened = Rooms(
             source,
@@ -132,12 +132,12 @@ async def lines(opened: Rooms) -> None:
     taken = await opened.poller.poll()
     assert taken.lines == NEW_LINES
     backoff = Backoff(1, 900)
-    settler = Settler(opened.ledger, 3600)
+    settler = OutcomeWriter(opened.ledger, 3600)
     sender = Sender(
         opened.ledger,
         Answering(),
         settler,
-        Pace(4, backoff, endpoint_proven=True),
+        FlowControl(4, backoff, endpoint_proven=True),
         backoff,
         Limits(concurrency=4, request_timeout=60, idle=60),
         lambda: True,

@@ -18,7 +18,7 @@ import pytest
 import uvloop
 
 from daemon.auth import FixedToken
-from daemon.outcome import Answer, Halted, NoAnswer, NoToken, Reason, classify
+from daemon.outcome import NoResponse, PauseReason, PauseSender, Response, TokenFailure, classify
 from daemon.salesforce import Endpoint, Salesforce, open_session
 from tests.raw import free_port, raw, request, trusted
 
@@ -109,7 +109,7 @@ def test_what_lies_on_a_kept_connection_answers_no_request(
         server = Stray()
         async with raw(server, context) as port, open_session("0", 10.0, ca_file=ca_file) as http:
             client = salesforce(http, f"http{'s' if tls else ''}://127.0.0.1:{port}/")
-            assert await client.post("1-0-0-0", b"{}") == Answer(200, "for 1-0-0-0")
+            assert await client.post("1-0-0-0", b"{}") == Response(200, "for 1-0-0-0")
             if seen:
                 server.writers[0].write(STRAYS[name])
                 async with asyncio.timeout(PATIENCE / 2):
@@ -117,11 +117,11 @@ def test_what_lies_on_a_kept_connection_answers_no_request(
             else:
                 with wire(server.writers[0]) as connection:
                     connection.sendall(STRAYS[name])
-            assert await client.post("2-0-0-0", b"{}") == Answer(200, "for 2-0-0-0")
+            assert await client.post("2-0-0-0", b"{}") == Response(200, "for 2-0-0-0")
             assert server.keys == ["1-0-0-0", "2-0-0-0"]
             assert len(server.writers) == 2
             # And that connection is kept as any other.
-            assert await client.post("3-0-0-0", b"{}") == Answer(200, "for 3-0-0-0")
+            assert await client.post("3-0-0-0", b"{}") == Response(200, "for 3-0-0-0")
             assert len(server.writers) == 2
 
     run(scenario())
@@ -143,7 +143,7 @@ def test_a_server_that_ended_a_kept_connection_costs_no_attempt(run: Run) -> Non
             await client.post("1-0-0-0", b"{}")
             with wire(server.writers[0]) as connection:
                 connection.shutdown(socket.SHUT_WR)
-            assert await client.post("2-0-0-0", b"{}") == Answer(200, "for 2-0-0-0")
+            assert await client.post("2-0-0-0", b"{}") == Response(200, "for 2-0-0-0")
             assert len(server.writers) == 2
 
     run(scenario())
@@ -156,7 +156,7 @@ def test_an_answer_in_one_piece_with_another_answers_no_request(run: Run, behind
         async with raw(server) as port, open_session("0", 10.0) as http:
             client = salesforce(http, f"http://127.0.0.1:{port}/")
             for key in ("1-0-0-0", "2-0-0-0", "3-0-0-0"):
-                assert await client.post(key, b"{}") == Answer(200, f"for {key}")
+                assert await client.post(key, b"{}") == Response(200, f"for {key}")
             assert len(server.writers) == 3
 
     run(scenario())
@@ -179,9 +179,9 @@ def test_a_stray_answer_whose_pieces_lie_around_a_request_is_not_taken_for_its_a
 
         async with raw(handler) as port, open_session("0", 10.0) as http:
             client = salesforce(http, f"http://127.0.0.1:{port}/")
-            assert await client.post("1-0-0-0", b"{}") == Answer(200, "first")
+            assert await client.post("1-0-0-0", b"{}") == Response(200, "first")
             answer = await client.post("2-0-0-0", b"{}")
-            assert isinstance(answer, NoAnswer)
+            assert isinstance(answer, NoResponse)
             assert answer.sent
 
     run(scenario())
@@ -198,7 +198,7 @@ def test_all_kept_connections_may_be_spoilt_at_once(run: Run) -> None:
             for writer in server.writers:
                 with wire(writer) as connection:
                     connection.sendall(STRAYS["a whole answer"])
-            assert await client.post("5-0-0-0", b"{}") == Answer(200, "for 5-0-0-0")
+            assert await client.post("5-0-0-0", b"{}") == Response(200, "for 5-0-0-0")
             assert len(server.writers) == 5
 
     run(scenario())
@@ -240,7 +240,7 @@ PROXIES = {
 
 
 def not_sent(answer: object) -> bool:
-    return isinstance(answer, NoAnswer) and not answer.sent
+    return isinstance(answer, NoResponse) and not answer.sent
 
 
 @pytest.mark.parametrize("behaves", PROXIES.values(), ids=PROXIES.keys())
@@ -258,11 +258,11 @@ def test_whatever_a_proxy_does_at_connect_nothing_was_sent(
             through(monkeypatch, port)
             answer = await salesforce(http, "https://salesforce.example/").post("1-0-0-0", b"{}")
         assert asked == [b"CONNECT"]
-        assert isinstance(answer, NoAnswer)
+        assert isinstance(answer, NoResponse)
         assert not answer.sent, answer
         outcome = classify(answer)
-        assert isinstance(outcome, Halted)
-        assert (outcome.reason, outcome.sent) == (Reason.UNAVAILABLE, False)
+        assert isinstance(outcome, PauseSender)
+        assert (outcome.reason, outcome.sent) == (PauseReason.UNAVAILABLE, False)
 
     run(scenario())
 
@@ -274,7 +274,7 @@ def test_a_proxy_that_is_not_there_is_named_as_the_fault(
         async with open_session("0", 5.0, environment_proxy=True) as http:
             through(monkeypatch, free_port())
             answer = await salesforce(http, "https://salesforce.example/").post("1-0-0-0", b"{}")
-        assert isinstance(answer, NoAnswer)
+        assert isinstance(answer, NoResponse)
         assert answer.error.startswith("no connection to salesforce.example: ")
         assert "the proxy" in answer.error
         assert not_sent(answer)
@@ -303,7 +303,7 @@ def test_a_tunnel_cut_after_the_request_leaves_it_open(
             )
             answer = await salesforce(http, f"https://127.0.0.1:{port}/").post("1-0-0-0", b"{}")
             assert received.is_set()
-            assert isinstance(answer, NoAnswer)
+            assert isinstance(answer, NoResponse)
             assert answer.sent
 
     run(scenario())
@@ -370,7 +370,7 @@ def test_a_server_that_wants_a_clients_certificate_was_sent_nothing(
                 client = salesforce(http, f"https://127.0.0.1:{port}/")
                 for key in ("1-0-0-0", "2-0-0-0", "3-0-0-0"):
                     answer = await client.post(key, b"{}")
-                    assert isinstance(answer, NoAnswer)
+                    assert isinstance(answer, NoResponse)
                     assert not answer.sent, answer
                     assert answer.error.startswith(
                         f"no connection to 127.0.0.1:{port}: TLS refused by the server: "
@@ -387,8 +387,8 @@ def test_an_alert_in_the_handshake_means_that_nothing_was_sent(run: Run, tmp_pat
         with blocking(context) as port:
             async with open_session("0", 10.0, ca_file=ca_file) as http:
                 answer = await salesforce(http, f"https://127.0.0.1:{port}/").post("1-0-0-0", b"{}")
-        assert isinstance(answer, NoAnswer)
-        assert answer == NoAnswer(
+        assert isinstance(answer, NoResponse)
+        assert answer == NoResponse(
             sent=False,
             error=f"no connection to 127.0.0.1:{port}: TLS refused by the server: "
             "unrecognized name",
@@ -429,10 +429,10 @@ def test_an_alert_after_the_request_arrived_leaves_it_open(
             ):
                 client = salesforce(http, f"https://127.0.0.1:{before}/")
                 if kept:
-                    assert await client.post("1-0-0-0", b"{}") == Answer(200, "first")
+                    assert await client.post("1-0-0-0", b"{}") == Response(200, "first")
                 answer = await client.post("2-0-0-0", b"{}")
         assert arrived == ["2-0-0-0"]
-        assert isinstance(answer, NoAnswer)
+        assert isinstance(answer, NoResponse)
         assert answer.sent, answer
 
     run(scenario())
@@ -451,8 +451,8 @@ def test_a_new_connection_cut_after_the_request_leaves_it_open(
         async with raw(handler, context) as port, open_session("0", 10.0, ca_file=ca_file) as http:
             url = f"http{'s' if tls else ''}://127.0.0.1:{port}/"
             answer = await salesforce(http, url).post("1-0-0-0", b"{}")
-        assert isinstance(answer, NoAnswer)
-        assert answer == NoAnswer(True, "the connection was closed before an answer came")
+        assert isinstance(answer, NoResponse)
+        assert answer == NoResponse(True, "the connection was closed before an answer came")
 
     run(scenario())
 
@@ -506,9 +506,9 @@ def test_a_word_of_the_answer_is_in_no_error(run: Run) -> None:
             await writer.drain()
 
         async with raw(handler) as port, open_session("0", 10.0) as http:
-            answer: Answer | NoAnswer | NoToken = await salesforce(
+            answer: Response | NoResponse | TokenFailure = await salesforce(
                 http, f"http://127.0.0.1:{port}/"
             ).post("1-0-0-0", b"{}")
-        assert answer == NoAnswer(True, "the answer is not valid HTTP")
+        assert answer == NoResponse(True, "the answer is not valid HTTP")
 
     run(scenario())

@@ -16,12 +16,12 @@ from daemon import settler as settler_room
 from daemon.active import MAY_STILL_SEND
 from daemon.database import Database
 from daemon.demo.postgres import create_database, embedded
-from daemon.errors import UnwritableError
+from daemon.errors import SettleTimeoutError
 from daemon.lease import LOST_AFTER
 from daemon.ledger import Ledger, open_ledger
 from daemon.lines import Settlement, State
 from daemon.outcome import Delivered
-from daemon.settler import Attempt, Settler
+from daemon.settler import AttemptResult, OutcomeWriter
 from tests.audit import Audit, Break, audit
 from tests.calls import plain_call, record_id
 from tests.daemon_process import PATIENCE, Daemon, command, running
@@ -477,7 +477,7 @@ async def test_one_outage_of_writing_is_told_once(wires: Wired) -> None:
 # Giving up
 
 
-async def one_pending(ledger: Ledger, db: asyncpg.Connection) -> Attempt:
+async def one_pending(ledger: Ledger, db: asyncpg.Connection) -> AttemptResult:
     await db.execute(
         """
         INSERT INTO line (call_id, group_id, leg_id, code_id, ordinal, lane, call_ended, backfill,
@@ -489,7 +489,7 @@ async def one_pending(ledger: Ledger, db: asyncpg.Connection) -> Attempt:
     settlement = Settlement(
         key=line.key, generation=0, lane="a", state=State.DELIVERED, sent=True, age=0.1, status=200
     )
-    return Attempt(line, 0.1, Delivered(200, expected=True), settlement)
+    return AttemptResult(line, 0.1, Delivered(200, expected=True), settlement)
 
 
 async def test_outcomes_that_cannot_be_written_for_long_end_the_process(
@@ -497,11 +497,11 @@ async def test_outcomes_that_cannot_be_written_for_long_end_the_process(
 ) -> None:
     monkeypatch.setattr(settler_room, "UNWRITABLE_FOR", 1.2)
     async with open_ledger(dsn, "callstatsd") as ledger:
-        settler = Settler(ledger, 60.0)
+        settler = OutcomeWriter(ledger, 60.0)
         settler.add(await one_pending(ledger, db))
         await unwritable(db)
         began = time.monotonic()
-        with pytest.raises(UnwritableError, match=r"1 outcomes could not be written for 1 s"):
+        with pytest.raises(SettleTimeoutError, match=r"1 outcomes could not be written for 1 s"):
             await settler.run()
         assert 1.2 <= time.monotonic() - began < stretched(3)
         assert settler.waiting == 1
@@ -513,7 +513,7 @@ async def test_outcomes_that_can_be_written_in_time_end_nothing(
     allowed = stretched(2.0)
     monkeypatch.setattr(settler_room, "UNWRITABLE_FOR", allowed)
     async with open_ledger(dsn, "callstatsd") as ledger:
-        settler = Settler(ledger, 60.0)
+        settler = OutcomeWriter(ledger, 60.0)
         settler.add(await one_pending(ledger, db))
         await unwritable(db)
         running_settler = asyncio.create_task(settler.run())

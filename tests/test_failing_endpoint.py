@@ -20,15 +20,15 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from daemon.backoff import Backoff
-from daemon.desk import Choice, Desk
+from daemon.desk import LineFilter, OperatorStore
 from daemon.ledger import Ledger, open_ledger
-from daemon.lines import Entry, FailingAnswers, LineKey, State, Streak
-from daemon.outcome import Answer
-from daemon.pace import FAILING_AFTER, Pace
+from daemon.lines import FailingAnswers, LineKey, NewLine, State, Streak
+from daemon.outcome import Response
+from daemon.pace import FAILING_AFTER, FlowControl
 from daemon.pruner import Pruner
 from daemon.sender import Limits, Sender
 from daemon.settings import parse_local_time
-from daemon.settler import Settler
+from daemon.settler import OutcomeWriter
 from daemon.story import streak_command
 from tests.daemon_process import PATIENCE
 
@@ -41,14 +41,14 @@ ACT = 1
 Logs = list[MutableMapping[str, Any]]
 
 
-def pending(number: int, lane: str | None = None) -> Entry:
+def pending(number: int, lane: str | None = None) -> NewLine:
     """A line to send, by default of a record of its own; the higher its number, the later."""
     ended = BASE + timedelta(milliseconds=number)
     lane = lane or f"record {number}"
-    return Entry(LineKey(number, 0, 0, 0), 1, lane, None, ended, State.PENDING, "{}")
+    return NewLine(LineKey(number, 0, 0, 0), 1, lane, None, ended, State.PENDING, "{}")
 
 
-def pendings(count: int, first: int = 1) -> list[Entry]:
+def pendings(count: int, first: int = 1) -> list[NewLine]:
     return [pending(number) for number in range(first, first + count)]
 
 
@@ -66,14 +66,14 @@ class Endpoint:
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     held: dict[int, asyncio.Event] = field(default_factory=dict)
 
-    async def post(self, key: str, record: bytes) -> Answer:
+    async def post(self, key: str, record: bytes) -> Response:
         number = int(key.partition("-")[0])
         self.posted.append(number)
         async with self.changed:
             self.changed.notify_all()
         if number in self.held:
             await self.held[number].wait()
-        return Answer(self.rule(number), self.body)
+        return Response(self.rule(number), self.body)
 
     async def until(self, requests: int) -> None:
         """Wait for so many requests in all."""
@@ -86,9 +86,9 @@ async def sending(
     ledger: Ledger, endpoint: Endpoint, *, concurrency: int = 1, proven: bool = True, **more: Any
 ) -> AsyncIterator[Sender]:
     """Let a sender work that begins with what the ledger says; at the end it stops in order."""
-    settler = Settler(ledger, 86400.0)
+    settler = OutcomeWriter(ledger, 86400.0)
     failing = await ledger.failing_answers()
-    pace = Pace(concurrency, FAST, endpoint_proven=proven, failing=failing, **more)
+    pace = FlowControl(concurrency, FAST, endpoint_proven=proven, failing=failing, **more)
     limits = Limits(concurrency, request_timeout=60.0, idle=600.0)
     sender = Sender(ledger, endpoint, settler, pace, FAST, limits, lambda: True)
     stop = asyncio.Event()
@@ -369,7 +369,7 @@ async def test_a_row_of_refusals_goes_on_after_a_restart(
             await endpoint.until(5 + 4)
     assert await states(db) == Counter(rejected=FAILING_AFTER, pending=25)
     assert len(events(logs, "sender.paused")) == 1
-    [streak] = await Desk(ledger.database).streaks()
+    [streak] = await OperatorStore(ledger.database).streaks()
     assert streak.rejected == FAILING_AFTER
 
 
@@ -408,7 +408,7 @@ async def test_of_refusals_the_ledger_knows_those_since_any_other_answer(
 async def test_a_streak_is_remembered_until_nothing_of_it_is_refused(
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:
-    desk = Desk(ledger.database)
+    desk = OperatorStore(ledger.database)
     pruner = Pruner(ledger, 90 * 86400.0, 30 * 86400.0)
     await ledger.take(pendings(30))
     await fail(ledger)
@@ -419,7 +419,7 @@ async def test_a_streak_is_remembered_until_nothing_of_it_is_refused(
     assert (streak.since, streak.until) == tuple(times)
     assert (streak.rejected, streak.not_found) == (FAILING_AFTER, 0)
 
-    async for chosen in desk.choose(Choice((State.REJECTED,))):
+    async for chosen in desk.choose(LineFilter((State.REJECTED,))):
         await desk.discard(chosen[:5], ACT)
         await desk.requeue(chosen[5:12], ACT)
     await pruner.prune(asyncio.Event())
@@ -427,7 +427,7 @@ async def test_a_streak_is_remembered_until_nothing_of_it_is_refused(
     assert streak.rejected == FAILING_AFTER - 12
     assert (await ledger.failing_answers()).paused
 
-    async for chosen in desk.choose(Choice((State.REJECTED,))):
+    async for chosen in desk.choose(LineFilter((State.REJECTED,))):
         await desk.requeue(chosen, ACT)
     assert await desk.streaks() == []
     await pruner.prune(asyncio.Event())
@@ -445,7 +445,7 @@ async def test_a_streak_is_remembered_until_nothing_of_it_is_refused(
 async def test_several_streaks_are_named_one_by_one_where_others_were_refused_between(
     ledger: Ledger,
 ) -> None:
-    desk = Desk(ledger.database)
+    desk = OperatorStore(ledger.database)
 
     async def another(first: int, between: int) -> None:
         await ledger.take(pendings(30, first))
@@ -477,7 +477,7 @@ async def test_streaks_of_500_name_nothing_and_are_forgotten(
     [resumed] = events(logs, "sender.resumed")
     assert (resumed["rejected"], resumed["not_found"]) == (0, 0)
     assert datetime.fromisoformat(resumed["since"]).tzinfo is not None
-    assert await Desk(ledger.database).streaks() == []
+    assert await OperatorStore(ledger.database).streaks() == []
     await ledger.prune_streaks()
     assert await db.fetchval("SELECT count(*) FROM streak") == 0
 

@@ -17,14 +17,14 @@ from daemon import logs, migrate
 from daemon.database import Database
 from daemon.demo.calls import day, ids, load
 from daemon.errors import UnreachableError
-from daemon.intake import NO_ID, Form, Intake
-from daemon.lines import NOT_AN_ID, Entry, LineKey, State, untaken
+from daemon.intake import NO_ID, Intake, RecordOptions
+from daemon.lines import NOT_AN_ID, LineKey, NewLine, State, missing_keys
 from daemon.source import Found, Window, open_source
 from tests.expected import BERLIN, data_lines
 from tests.rows import RECORD, START, at, call, code, leg, retype, sample, visit
 from tests.site import EITHER_WAY, LONG_AGO, Site, opened
 
-SENDING = Form(BERLIN, empty_as_string=False, send_without_id=False)
+SENDING = RecordOptions(BERLIN, empty_as_string=False, send_without_id=False)
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ async def test_a_code_that_carries_an_id_is_sent_beside_skipped_lines(
 
 async def test_lines_without_an_id_are_sent_where_that_is_wanted(site: Site) -> None:
     await site.add(call(1, userdata=None))
-    form = Form(BERLIN, empty_as_string=True, send_without_id=True)
+    form = RecordOptions(BERLIN, empty_as_string=True, send_without_id=True)
     async with site.rooms(form) as (_, _, intake):
         with capture_logs() as events:
             await take(intake, 1)
@@ -361,8 +361,8 @@ async def test_what_counts_as_known_is_the_same_to_the_ledger_and_to_sweeps(site
                 " VALUES ($1, $2, $3, $4, 1, '', $5, false, 'skipped')",
                 [(*key, START) for key in known],
             )
-            entries = [Entry(key, 1, "", None, START, State.SKIPPED, None) for key in keys]
-            assert await ledger.take(entries) == untaken(keys, known)
+            entries = [NewLine(key, 1, "", None, START, State.SKIPPED, None) for key in keys]
+            assert await ledger.take(entries) == missing_keys(keys, known)
 
 
 async def test_a_line_knows_whether_a_backfill_took_it(site: Site, intake: Intake) -> None:

@@ -10,7 +10,7 @@ import pytest
 from daemon import lease as room
 from daemon.errors import LeaseLostError, UnreachableError
 from daemon.lease import GRACE, LOST_AFTER, TRUSTED_FOR, Lease, seconds_since_boot
-from daemon.ledger import Beat, Binding, Ledger, open_ledger
+from daemon.ledger import Binding, InstanceStatus, Ledger, open_ledger
 from tests.daemon_process import PATIENCE
 from tests.proxy import Mode, proxied
 
@@ -30,8 +30,8 @@ COMMIT;
 """What a restore does: the same rows in tables of another oid."""
 
 
-def beat(*, stopped: bool = False) -> Beat:
-    return Beat("acd-01", 4711, "0", 1.0, "sending", None, None, stopped=stopped)
+def beat(*, stopped: bool = False) -> InstanceStatus:
+    return InstanceStatus("acd-01", 4711, "0", 1.0, "sending", None, None, stopped=stopped)
 
 
 class Holder:

@@ -26,13 +26,13 @@ from hypothesis.stateful import (
 from daemon.acts import Act, ActKind
 from daemon.backoff import Backoff
 from daemon.demo.postgres import create_database
-from daemon.desk import Choice, Desk
+from daemon.desk import LineFilter, OperatorStore
 from daemon.ledger import open_ledger
-from daemon.lines import Entry, LineKey, Settlement, State
-from daemon.outcome import Answer, NoAnswer, NoToken
-from daemon.pace import FAILING_AFTER, Pace
+from daemon.lines import LineKey, NewLine, Settlement, State
+from daemon.outcome import NoResponse, Response, TokenFailure
+from daemon.pace import FAILING_AFTER, FlowControl
 from daemon.sender import Limits, Sender
-from daemon.settler import Settler
+from daemon.settler import OutcomeWriter
 from tests.daemon_process import PATIENCE
 
 T = TypeVar("T")
@@ -40,16 +40,16 @@ T = TypeVar("T")
 LANES = ("a", "b", "c")
 FINAL = {400: "rejected", 200: "delivered", 404: "not_found", 409: "conflict"}
 ENDED = datetime(2026, 11, 20, 9, tzinfo=UTC)
-REPLIES: dict[str, Answer | NoAnswer] = {
-    "200": Answer(200, "", None, None),
-    "400": Answer(400, "bad", None, None),
-    "404": Answer(404, "gone", None, None),
-    "409": Answer(409, "there", None, None),
-    "423": Answer(423, "locked", None, None),
-    "500": Answer(500, "failed", None, None),
-    "503": Answer(503, "busy", None, None),
-    "cut": NoAnswer(sent=True, error="cut"),
-    "away": NoAnswer(sent=False, error="refused"),
+REPLIES: dict[str, Response | NoResponse] = {
+    "200": Response(200, "", None, None),
+    "400": Response(400, "bad", None, None),
+    "404": Response(404, "gone", None, None),
+    "409": Response(409, "there", None, None),
+    "423": Response(423, "locked", None, None),
+    "500": Response(500, "failed", None, None),
+    "503": Response(503, "busy", None, None),
+    "cut": NoResponse(sent=True, error="cut"),
+    "away": NoResponse(sent=False, error="refused"),
 }
 
 
@@ -67,7 +67,7 @@ class Judge:
         self.history: list[str] = []
         self.endpoint_fails: Callable[[], bool] = lambda: False
 
-    async def post(self, key: str, record: bytes) -> Answer | NoAnswer | NoToken:
+    async def post(self, key: str, record: bytes) -> Response | NoResponse | TokenFailure:
         lane = self.lane_of[key]
         if self.out[lane]:
             self.faults.append(f"{key}: sent while its record {lane} was busy")
@@ -88,12 +88,16 @@ class Judge:
             await asyncio.sleep(0.001)
         finally:
             self.out[lane] -= 1
-        if isinstance(reply, Answer) and reply.status in {400, 404, 500} and self.endpoint_fails():
+        if (
+            isinstance(reply, Response)
+            and reply.status in {400, 404, 500}
+            and self.endpoint_fails()
+        ):
             self.history.append(f"{key}: spared")
             return reply
-        if isinstance(reply, Answer) and reply.status in FINAL:
+        if isinstance(reply, Response) and reply.status in FINAL:
             self.settled[key] = FINAL[reply.status]
-        if isinstance(reply, Answer) and reply.status in {*FINAL, 500}:
+        if isinstance(reply, Response) and reply.status in {*FINAL, 500}:
             self.waiting[lane].discard(key)
         return reply
 
@@ -143,8 +147,8 @@ class Lives(RuleBasedStateMachine):
         self.ledger = await self.stack.enter_async_context(open_ledger(dsn, "callstatsd"))
         self.db = await asyncpg.connect(dsn, server_settings={"search_path": "callstatsd"})
         self.stack.push_async_callback(self.db.close)
-        self.desk = Desk(self.ledger.database)
-        self.settler = Settler(self.ledger, 3600.0)
+        self.desk = OperatorStore(self.ledger.database)
+        self.settler = OutcomeWriter(self.ledger, 3600.0)
         self.settling = asyncio.create_task(self.settler.run())
         self.held = False
         await self._begin()
@@ -152,7 +156,7 @@ class Lives(RuleBasedStateMachine):
     async def _begin(self) -> None:
         backoff = Backoff(0.002, 0.01)
         failing = await self.ledger.failing_answers()
-        pace = Pace(
+        pace = FlowControl(
             3, backoff, endpoint_proven=True, failing=failing, failing_after=self.failing_after
         )
         self.judge.endpoint_fails = lambda: pace.failing
@@ -174,7 +178,9 @@ class Lives(RuleBasedStateMachine):
             self.judge.lane_of[str(key)] = lane
             self.order[lane].append(str(key))
             ended = ENDED + timedelta(seconds=self.calls)
-            entries.append(Entry(key, 1, lane, lane, ended, State.PENDING, body(str(key)).decode()))
+            entries.append(
+                NewLine(key, 1, lane, lane, ended, State.PENDING, body(str(key)).decode())
+            )
         self.do(self.ledger.take(entries))
         self.sender.wake()
 
@@ -218,7 +224,7 @@ class Lives(RuleBasedStateMachine):
 
     async def _act(self, act: str, state: State) -> None:
         act_id = await self.desk.begin(Act(ActKind(act), "alice@acd1", (state,)))
-        async for chosen in self.desk.choose(Choice((state,))):
+        async for chosen in self.desk.choose(LineFilter((state,))):
             chosen_keys = {str(one.key) for one in chosen}
             self.judge.history.append(f"{act} {sorted(chosen_keys, key=place)}")
             if act == "requeue":
@@ -331,7 +337,7 @@ async def test_what_people_do_and_what_came_back_are_written_beside_each_other(
     keys = [LineKey(number, 0, 0, 0) for number in range(1, 41)]
     async with open_ledger(dsn, "callstatsd") as ledger:
         await ledger.take(
-            [Entry(key, 1, str(key), None, ENDED, State.PENDING, body(str(key)).decode())
+            [NewLine(key, 1, str(key), None, ENDED, State.PENDING, body(str(key)).decode())
              for key in keys]
         )  # fmt: skip
         await db.execute(
@@ -342,8 +348,8 @@ async def test_what_people_do_and_what_came_back_are_written_beside_each_other(
             FOR EACH ROW EXECUTE FUNCTION callstatsd.slowly();
             """
         )
-        desk = Desk(ledger.database)
-        [chosen] = [page async for page in desk.choose(Choice((State.PENDING,)))]
+        desk = OperatorStore(ledger.database)
+        [chosen] = [page async for page in desk.choose(LineFilter((State.PENDING,)))]
         outcomes = [
             Settlement(key=key, generation=0, lane=str(key), state=State.DELIVERED, sent=True,
                        age=0.1, status=200)

@@ -13,8 +13,8 @@ import asyncpg
 import pytest
 
 from daemon.demo.standin import Reply
-from daemon.desk import Standing, Waiting
-from daemon.ledger import Hold
+from daemon.desk import Backlog, LedgerStatus
+from daemon.ledger import OperatorPause
 from daemon.lifecycle import in_words, watchdog_seconds
 from tests.calls import plain_call, record_id
 from tests.daemon_process import PATIENCE, running
@@ -233,26 +233,26 @@ def test_the_watchdog_is_fed_by_the_process_that_it_watches(
 
 
 NOW = datetime(2026, 11, 20, 14, 5, tzinfo=BERLIN)
-NOTHING = Waiting({"pending": 0, "rejected": 0, "expired": 0, "invalid": 0}, None)
+NOTHING = Backlog({"pending": 0, "rejected": 0, "expired": 0, "invalid": 0}, None)
 
 
-def standing(watermark: datetime | None, held: Hold | None = None) -> Standing:
-    nothing: dict[str, Any] = dict.fromkeys(Standing.__slots__)
-    return Standing(**nothing | {"watermark": watermark, "held": held, "active": True})
+def standing(watermark: datetime | None, held: OperatorPause | None = None) -> LedgerStatus:
+    nothing: dict[str, Any] = dict.fromkeys(LedgerStatus.__slots__)
+    return LedgerStatus(**nothing | {"watermark": watermark, "held": held, "active": True})
 
 
 @pytest.mark.parametrize(
     ("waiting", "watermark", "paused", "held", "said"),
     [
         (
-            Waiting({"pending": 12, "rejected": 0, "expired": 0, "invalid": 0}, 3.2),
+            Backlog({"pending": 12, "rejected": 0, "expired": 0, "invalid": 0}, 3.2),
             datetime(2026, 11, 20, 13, 3, 20, tzinfo=UTC),
             None,
             None,
             "sending: 12 pending, oldest 3 s, 1,204 delivered since start, taken up to 14:03:20",
         ),
         (
-            Waiting({"pending": 20000, "rejected": 2, "expired": 1, "invalid": 0}, 4000.0),
+            Backlog({"pending": 20000, "rejected": 2, "expired": 1, "invalid": 0}, 4000.0),
             NOW - timedelta(days=1),
             ("api_limit", 892.4),
             None,
@@ -266,23 +266,23 @@ def standing(watermark: datetime | None, held: Hold | None = None) -> Standing:
             NOTHING,
             None,
             ("operator", None),
-            Hold(NOW, "release tonight"),
+            OperatorPause(NOW, "release tonight"),
             "paused (operator: release tonight): 0 pending, 1,204 delivered since start",
         ),
         (
             NOTHING,
             None,
             ("operator", None),
-            Hold(NOW, None),
+            OperatorPause(NOW, None),
             "paused (operator): 0 pending, 1,204 delivered since start",
         ),
     ],
 )
 def test_the_status_line_says_what_waits_and_why(
-    waiting: Waiting,
+    waiting: Backlog,
     watermark: datetime | None,
     paused: tuple[str, float | None] | None,
-    held: Hold | None,
+    held: OperatorPause | None,
     said: str,
 ) -> None:
     assert in_words(waiting, standing(watermark, held), paused, 1204, NOW) == said

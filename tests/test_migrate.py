@@ -18,12 +18,12 @@ from alembic.script import ScriptDirectory
 
 from daemon import migrate
 from daemon.demo.standin import Reply
-from daemon.errors import ConfigurationError, RefusedError
+from daemon.errors import ConfigurationError, DatabaseSetupError
 from daemon.ledger import (
-    LOCK_CLASS,
+    ACTIVE_LOCK,
     SCHEMA_VERSION,
-    UPGRADE_CLASS,
-    Beat,
+    UPGRADE_LOCK,
+    InstanceStatus,
     Ledger,
     Tenure,
     open_ledger,
@@ -73,7 +73,7 @@ async def test_whoever_may_not_create_schemas_is_told_so(empty_dsn: str) -> None
         await admin.execute(f"CREATE ROLE clerk_{name} LOGIN")
         clerk = empty_dsn.replace("postgres@", f"clerk_{name}@")
         async with open_ledger(clerk, "callstatsd") as ledger:
-            with pytest.raises(RefusedError, match="permission denied"):
+            with pytest.raises(DatabaseSetupError, match="permission denied"):
                 await migrate.upgrade(ledger.database, "callstatsd")
     finally:
         await admin.execute(f"DROP ROLE clerk_{name}")
@@ -93,7 +93,7 @@ def test_alembic_itself_prints_the_script_from_a_checkout() -> None:
 
 LINES = 100_000
 HOLD = "SELECT pg_advisory_lock($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)"
-BEAT = Beat("acd1", 4711, "0.0.9", 1.0, "sending", None, None)
+BEAT = InstanceStatus("acd1", 4711, "0.0.9", 1.0, "sending", None, None)
 
 
 def script(revision: str) -> str:
@@ -152,7 +152,7 @@ async def test_an_instance_that_does_not_stop_is_named_and_nothing_is_changed(
 ) -> None:
     async with session(empty_dsn) as old, open_ledger(empty_dsn, "callstatsd") as ledger:
         await old.execute(script("0001"))
-        await old.fetch(HOLD, LOCK_CLASS)
+        await old.fetch(HOLD, ACTIVE_LOCK)
         with pytest.raises(ConfigurationError, match="a session still has the ledger"):
             await bring_up_to_date(ledger, 0.2)
         await old.execute(
@@ -174,7 +174,7 @@ async def test_an_instance_that_does_not_stop_is_named_and_nothing_is_changed(
 
 async def test_where_nothing_is_to_be_changed_nobody_is_waited_for_or_asked(dsn: str) -> None:
     async with session(dsn) as active, open_ledger(dsn, "callstatsd") as ledger:
-        await active.fetch(HOLD, LOCK_CLASS)
+        await active.fetch(HOLD, ACTIVE_LOCK)
         async with migrate.undisturbed(ledger, 0.0):
             assert not (await ledger.beat(BEAT, Tenure())).upgrade
             assert await active.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") == 0
@@ -183,9 +183,9 @@ async def test_where_nothing_is_to_be_changed_nobody_is_waited_for_or_asked(dsn:
 async def test_a_wish_reaches_instances_of_older_versions_only(dsn: str) -> None:
     version = int(SCHEMA_VERSION)
     async with session(dsn) as migration, open_ledger(dsn, "callstatsd") as ledger:
-        await migration.fetch(HOLD, UPGRADE_CLASS + version)
+        await migration.fetch(HOLD, UPGRADE_LOCK + version)
         assert not (await ledger.beat(BEAT, Tenure())).upgrade
-        await migration.fetch(HOLD, UPGRADE_CLASS + version + 1)
+        await migration.fetch(HOLD, UPGRADE_LOCK + version + 1)
         assert (await ledger.beat(BEAT, Tenure())).upgrade
         await migration.close()
         async with asyncio.timeout(PATIENCE):

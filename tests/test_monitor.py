@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from daemon import __version__, metrics
 from daemon.demo.postgres import create_database
 from daemon.demo.standin import Reply
-from daemon.ledger import LOCK_CLASS
+from daemon.ledger import ACTIVE_LOCK
 from daemon.listener import listening
 from tests.calls import plain_call, record_id
 from tests.daemon_process import running
@@ -169,7 +169,7 @@ async def test_who_stands_by_again_tells_neither_of_a_pause_nor_of_the_source(
 
 END_THE_LOCK_SESSION = (
     "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
-    f" AND classid = {LOCK_CLASS} AND mode = 'ExclusiveLock'"
+    f" AND classid = {ACTIVE_LOCK} AND mode = 'ExclusiveLock'"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
 

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from daemon.auth import ClientCredentials, FixedToken, OAuthTokens
 from daemon.backoff import Backoff
-from daemon.outcome import Answer, NoAnswer, NoToken, classify
+from daemon.outcome import NoResponse, Response, TokenFailure, classify
 from daemon.salesforce import BODY_LIMIT, Endpoint, Salesforce, open_session
 from tests.raw import raw, request
 
@@ -251,8 +251,8 @@ def test_no_answer_ends_the_daemon_or_is_a_defect(
     with capture_logs() as logs:
         for key in ("1-0-0-0", "2-0-0-0"):
             answer = bench.runner.run(client.post(key, b"{}" * 300))
-            assert isinstance(answer, Answer | NoAnswer | NoToken)
-            if isinstance(answer, Answer):
+            assert isinstance(answer, Response | NoResponse | TokenFailure)
+            if isinstance(answer, Response):
                 assert len(answer.body) <= BODY_LIMIT
                 assert (
                     answer.retry_after is None or Backoff(1, 60).delay(1, answer.retry_after) >= 0

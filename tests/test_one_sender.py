@@ -136,7 +136,7 @@ async def test_a_frozen_instance_is_replaced_within_fifteen_seconds_and_thawed_s
     assert seconds > 4
 
 
-class Hold:
+class OperatorPause:
     """A rule that keeps the first answer to one line until the test lets it go."""
 
     def __init__(self, release: asyncio.Event, key: str, reply: Reply | None = None) -> None:
@@ -181,7 +181,7 @@ async def test_an_answer_that_a_thawed_instance_finds_brings_no_further_request(
 ) -> None:
     """The answer waited in the socket while the process was frozen; more lines wait behind it."""
     release = asyncio.Event()
-    rule = Hold(release, "1-0-0-0")
+    rule = OperatorPause(release, "1-0-0-0")
     site.salesforce.rule = rule
     await plain_call(site.db, 1, record=record_id(1))
     environment = site.settings(concurrency="1")
@@ -212,7 +212,7 @@ async def test_a_thawed_instance_does_not_repeat_a_request_whose_token_was_refus
 ) -> None:
     """Of two requests with an old token one is refused at once, the other while frozen."""
     release = asyncio.Event()
-    late = Hold(release, "1-0-0-0", Reply(401, "expired"))
+    late = OperatorPause(release, "1-0-0-0", Reply(401, "expired"))
     refused: list[str] = []
 
     def rule(incoming: Incoming) -> Reply | None:
@@ -344,7 +344,7 @@ async def test_three_seconds_without_an_answer_to_a_ping_cost_nothing(
 ) -> None:
     """A request that is out meanwhile is not aborted, no line is repeated, nobody takes over."""
     release = asyncio.Event()
-    out = Hold(release, "1-0-0-0")
+    out = OperatorPause(release, "1-0-0-0")
     site.salesforce.rule = out
     site.salesforce.work = 0.01
     async with wired(site) as wires, proxied(site.dsn) as (_, dsn), traffic(site.dsn) as calls:

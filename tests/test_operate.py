@@ -9,8 +9,8 @@ import pytest
 
 from daemon.acts import Act, ActKind
 from daemon.demo.standin import Reply
-from daemon.desk import Desk
-from daemon.intake import Form, Intake
+from daemon.desk import OperatorStore
+from daemon.intake import Intake, RecordOptions
 from daemon.ledger import open_ledger
 from daemon.lines import LineKey, State
 from daemon.source import open_source
@@ -300,8 +300,8 @@ async def test_what_a_sweep_has_taken_up_meanwhile_is_not_sent_twice(site: Site)
         open_ledger(site.dsn, "callstatsd") as ledger,
         open_source(site.dsn, ("jtelstats",), BERLIN, None) as source,
     ):
-        desk = Desk(ledger.database)
-        rebuilt = await Intake(source, ledger, Form(BERLIN, False, False)).rebuilt(
+        desk = OperatorStore(ledger.database)
+        rebuilt = await Intake(source, ledger, RecordOptions(BERLIN, False, False)).rebuilt(
             [LineKey(1, 0, 0, 0)]
         )
         act_id = await desk.begin(Act(ActKind.REQUEUE, "alice@acd1"))

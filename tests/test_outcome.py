@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.outcome import (
-    Answer,
     Conflict,
     Delivered,
     Failed,
-    Halted,
     Locked,
-    NoAnswer,
+    NoResponse,
     NotFound,
-    NoToken,
     Outcome,
-    Reason,
+    PauseReason,
+    PauseSender,
     Rejected,
+    Response,
+    TokenFailure,
     Unanswered,
     api_usage,
     classify,
@@ -48,14 +48,14 @@ def told(outcome: Outcome) -> tuple[Any, ...]:
             return Failed, status
         case Unanswered(status):
             return Unanswered, status
-        case Halted(reason, status):
-            return Halted, reason, status
+        case PauseSender(reason, status):
+            return PauseSender, reason, status
         case _:
             return (type(outcome),)
 
 
-def halted(reason: Reason, status: int) -> tuple[Any, ...]:
-    return Halted, reason, status
+def halted(reason: PauseReason, status: int) -> tuple[Any, ...]:
+    return PauseSender, reason, status
 
 
 MISSING = platform("NOT_FOUND", "Could not find a match for URL")
@@ -68,36 +68,36 @@ STATUSES: list[tuple[int, tuple[Any, ...]]] = [
     (204, (Delivered, 204, False)),
     (206, (Delivered, 206, False)),
     (299, (Delivered, 299, False)),
-    (300, halted(Reason.CONFIGURATION, 300)),
-    (301, halted(Reason.CONFIGURATION, 301)),
-    (302, halted(Reason.CONFIGURATION, 302)),
-    (304, halted(Reason.CONFIGURATION, 304)),
-    (307, halted(Reason.CONFIGURATION, 307)),
-    (308, halted(Reason.CONFIGURATION, 308)),
+    (300, halted(PauseReason.CONFIGURATION, 300)),
+    (301, halted(PauseReason.CONFIGURATION, 301)),
+    (302, halted(PauseReason.CONFIGURATION, 302)),
+    (304, halted(PauseReason.CONFIGURATION, 304)),
+    (307, halted(PauseReason.CONFIGURATION, 307)),
+    (308, halted(PauseReason.CONFIGURATION, 308)),
     (400, (Rejected, 400)),
-    (401, halted(Reason.UNAUTHORIZED, 401)),
+    (401, halted(PauseReason.UNAUTHORIZED, 401)),
     (402, (Rejected, 402)),
-    (403, halted(Reason.CONFIGURATION, 403)),
+    (403, halted(PauseReason.CONFIGURATION, 403)),
     (404, (NotFound,)),
-    (405, halted(Reason.CONFIGURATION, 405)),
-    (406, halted(Reason.CONFIGURATION, 406)),
+    (405, halted(PauseReason.CONFIGURATION, 405)),
+    (406, halted(PauseReason.CONFIGURATION, 406)),
     (408, (Unanswered, 408)),
     (409, (Conflict,)),
     (410, (Rejected, 410)),
     (412, (Rejected, 412)),
     (413, (Rejected, 413)),
-    (415, halted(Reason.CONFIGURATION, 415)),
+    (415, halted(PauseReason.CONFIGURATION, 415)),
     (417, (Rejected, 417)),
     (421, (Unanswered, 421)),
     (422, (Rejected, 422)),
     (423, (Locked,)),
     (425, (Unanswered, 425)),
-    (429, halted(Reason.UNAVAILABLE, 429)),
+    (429, halted(PauseReason.UNAVAILABLE, 429)),
     (499, (Rejected, 499)),
     (500, (Failed, 500)),
     (501, (Failed, 501)),
     (502, (Unanswered, 502)),
-    (503, halted(Reason.UNAVAILABLE, 503)),
+    (503, halted(PauseReason.UNAVAILABLE, 503)),
     (504, (Unanswered, 504)),
     (505, (Failed, 505)),
     (599, (Failed, 599)),
@@ -105,19 +105,19 @@ STATUSES: list[tuple[int, tuple[Any, ...]]] = [
 
 BODIES: list[tuple[int, str, tuple[Any, ...]]] = [
     # The endpoint's own 404 has whatever body its author chose; the platform's is about no line.
-    (404, MISSING, halted(Reason.ENDPOINT_MISSING, 404)),
-    (404, " \n" + MISSING, halted(Reason.ENDPOINT_MISSING, 404)),
+    (404, MISSING, halted(PauseReason.ENDPOINT_MISSING, 404)),
+    (404, " \n" + MISSING, halted(PauseReason.ENDPOINT_MISSING, 404)),
     (404, "Salesforce record not found", (NotFound,)),
     (404, "Could not find a match for URL", (NotFound,)),
     (404, platform("NOT_FOUND", "The requested resource does not exist"), (NotFound,)),
     (404, platform("INVALID", "Could not find a match for URL"), (NotFound,)),
     (404, '{"errorCode": "NOT_FOUND", "message": "no such record"}', (NotFound,)),
-    (403, platform("REQUEST_LIMIT_EXCEEDED", "..."), halted(Reason.API_LIMIT, 403)),
-    (403, platform("API_DISABLED_FOR_ORG", "..."), halted(Reason.CONFIGURATION, 403)),
-    (403, "forbidden", halted(Reason.CONFIGURATION, 403)),
+    (403, platform("REQUEST_LIMIT_EXCEEDED", "..."), halted(PauseReason.API_LIMIT, 403)),
+    (403, platform("API_DISABLED_FOR_ORG", "..."), halted(PauseReason.CONFIGURATION, 403)),
+    (403, "forbidden", halted(PauseReason.CONFIGURATION, 403)),
     (400, platform("JSON_PARSER_ERROR", "No such column"), (Rejected, 400)),
     (500, platform("APEX_ERROR", "System.NullPointerException"), (Failed, 500)),
-    (401, platform("INVALID_SESSION_ID"), halted(Reason.UNAUTHORIZED, 401)),
+    (401, platform("INVALID_SESSION_ID"), halted(PauseReason.UNAUTHORIZED, 401)),
 ]
 
 BODY_BEFORE_STATUS: list[tuple[int, str, tuple[Any, ...]]] = [
@@ -127,14 +127,14 @@ BODY_BEFORE_STATUS: list[tuple[int, str, tuple[Any, ...]]] = [
     (500, f"<html><body>{impossible(423)}</body></html>", (Locked,)),
     (500, impossible(409), (Conflict,)),
     (500, impossible(422), (Rejected, 422)),
-    (500, impossible(429), halted(Reason.UNAVAILABLE, 429)),
+    (500, impossible(429), halted(PauseReason.UNAVAILABLE, 429)),
     (500, impossible(504), (Unanswered, 504)),
     (500, impossible(408), (Unanswered, 408)),
     (500, impossible(421), (Unanswered, 421)),
     (500, impossible(425), (Unanswered, 425)),
     (500, impossible(404), (NotFound,)),
     (500, impossible(207), (Delivered, 207, False)),
-    (500, impossible(999), halted(Reason.CONFIGURATION, 999)),
+    (500, impossible(999), halted(PauseReason.CONFIGURATION, 999)),
     (200, impossible(423), (Locked,)),
     (500, impossible(520), (Failed, 520)),
     (500, impossible("none"), (Failed, 500)),
@@ -153,26 +153,26 @@ BODY_BEFORE_STATUS: list[tuple[int, str, tuple[Any, ...]]] = [
 
 @pytest.mark.parametrize(("status", "outcome"), STATUSES)
 def test_without_a_telling_body_the_status_decides(status: int, outcome: tuple[Any, ...]) -> None:
-    assert told(classify(Answer(status))) == outcome
+    assert told(classify(Response(status))) == outcome
 
 
 @pytest.mark.parametrize(("status", "body", "outcome"), BODIES)
 def test_the_platforms_own_codes_tell_faults_of_the_set_up_from_faults_of_a_line(
     status: int, body: str, outcome: tuple[Any, ...]
 ) -> None:
-    assert told(classify(Answer(status, body))) == outcome
+    assert told(classify(Response(status, body))) == outcome
 
 
 @pytest.mark.parametrize(("status", "body", "outcome"), BODY_BEFORE_STATUS)
 def test_the_body_is_read_before_the_status(
     status: int, body: str, outcome: tuple[Any, ...]
 ) -> None:
-    assert told(classify(Answer(status, body))) == outcome
+    assert told(classify(Response(status, body))) == outcome
 
 
 def test_a_200_whose_body_says_that_the_row_was_locked_is_not_delivered() -> None:
     body = json.dumps({"success": False, "errors": [{"statusCode": "UNABLE_TO_LOCK_ROW"}]})
-    assert told(classify(Answer(200, body))) == (Locked,)
+    assert told(classify(Response(200, body))) == (Locked,)
 
 
 ODD_BODIES = {
@@ -207,31 +207,39 @@ ODD_BODIES = {
 def test_a_body_of_any_other_shape_leaves_it_to_the_status(
     status: int, outcome: tuple[Any, ...], body: str
 ) -> None:
-    assert told(classify(Answer(status, body))) == outcome
+    assert told(classify(Response(status, body))) == outcome
 
 
 def test_a_request_that_was_cut_after_it_was_sent_is_unanswered() -> None:
-    assert classify(NoAnswer(sent=True, error="TimeoutError")) == Unanswered(None, "TimeoutError")
+    assert classify(NoResponse(sent=True, error="TimeoutError")) == Unanswered(None, "TimeoutError")
 
 
 def test_no_connection_pauses_the_sender_and_sends_nothing() -> None:
-    outcome = classify(NoAnswer(sent=False, error="ClientConnectorError"))
-    assert outcome == Halted(Reason.UNAVAILABLE, None, None, "ClientConnectorError")
+    outcome = classify(NoResponse(sent=False, error="ClientConnectorError"))
+    assert outcome == PauseSender(PauseReason.UNAVAILABLE, None, None, "ClientConnectorError")
     assert not outcome.sent
 
 
-NO_TOKENS: list[tuple[NoToken, Halted]] = [
-    (NoToken(refused=True, error="no"), Halted(Reason.UNAUTHORIZED, None, None, "no")),
-    (NoToken(refused=False, error="away"), Halted(Reason.UNAVAILABLE, None, None, "away")),
-    (NoToken(False, "busy", 7.0), Halted(Reason.UNAVAILABLE, None, 7.0, "busy")),
-    (NoToken(True, "no", None, 401), Halted(Reason.UNAUTHORIZED, 401, None, "no")),
-    (NoToken(True, "no", None, 302), Halted(Reason.UNAUTHORIZED, 302, None, "no")),
-    (NoToken(False, "busy", 7.0, 401), Halted(Reason.UNAVAILABLE, 401, 7.0, "busy")),
+NO_TOKENS: list[tuple[TokenFailure, PauseSender]] = [
+    (
+        TokenFailure(refused=True, error="no"),
+        PauseSender(PauseReason.UNAUTHORIZED, None, None, "no"),
+    ),
+    (
+        TokenFailure(refused=False, error="away"),
+        PauseSender(PauseReason.UNAVAILABLE, None, None, "away"),
+    ),
+    (TokenFailure(False, "busy", 7.0), PauseSender(PauseReason.UNAVAILABLE, None, 7.0, "busy")),
+    (TokenFailure(True, "no", None, 401), PauseSender(PauseReason.UNAUTHORIZED, 401, None, "no")),
+    (TokenFailure(True, "no", None, 302), PauseSender(PauseReason.UNAUTHORIZED, 302, None, "no")),
+    (TokenFailure(False, "busy", 7.0, 401), PauseSender(PauseReason.UNAVAILABLE, 401, 7.0, "busy")),
 ]
 
 
 @pytest.mark.parametrize(("no_token", "halted"), NO_TOKENS)
-def test_without_a_token_the_sender_pauses_and_says_why(no_token: NoToken, halted: Halted) -> None:
+def test_without_a_token_the_sender_pauses_and_says_why(
+    no_token: TokenFailure, halted: PauseSender
+) -> None:
     assert classify(no_token) == halted
 
 
@@ -240,39 +248,39 @@ def test_without_a_token_the_sender_pauses_and_says_why(no_token: NoToken, halte
 def test_without_a_token_an_attempt_counts_only_if_the_endpoint_answered(
     status: int | None, *, refused: bool
 ) -> None:
-    outcome = classify(NoToken(refused, "no", None, status))
-    assert isinstance(outcome, Halted)
+    outcome = classify(TokenFailure(refused, "no", None, status))
+    assert isinstance(outcome, PauseSender)
     assert outcome.sent is (status is not None)
 
 
 def test_a_pause_that_the_endpoint_asked_for_counts_as_an_attempt() -> None:
-    outcome = classify(Answer(503))
-    assert isinstance(outcome, Halted)
+    outcome = classify(Response(503))
+    assert isinstance(outcome, PauseSender)
     assert outcome.sent
 
 
 @pytest.mark.parametrize("status", [423, 429, 503])
 def test_retry_after_is_kept_where_the_contract_names_it(status: int) -> None:
-    outcome = classify(Answer(status, "", 7.0))
-    assert isinstance(outcome, Locked | Halted)
+    outcome = classify(Response(status, "", 7.0))
+    assert isinstance(outcome, Locked | PauseSender)
     assert outcome.retry_after == 7.0
 
 
 def test_retry_after_is_kept_for_a_lock_that_the_platform_disguised() -> None:
-    assert classify(Answer(500, impossible(423), 7.0)) == Locked(7.0, impossible(423))
+    assert classify(Response(500, impossible(423), 7.0)) == Locked(7.0, impossible(423))
 
 
 def test_retry_after_is_kept_for_a_lock_and_a_pause_that_the_body_tells() -> None:
-    assert classify(Answer(200, LOCK, 7.0)) == Locked(7.0, LOCK)
-    assert classify(Answer(500, impossible(429), 7.0)) == Halted(
-        Reason.UNAVAILABLE, 429, 7.0, impossible(429)
+    assert classify(Response(200, LOCK, 7.0)) == Locked(7.0, LOCK)
+    assert classify(Response(500, impossible(429), 7.0)) == PauseSender(
+        PauseReason.UNAVAILABLE, 429, 7.0, impossible(429)
     )
 
 
 @pytest.mark.parametrize("status", [302, 401, 403, 405, 406, 415])
 def test_retry_after_counts_for_nothing_elsewhere(status: int) -> None:
-    outcome = classify(Answer(status, "", 7.0))
-    assert isinstance(outcome, Halted)
+    outcome = classify(Response(status, "", 7.0))
+    assert isinstance(outcome, PauseSender)
     assert outcome.retry_after is None
 
 
@@ -301,11 +309,11 @@ def error_of(outcome: Outcome) -> str | None:
     ],
 )
 def test_the_error_is_short_and_on_one_line(body: str, error: str | None) -> None:
-    assert error_of(classify(Answer(409, body))) == error
+    assert error_of(classify(Response(409, body))) == error
 
 
 def test_an_array_with_keys_of_the_endpoints_own_is_still_shown_to_people() -> None:
-    outcome = classify(Answer(422, '[{"error": "CallerID is too long"}]'))
+    outcome = classify(Response(422, '[{"error": "CallerID is too long"}]'))
     assert "CallerID is too long" in (error_of(outcome) or "")
 
 
@@ -345,7 +353,7 @@ def test_a_body_of_any_other_shape_has_no_code(body: str) -> None:
 
 @given(status=st.integers(100, 999), body=st.text(), retry_after=st.none() | st.floats(0, 1e9))
 def test_any_answer_has_an_outcome(status: int, body: str, retry_after: float | None) -> None:
-    check(classify(Answer(status, body, retry_after)))
+    check(classify(Response(status, body, retry_after)))
 
 
 JSON = st.recursive(
@@ -360,12 +368,12 @@ ERRORS = st.lists(
 
 @given(status=st.integers(100, 999), errors=ERRORS)
 def test_any_json_array_has_an_outcome(status: int, errors: list[Any]) -> None:
-    check(classify(Answer(status, json.dumps(errors))))
+    check(classify(Response(status, json.dumps(errors))))
 
 
 @given(status=st.integers(100, 999), meant=st.integers(0, 99999), before=st.text(max_size=20))
 def test_any_status_in_the_body_has_an_outcome(status: int, meant: int, before: str) -> None:
-    check(classify(Answer(status, before + impossible(meant))))
+    check(classify(Response(status, before + impossible(meant))))
 
 
 def check(outcome: Outcome) -> None:

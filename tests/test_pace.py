@@ -8,42 +8,44 @@ import pytest
 from daemon.backoff import Backoff
 from daemon.lines import FailingAnswers, LineKey
 from daemon.outcome import (
-    Answer,
     Conflict,
     Delivered,
     Failed,
-    Halted,
     Locked,
     NotFound,
     Outcome,
-    Reason,
+    PauseReason,
+    PauseSender,
     Rejected,
+    Response,
     Unanswered,
     classify,
 )
-from daemon.pace import FAILING_AFTER, FAILING_MAX, PROBE_FOR, UNANSWERED_AFTER, Pace, Pause
+from daemon.pace import FAILING_AFTER, FAILING_MAX, PROBE_FOR, UNANSWERED_AFTER, FlowControl, Pause
 
 BACKOFF = Backoff(initial=1.0, maximum=60.0)
 DELIVERED = Delivered(200, expected=True)
-DOWN = Halted(Reason.UNAVAILABLE, 503, None, "down")
+DOWN = PauseSender(PauseReason.UNAVAILABLE, 503, None, "down")
 FAULTS: list[Outcome] = [Failed(500, "boom"), Failed(501, "bang"), Rejected(400, "bad")]
 
 
-def make(concurrency: int = 8, *, proven: bool = True) -> Pace:
-    return Pace(concurrency, BACKOFF, endpoint_proven=proven)
+def make(concurrency: int = 8, *, proven: bool = True) -> FlowControl:
+    return FlowControl(concurrency, BACKOFF, endpoint_proven=proven)
 
 
-def judge_all(pace: Pace, outcome: Outcome, lanes: range) -> list[Halted | None]:
+def judge_all(pace: FlowControl, outcome: Outcome, lanes: range) -> list[PauseSender | None]:
     return [pace.judge(outcome, f"lane {number}") for number in lanes]
 
 
-def paused(pace: Pace, halted: Halted = DOWN, lane: str | None = "A", now: float = 0) -> Pause:
+def paused(
+    pace: FlowControl, halted: PauseSender = DOWN, lane: str | None = "A", now: float = 0
+) -> Pause:
     pause = pace.halt(halted, lane, pace.epoch, now)
     assert pause is not None
     return pause
 
 
-def window(pace: Pace, now: float = 0) -> int:
+def window(pace: FlowControl, now: float = 0) -> int:
     """How many requests may be in flight at once."""
     return next(n for n in range(1000) if not pace.may_start(n, now))
 
@@ -58,21 +60,21 @@ def test_the_contracts_numbers_are_twenty_and_two() -> None:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (Answer(429), Reason.UNAVAILABLE),
-        (Answer(503), Reason.UNAVAILABLE),
-        (Answer(401), Reason.UNAUTHORIZED),
-        (Answer(403, '[{"errorCode": "REQUEST_LIMIT_EXCEEDED"}]'), Reason.API_LIMIT),
-        (Answer(403), Reason.CONFIGURATION),
-        (Answer(302), Reason.CONFIGURATION),
+        (Response(429), PauseReason.UNAVAILABLE),
+        (Response(503), PauseReason.UNAVAILABLE),
+        (Response(401), PauseReason.UNAUTHORIZED),
+        (Response(403, '[{"errorCode": "REQUEST_LIMIT_EXCEEDED"}]'), PauseReason.API_LIMIT),
+        (Response(403), PauseReason.CONFIGURATION),
+        (Response(302), PauseReason.CONFIGURATION),
         (
-            Answer(404, '[{"errorCode":"NOT_FOUND","message":"Could not find a match for URL"}]'),
-            Reason.ENDPOINT_MISSING,
+            Response(404, '[{"errorCode":"NOT_FOUND","message":"Could not find a match for URL"}]'),
+            PauseReason.ENDPOINT_MISSING,
         ),
     ],
 )
 @pytest.mark.parametrize("proven", [False, True])
 def test_an_answer_that_is_not_about_its_line_pauses_at_once(
-    answer: Answer, reason: Reason, *, proven: bool
+    answer: Response, reason: PauseReason, *, proven: bool
 ) -> None:
     halted = make(proven=proven).judge(classify(answer), "A")
     assert halted is not None
@@ -84,7 +86,7 @@ def test_the_twentieth_record_in_a_row_with_400_or_500_pauses(outcome: Outcome) 
     *before, last = judge_all(make(), outcome, range(20))
     assert before == [None] * 19
     assert last is not None
-    assert last.reason is Reason.ENDPOINT_FAILING
+    assert last.reason is PauseReason.ENDPOINT_FAILING
     assert last.status == outcome.status  # type: ignore[union-attr]
     assert last.error == outcome.error  # type: ignore[union-attr]
 
@@ -141,7 +143,7 @@ def test_other_rejections_never_pause(status: int) -> None:
 def test_404_counts_as_a_fault_until_the_endpoint_is_proven() -> None:
     *before, last = judge_all(make(proven=False), NotFound("gone"), range(20))
     assert not any(before)
-    assert last == Halted(Reason.ENDPOINT_FAILING, 404, None, "gone")
+    assert last == PauseSender(PauseReason.ENDPOINT_FAILING, 404, None, "gone")
 
 
 def test_404_of_a_proven_endpoint_is_about_its_line() -> None:
@@ -182,7 +184,9 @@ def test_nothing_else_proves_the_endpoint(outcome: Outcome) -> None:
 def test_two_different_records_in_a_row_without_an_answer_pause() -> None:
     pace = make()
     assert pace.judge(Unanswered(504, "first"), "A") is None
-    assert pace.judge(Unanswered(None, "cut"), "B") == Halted(Reason.UNANSWERED, None, None, "cut")
+    assert pace.judge(Unanswered(None, "cut"), "B") == PauseSender(
+        PauseReason.UNANSWERED, None, None, "cut"
+    )
 
 
 def test_one_record_without_an_answer_however_often_pauses_nobody() -> None:
@@ -225,7 +229,7 @@ def test_a_probe_that_fails_too_lengthens_the_pause_of_a_failing_endpoint() -> N
     paused(pace, halted)
     again = pace.judge(Failed(500, None), "lane 0")
     assert again is not None
-    assert again.reason is Reason.ENDPOINT_FAILING
+    assert again.reason is PauseReason.ENDPOINT_FAILING
     assert paused(pace, again).tries == 2
 
 
@@ -267,14 +271,14 @@ def test_the_first_pause_after_a_good_time_is_short_again() -> None:
 def test_retry_after_replaces_the_pause_up_to_the_maximum(retry_after: float, wait: float) -> None:
     pace = make()
     for _ in range(3):
-        pause = paused(pace, Halted(Reason.UNAVAILABLE, 429, retry_after, None), now=1000)
+        pause = paused(pace, PauseSender(PauseReason.UNAVAILABLE, 429, retry_after, None), now=1000)
         assert pause.until == 1000 + wait
 
 
 def test_a_retry_after_of_0_does_not_take_the_pause_away() -> None:
     pace = make()
     for least in (1, 2, 4):
-        pause = paused(pace, Halted(Reason.UNAVAILABLE, 503, 0.0, None), now=1000)
+        pause = paused(pace, PauseSender(PauseReason.UNAVAILABLE, 503, 0.0, None), now=1000)
         assert pause.until >= 1000 + least
 
 
@@ -297,11 +301,11 @@ def test_a_pause_that_no_lane_caused_avoids_none() -> None:
 
 def test_a_pause_tells_why_until_when_after_how_many_tries_and_who() -> None:
     pace = make()
-    pause = paused(pace, Halted(Reason.UNAVAILABLE, 503, 5.0, None), "A", now=100)
-    assert pause == Pause(Reason.UNAVAILABLE, 105.0, 1, "A")
+    pause = paused(pace, PauseSender(PauseReason.UNAVAILABLE, 503, 5.0, None), "A", now=100)
+    assert pause == Pause(PauseReason.UNAVAILABLE, 105.0, 1, "A")
     assert pace.pause is pause
-    assert paused(pace, Halted(Reason.API_LIMIT, 403, 9.0, None), "B", now=200) == Pause(
-        Reason.API_LIMIT, 209.0, 2, "B"
+    assert paused(pace, PauseSender(PauseReason.API_LIMIT, 403, 9.0, None), "B", now=200) == Pause(
+        PauseReason.API_LIMIT, 209.0, 2, "B"
     )
 
 
@@ -310,9 +314,9 @@ def test_a_pause_tells_why_until_when_after_how_many_tries_and_who() -> None:
 KEYS = [LineKey(number, 0, 0, 0) for number in range(30)]
 
 
-def failing(concurrency: int = 8, *, proven: bool = True, maximum: float = 60.0) -> Pace:
+def failing(concurrency: int = 8, *, proven: bool = True, maximum: float = 60.0) -> FlowControl:
     """A pace that twenty refused lines have just paused."""
-    pace = Pace(concurrency, Backoff(1.0, maximum), endpoint_proven=proven)
+    pace = FlowControl(concurrency, Backoff(1.0, maximum), endpoint_proven=proven)
     for number in range(20):
         halted = pace.judge(Rejected(400, "bad"), f"lane {number}", KEYS[number])
     assert halted is not None
@@ -320,7 +324,7 @@ def failing(concurrency: int = 8, *, proven: bool = True, maximum: float = 60.0)
     return pace
 
 
-def probe(pace: Pace, outcome: Outcome, lane: str, now: float = 0) -> Pause | None:
+def probe(pace: FlowControl, outcome: Outcome, lane: str, now: float = 0) -> Pause | None:
     """Let a probe come to that; returns the pause, as it is afterwards."""
     epoch = pace.epoch
     spared = pace.spared(outcome)
@@ -337,7 +341,7 @@ def test_a_fault_then_is_the_endpoints_and_not_the_lines(outcome: Outcome, *, pr
     pace = failing(proven=proven)
     spared = pace.spared(outcome)
     assert spared is not None
-    assert (spared.reason, spared.sent) == (Reason.ENDPOINT_FAILING, True)
+    assert (spared.reason, spared.sent) == (PauseReason.ENDPOINT_FAILING, True)
     assert make().spared(outcome) is None
 
 
@@ -397,21 +401,23 @@ def test_no_probe_waits_for_longer_than_a_minute() -> None:
     assert pause.until == 1005
 
 
-@pytest.mark.parametrize("reason", [Reason.CONFIGURATION, Reason.UNAVAILABLE, Reason.API_LIMIT])
+@pytest.mark.parametrize(
+    "reason", [PauseReason.CONFIGURATION, PauseReason.UNAVAILABLE, PauseReason.API_LIMIT]
+)
 def test_a_probe_that_meets_another_fault_takes_its_turn_and_the_next_one_comes_soon(
-    reason: Reason,
+    reason: PauseReason,
 ) -> None:
     """Or one newest line that is answered so would be the only probe for ever."""
     pace = failing(maximum=900.0)
     turns = []
     for number in range(20):
-        pause = probe(pace, Halted(reason, 403, None, None), f"lane {number}", now=1000)
+        pause = probe(pace, PauseSender(reason, 403, None, None), f"lane {number}", now=1000)
         assert pause is not None
         assert pause.until <= 1000 + FAILING_MAX
         turns.append(pace.newest)
     assert turns in ([True, False] * 10, [False, True] * 10)
     # What the server itself asks for is kept.
-    pause = probe(pace, Halted(Reason.UNAVAILABLE, 503, 300.0, None), "A", now=1000)
+    pause = probe(pace, PauseSender(PauseReason.UNAVAILABLE, 503, 300.0, None), "A", now=1000)
     assert pause is not None
     assert pause.until == 1300
 
@@ -427,11 +433,11 @@ def test_a_pause_for_another_reason_between_costs_no_second_streak() -> None:
     pace = failing()
     pause = probe(pace, DOWN, "A")
     assert pause is not None
-    assert pause.reason is Reason.UNAVAILABLE
+    assert pause.reason is PauseReason.UNAVAILABLE
     assert pace.failing
     pause = probe(pace, Rejected(400, None), "B")
     assert pause is not None
-    assert pause.reason is Reason.ENDPOINT_FAILING
+    assert pause.reason is PauseReason.ENDPOINT_FAILING
 
 
 def test_a_late_success_of_an_older_request_does_not_make_the_endpoint_work() -> None:
@@ -447,9 +453,9 @@ def test_a_late_success_of_an_older_request_does_not_make_the_endpoint_work() ->
 
 
 def test_a_sender_that_begins_in_such_a_pause_probes_at_once_and_refuses_nothing() -> None:
-    pace = Pace(8, BACKOFF, endpoint_proven=True, failing=FailingAnswers(True, {}))
+    pace = FlowControl(8, BACKOFF, endpoint_proven=True, failing=FailingAnswers(True, {}))
     assert pace.pause is not None
-    assert pace.pause.reason is Reason.ENDPOINT_FAILING
+    assert pace.pause.reason is PauseReason.ENDPOINT_FAILING
     assert window(pace, 0) == 1
     assert pace.newest
     pause = probe(pace, Rejected(400, None), "A", now=100)
@@ -462,7 +468,7 @@ def test_a_sender_that_begins_in_such_a_pause_probes_at_once_and_refuses_nothing
 
 def test_a_row_of_refusals_goes_on_where_an_earlier_sender_was() -> None:
     before = {f"lane {number}": KEYS[number] for number in range(19)}
-    pace = Pace(8, BACKOFF, endpoint_proven=True, failing=FailingAnswers(False, before))
+    pace = FlowControl(8, BACKOFF, endpoint_proven=True, failing=FailingAnswers(False, before))
     assert window(pace) == 8
     assert pace.judge(Rejected(400, None), "lane 3", KEYS[20]) is None
     assert pace.judge(Rejected(400, None), "lane 19", KEYS[21]) is not None

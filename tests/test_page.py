@@ -21,16 +21,16 @@ from hypothesis import strategies as st
 from daemon import meanings, page, queries
 from daemon.acts import Act, ActKind
 from daemon.demo.standin import Reply
-from daemon.desk import Desk
-from daemon.ledger import LOCK_CLASS, Beat, Ledger, Tenure, open_ledger
-from daemon.lines import Entry, LineKey, State
-from daemon.monitor import Condition
-from daemon.outcome import Reason
+from daemon.desk import OperatorStore
+from daemon.ledger import ACTIVE_LOCK, InstanceStatus, Ledger, Tenure, open_ledger
+from daemon.lines import LineKey, NewLine, State
+from daemon.monitor import InstanceState
+from daemon.outcome import PauseReason
 from daemon.page import chart, words
-from daemon.page.hosts import Hosts
+from daemon.page.hosts import AllowedHosts
 from daemon.page.masking import fields, masked
-from daemon.page.question import Question, QuestionError, read_question
-from daemon.page.reading import Reading, within
+from daemon.page.question import SearchQuery, SearchQueryError, read_search
+from daemon.page.reading import CachedQuery, within
 from daemon.settings import Settings
 from daemon.source import open_source
 from tests.calls import long_id, masters, plain_call, record_id
@@ -74,7 +74,7 @@ class Look:
     """A page that is served, and the ledger behind it."""
 
     port: int
-    condition: Condition
+    condition: InstanceState
     ledger: Ledger
     db: asyncpg.Connection
 
@@ -84,7 +84,7 @@ class Look:
     async def line(self, call: int, state: State, **columns: Any) -> None:
         """A line in that state, settled now unless told otherwise."""
         record = columns.pop("record", '{"CallerID":"4930998877"}')
-        entry = Entry(
+        entry = NewLine(
             LineKey(call, 0, 0, columns.pop("code", 0)), 1, record_id(call), record_id(call),
             NOW + timedelta(seconds=call), state, record,
         )  # fmt: skip
@@ -98,7 +98,9 @@ class Look:
     async def beat(self, reason: str | None = None, retry_in: float | None = None) -> None:
         """Let the active instance say what it does."""
         state = "paused" if reason else "sending"
-        await self.ledger.beat(Beat("acd-01", 4711, "0", 1, state, reason, retry_in), Tenure())
+        await self.ledger.beat(
+            InstanceStatus("acd-01", 4711, "0", 1, state, reason, retry_in), Tenure()
+        )
 
 
 @asynccontextmanager
@@ -111,7 +113,7 @@ async def looking(
     **more: Any,
 ) -> AsyncIterator[Look]:
     settings = Settings(source_dsn=dsn, ledger_dsn=ledger_dsn or dsn, **more)
-    condition = Condition(active=True)
+    condition = InstanceState(active=True)
     async with (
         open_source(dsn, ("jtelstats",), BERLIN, None) as source,
         open_ledger(settings.ledger_dsn.get_secret_value(), "callstatsd") as ledger,
@@ -132,7 +134,7 @@ async def holder(dsn: str) -> AsyncIterator[None]:
     connection = await asyncpg.connect(dsn, server_settings={"search_path": "callstatsd"})
     await connection.fetch(
         "SELECT pg_advisory_lock($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)",
-        LOCK_CLASS,
+        ACTIVE_LOCK,
     )
     yield
     await connection.close()
@@ -209,13 +211,13 @@ async def test_a_strange_name_gets_advice_instead_of_the_page(look: Look) -> Non
 
 def test_where_the_listener_is_not_on_loopback_the_machine_has_more_names() -> None:
     own = socket.gethostname()
-    everywhere = Hosts(("0.0.0.0", 9464))
+    everywhere = AllowedHosts(("0.0.0.0", 9464))
     assert all(everywhere.ours(host) for host in (own, f"{own}:9464", "10.1.2.3:9464", "[fd00::1]"))
     assert not any(everywhere.ours(host) for host in ("evil.example", f"{own}.evil.example", "[x]"))
-    assert Hosts(("acd.example.com", 9464)).ours("ACD.example.com.:9464")
-    assert not Hosts(("127.0.0.1", 9464)).ours("10.1.2.3:9464")
-    assert not Hosts(("localhost", 9464)).ours(own + ".example")
-    assert "http://[::1]:9464/" in Hosts(("::1", 9464)).advice(("::1", 9464, 0, 0))
+    assert AllowedHosts(("acd.example.com", 9464)).ours("ACD.example.com.:9464")
+    assert not AllowedHosts(("127.0.0.1", 9464)).ours("10.1.2.3:9464")
+    assert not AllowedHosts(("localhost", 9464)).ours(own + ".example")
+    assert "http://[::1]:9464/" in AllowedHosts(("::1", 9464)).advice(("::1", 9464, 0, 0))
 
 
 # What it says
@@ -298,9 +300,11 @@ async def test_an_instance_that_stands_by_says_who_sends(site: Site) -> None:
         assert await active.stop() == 0
 
 
-@pytest.mark.parametrize("reason", [reason for reason in Reason if reason is not Reason.OPERATOR])
+@pytest.mark.parametrize(
+    "reason", [reason for reason in PauseReason if reason is not PauseReason.OPERATOR]
+)
 async def test_every_pause_is_told_with_its_remedy_and_the_next_try(
-    look: Look, reason: Reason
+    look: Look, reason: PauseReason
 ) -> None:
     await look.beat(reason, 600)
     text = (await look.get()).text
@@ -314,12 +318,12 @@ async def test_every_pause_is_told_with_its_remedy_and_the_next_try(
 async def test_the_poller_says_when_it_waits_for_the_source_or_is_behind(look: Look) -> None:
     await look.db.execute("UPDATE ledger SET watermark = NULL")
     assert "No call has been looked for yet." in (await look.get()).text
-    view = words.View(NOW, BERLIN, timedelta(minutes=2), active=True, source_away=False)
-    standing = await Desk(look.ledger.database).standing()
+    view = words.PageContext(NOW, BERLIN, timedelta(minutes=2), active=True, source_away=False)
+    standing = await OperatorStore(look.ledger.database).standing()
     behind = replace(standing, watermark=NOW - timedelta(hours=3))
     assert words.taking(behind, view).heading == "Catching up with calls"
     away = replace(view, source_away=True)
-    assert words.taking(behind, away).tone is meanings.Tone.BAD
+    assert words.taking(behind, away).tone is meanings.Severity.BAD
     assert "2026-11-20" not in words.taking(behind, away).text
     assert "10:34:56" in words.taking(behind, away).text
 
@@ -328,7 +332,7 @@ async def test_the_commands_of_an_instance_name_it(
     dsn: str, db: asyncpg.Connection, holder: None
 ) -> None:
     async with looking(dsn, db, instance="north") as look:
-        await look.beat(Reason.UNAUTHORIZED, 600)
+        await look.beat(PauseReason.UNAUTHORIZED, 600)
         await look.line(4, State.REJECTED, settled_at=NOW, last_status=400)
         shown = (await look.get("/?q=4")).text
         assert "callstatsd requeue --instance north --state rejected --call-id 4" in shown
@@ -538,11 +542,11 @@ async def test_what_is_no_id_gets_a_hint(look: Look, q: str, hint: str) -> None:
 
 
 def test_a_question_is_a_call_or_a_record() -> None:
-    assert read_question(" 1201 ") == Question(1201, None)
-    assert read_question("1201-2201-3201-0") == Question(1201, None)
-    assert read_question("0035g00000LnZXkAAN") == Question(None, "0035g00000LnZXkAAN")
-    with pytest.raises(QuestionError):
-        read_question("1201-2201")
+    assert read_search(" 1201 ") == SearchQuery(1201, None)
+    assert read_search("1201-2201-3201-0") == SearchQuery(1201, None)
+    assert read_search("0035g00000LnZXkAAN") == SearchQuery(None, "0035g00000LnZXkAAN")
+    with pytest.raises(SearchQueryError):
+        read_search("1201-2201")
 
 
 # What must not hold it up
@@ -616,7 +620,7 @@ async def test_a_reading_that_was_slow_is_kept_for_longer() -> None:
         return asked
 
     gate = asyncio.Event()
-    reading = Reading(read, 0.05)
+    reading = CachedQuery(read, 0.05)
     assert await reading.get() is None
     assert reading.failing
     gate.set()
@@ -635,7 +639,7 @@ def test_the_chart_has_24_hours_of_local_clocks_also_when_these_change() -> None
     back = datetime(2026, 10, 25, 11, 30, tzinfo=UTC)
     first = chart.first_hour(back, BERLIN)
     assert back - first == timedelta(hours=23, minutes=30)
-    view = words.View(back, BERLIN, timedelta(0), active=True, source_away=False)
+    view = words.PageContext(back, BERLIN, timedelta(0), active=True, source_away=False)
     hours = [words.clock(first + hour * chart.HOUR, view) for hour in range(24)]
     assert hours.count("02:00") == 2
     assert hours[-1] == "12:00"
@@ -671,7 +675,7 @@ def test_the_top_of_the_chart_is_a_round_number(most: int, top: int) -> None:
 async def test_what_people_did_is_shown_and_who_only_where_people_may_be_named(
     dsn: str, db: asyncpg.Connection, look: Look
 ) -> None:
-    desk = Desk(look.ledger.database)
+    desk = OperatorStore(look.ledger.database)
     pause = Act(ActKind.PAUSE, "alice@acd1", reason="ask +49 151 1234567")
     await desk.hold(pause)
     requeue = Act(ActKind.REQUEUE, "alice@acd1", (State.REJECTED,), call_id=5)

@@ -4,7 +4,7 @@ import asyncio
 
 from daemon.auth import ClientCredentials, FixedToken, OAuthTokens
 from daemon.demo.standin import CLIENT_ID, CLIENT_SECRET, TOKEN_PATH, WRITE_PATH, StandIn, serve
-from daemon.outcome import Answer
+from daemon.outcome import Response
 from daemon.salesforce import Endpoint, Salesforce, open_session
 from tests.daemon_process import PATIENCE
 from tests.raw import OK, Recorder, raw
@@ -41,7 +41,7 @@ async def test_what_may_not_start_when_its_connection_is_there_is_sent_later_on_
                 assert (server.connections, len(server.heads)) == (1, times - 1)
                 permit.given.set()
                 answer = await posting
-            assert isinstance(answer, Answer)
+            assert isinstance(answer, Response)
             assert answer.status == 200
             assert (server.connections, len(server.bodies)) == (1, times)
             permit.asked.clear()

@@ -14,7 +14,7 @@ from daemon import logs
 from daemon import source as source_module
 from daemon.demo.calls import Call, day, load
 from daemon.errors import ConfigurationError, UnreachableError
-from daemon.intake import NO_ID, Form, Intake
+from daemon.intake import NO_ID, Intake, RecordOptions
 from daemon.ledger import Binding, open_ledger
 from daemon.poller import Poller, Rules
 from daemon.source import open_source
@@ -195,7 +195,7 @@ async def test_the_databases_own_clock_decides(dsn: str, db: asyncpg.Connection)
     ):
         clock = await source.clock()
         await ledger.bind(Binding(None, clock.database, ("jtelstats",)))
-        intake = Intake(source, ledger, Form(BERLIN, False, False))
+        intake = Intake(source, ledger, RecordOptions(BERLIN, False, False))
         poller = Poller(source, ledger, intake, rules, lambda: None)
         await poller.prepare(None, ("jtelstats",))
         assert (await poller.poll()).call_ids == {1, 3}

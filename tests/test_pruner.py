@@ -12,11 +12,11 @@ import pytest
 
 from daemon import operate
 from daemon.acts import Act, ActKind
-from daemon.desk import Choice, Chosen, Desk
+from daemon.desk import LineFilter, OperatorStore, SelectedLine
 from daemon.errors import UnreachableError
-from daemon.intake import Form, Intake
+from daemon.intake import Intake, RecordOptions
 from daemon.ledger import Ledger, open_ledger
-from daemon.lines import Entry, LineKey, State
+from daemon.lines import LineKey, NewLine, State
 from daemon.pruner import BATCH, Pruned, Pruner
 from daemon.source import open_source
 from tests.calls import plain_call, record_id
@@ -38,7 +38,7 @@ async def add(ledger: Ledger, db: asyncpg.Connection, call: int, state: State, d
     """A line in that state, settled so many days ago."""
     key = LineKey(call, 0, 0, 0)
     ended = ENDED + timedelta(seconds=call)
-    await ledger.take([Entry(key, 1, str(key), None, ended, state, '{"CallerID":"49"}')])
+    await ledger.take([NewLine(key, 1, str(key), None, ended, state, '{"CallerID":"49"}')])
     if state is not State.PENDING:
         await db.execute(
             "UPDATE line SET settled_at = now() - $1 * interval '1 day' WHERE call_id = $2",
@@ -126,7 +126,7 @@ async def test_nothing_goes_while_a_backfill_compares(
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:
     await add(ledger, db, 1, State.DELIVERED, 100.0)
-    async with ledger.keeping_all(), ledger.keeping_all():
+    async with ledger.retention_locked(), ledger.retention_locked():
         assert await prune(ledger) == Pruned(0, 0)
     async with asyncio.timeout(PATIENCE):
         while not (await prune(ledger)).lines:
@@ -138,7 +138,7 @@ async def test_acts_go_with_the_last_line_that_refers_to_them(
 ) -> None:
     for call, state in ((1, State.DELIVERED), (2, State.DELIVERED), (3, State.REJECTED)):
         await add(ledger, db, call, state, 100.0 if call != 2 else 89.0)
-    desk = Desk(ledger.database)
+    desk = OperatorStore(ledger.database)
     acts = [await desk.begin(Act(ActKind.REQUEUE, "alice@acd1")) for _ in range(5)]
     for call, act_id in zip((1, 2, 3), acts, strict=False):
         await db.execute("UPDATE line SET act_id = $1 WHERE call_id = $2", act_id, call)
@@ -153,7 +153,7 @@ async def test_acts_go_with_the_last_line_that_refers_to_them(
 async def test_the_pause_that_holds_stays_however_old_it_is(
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:
-    desk = Desk(ledger.database)
+    desk = OperatorStore(ledger.database)
     pause, resume = Act(ActKind.PAUSE, "alice@acd1"), Act(ActKind.RESUME, "bob@acd1")
     await desk.hold(pause)
     await desk.release(resume)
@@ -222,16 +222,16 @@ async def test_a_record_that_goes_while_its_line_is_requeued_is_made_anew(site: 
         open_ledger(site.dsn, "callstatsd") as ledger,
         open_source(site.dsn, ("jtelstats",), BERLIN, None) as source,
     ):
-        desk = Desk(ledger.database)
+        desk = OperatorStore(ledger.database)
         requeue = desk.requeue
 
-        async def late(lines: Sequence[Chosen], act_id: int) -> set[LineKey]:
+        async def late(lines: Sequence[SelectedLine], act_id: int) -> set[LineKey]:
             assert all(line.has_record for line in lines)
             assert (await prune(ledger)).records == 2
             return await requeue(lines, act_id)
 
-        intake = Intake(source, ledger, Form(BERLIN, False, False))
-        choice, changed = Choice((State.DELIVERED,)), operate.Changed()
+        intake = Intake(source, ledger, RecordOptions(BERLIN, False, False))
+        choice, changed = LineFilter((State.DELIVERED,)), operate.Changed()
         with patch.object(desk, "requeue", late):
             await operate.requeue(desk, intake, choice, "alice@acd1", changed, asyncio.Event())
     assert changed == operate.Changed(Counter(pending=1, gone=1), complete=True)

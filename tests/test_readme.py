@@ -7,7 +7,7 @@ import pytest
 
 from daemon import logs
 from daemon.lines import State
-from daemon.outcome import Reason
+from daemon.outcome import PauseReason
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -34,7 +34,7 @@ def test_the_table_of_settings_is_that_of_env_example() -> None:
 
 
 def test_every_state_and_every_reason_of_a_pause_is_explained() -> None:
-    for name in (*State, *Reason):
+    for name in (*State, *PauseReason):
         assert f"`{name}`" in README, name
 
 

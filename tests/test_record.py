@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from daemon.errors import InvalidLineError
-from daemon.lines import NO_NUMBER, NOT_AN_ID, DataLine, LineKey
+from daemon.lines import NON_NUMERIC_ID, NOT_AN_ID, DataLine, LineKey
 from daemon.record import (
     CallStatistics,
     call_statistics,
@@ -761,7 +761,7 @@ def test_a_duration_is_minus_one_only_without_a_connect_and_never_less(
     assert seconds == -1 if connect is None else seconds >= 0
 
 
-ODD = NO_NUMBER - 1
+ODD = NON_NUMERIC_ID - 1
 
 
 def test_an_id_below_zero_is_a_number_all_the_same() -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from daemon import operate
 from daemon.acts import ActKind
-from daemon.desk import BATCH, Choice
+from daemon.desk import BATCH, LineFilter
 from daemon.lines import State
 from tests.daemon_process import PATIENCE
 from tests.whole import Site
@@ -34,7 +34,7 @@ MANY = operate.ASK_ABOVE + 1
 
 @pytest.mark.parametrize("state", State)
 def test_what_salesforce_answered_for_good_cannot_be_discarded(state: State) -> None:
-    refused = operate.refusal(ActKind.DISCARD, Choice((State.PENDING, state)))
+    refused = operate.refusal(ActKind.DISCARD, LineFilter((State.PENDING, state)))
     if state in {State.PENDING, State.REJECTED, State.EXPIRED, State.INVALID}:
         assert refused is None
     else:
@@ -46,17 +46,19 @@ def test_what_salesforce_answered_for_good_cannot_be_discarded(state: State) -> 
 @pytest.mark.parametrize(
     ("choice", "refused"),
     [
-        (Choice((State.PENDING,)), True),
-        (Choice((State.REJECTED,)), False),
-        (Choice((State.REJECTED, State.DELIVERED)), True),
-        (Choice((State.DELIVERED,), call_id=0), False),
-        (Choice((State.DELIVERED,), since=NOON), True),
-        (Choice((State.DELIVERED,), since=NOON, until=LATER), False),
-        (Choice((State.DELIVERED,), since=NOON, settled_until=LATER), True),
-        (Choice((State.DELIVERED,), settled_since=NOON, settled_until=LATER), False),
+        (LineFilter((State.PENDING,)), True),
+        (LineFilter((State.REJECTED,)), False),
+        (LineFilter((State.REJECTED, State.DELIVERED)), True),
+        (LineFilter((State.DELIVERED,), call_id=0), False),
+        (LineFilter((State.DELIVERED,), since=NOON), True),
+        (LineFilter((State.DELIVERED,), since=NOON, until=LATER), False),
+        (LineFilter((State.DELIVERED,), since=NOON, settled_until=LATER), True),
+        (LineFilter((State.DELIVERED,), settled_since=NOON, settled_until=LATER), False),
     ],
 )
-def test_delivered_lines_go_again_only_of_a_call_or_a_window(choice: Choice, refused: bool) -> None:
+def test_delivered_lines_go_again_only_of_a_call_or_a_window(
+    choice: LineFilter, refused: bool
+) -> None:
     assert (operate.refusal(ActKind.REQUEUE, choice) is not None) == refused
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.demo.postgres import Quarters, installed_programs
+from daemon.demo.postgres import ServerDirs, installed_programs
 from daemon.lease import GRACE, TRUSTED_FOR
 from tests.calls import plain_call, record_id
 from tests.daemon_process import PATIENCE, running
@@ -35,7 +35,7 @@ class Copy:
         await self.run("pg_restore", *options, f"--dbname={self.site.dsn}", self.file)
 
     async def run(self, program: str, *arguments: str | Path) -> None:
-        home = Quarters(self.site.folder, self.site.folder / "restore.log", None, None)
+        home = ServerDirs(self.site.folder, self.site.folder / "restore.log", None, None)
         process = home.start(installed_programs() / program, *arguments)
         assert await asyncio.to_thread(process.wait) == 0, home.log.read_text()
 

@@ -8,9 +8,9 @@ import pytest
 
 from daemon import operate, report
 from daemon.demo.standin import Reply
-from daemon.desk import Standing
-from daemon.ledger import Hold
-from daemon.outcome import Reason
+from daemon.desk import LedgerStatus
+from daemon.ledger import OperatorPause
+from daemon.outcome import PauseReason
 from tests.calls import plain_call, record_id
 from tests.daemon_process import PATIENCE, running
 from tests.expected import BERLIN
@@ -18,7 +18,7 @@ from tests.whole import Site
 
 NOON = datetime(2026, 11, 20, 11, tzinfo=UTC)
 ACT = 7
-ACTIVE = Standing(
+ACTIVE = LedgerStatus(
     watermark=None, start_from=None, last_delivered_at=None, held=None, active=True,
     host="acd1", pid=11, version="1", started_at=NOON, beat_at=NOON, stopped_at=None,
     unclean_at=None, state="sending", reason=None, retry_at=None, probe_answered=ACT,
@@ -50,7 +50,7 @@ BY_OPERATOR = replace(ACTIVE, state="paused", reason="operator", probe_answered=
         (replace(ACTIVE, probe_answered=ACT - 1), True, True, None, operate.NotHeard("acd1", 11)),
         (BY_OPERATOR, True, True, None, operate.NotHeard("acd1", 11)),
         (
-            replace(BY_OPERATOR, held=Hold(NOON, None)), True, True,
+            replace(BY_OPERATOR, held=OperatorPause(NOON, None)), True, True,
             operate.Pauses("operator", None, tried=False),
             operate.Pauses("operator", None, tried=False),
         ),
@@ -59,7 +59,7 @@ BY_OPERATOR = replace(ACTIVE, state="paused", reason="operator", probe_answered=
     ],
 )  # fmt: skip
 def test_what_is_the_case_is_said_when_it_is_known_or_when_time_is_up(
-    standing: Standing,
+    standing: LedgerStatus,
     daemon_runs: bool,
     pending: bool,
     soon: operate.AfterResume | None,
@@ -72,15 +72,15 @@ def test_what_is_the_case_is_said_when_it_is_known_or_when_time_is_up(
         assert said == expected
 
 
-@pytest.mark.parametrize("reason", Reason)
+@pytest.mark.parametrize("reason", PauseReason)
 @pytest.mark.parametrize(("tried", "idle"), [(True, False), (False, False), (False, True)])
 def test_while_a_pause_holds_nobody_is_told_that_sending_goes_on(
-    reason: Reason, tried: bool, idle: bool
+    reason: PauseReason, tried: bool, idle: bool
 ) -> None:
     said = report.resumed(operate.Pauses(reason, NOON, tried=tried, idle=idle), BERLIN)
     assert "goes on" not in said
     assert "paused" in said
-    if reason is not Reason.OPERATOR:
+    if reason is not PauseReason.OPERATOR:
         assert f"({reason})" in said
         assert ("2026-11-20 12:00:00" in said) == tried
 

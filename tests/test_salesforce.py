@@ -40,7 +40,15 @@ from daemon.demo.calls import ids
 from daemon.demo.standin import TOKEN_PATH, WRITE_PATH, Reply, StandIn, serve
 from daemon.errors import CallstatsdError, ConfigurationError
 from daemon.lines import LineKey, PendingLine
-from daemon.outcome import Answer, Halted, NoAnswer, NoToken, Outcome, Reason, classify
+from daemon.outcome import (
+    NoResponse,
+    Outcome,
+    PauseReason,
+    PauseSender,
+    Response,
+    TokenFailure,
+    classify,
+)
 from daemon.salesforce import BODY_LIMIT, Endpoint, Salesforce, open_session
 from daemon.settlement import settle
 from tests.daemon_process import PATIENCE
@@ -114,12 +122,12 @@ async def org() -> AsyncIterator[Org]:
 
 async def post_to(
     url: str, *, within: float = 5.0, bearer: str | None = None
-) -> Answer | NoAnswer | NoToken:
+) -> Response | NoResponse | TokenFailure:
     async with open_session("1.2.3", within) as session:
         return await Salesforce(session, Endpoint(url), FixedToken(bearer)).post(KEY, b"{}")
 
 
-async def answer_to(reply: bytes) -> Answer | NoAnswer | NoToken:
+async def answer_to(reply: bytes) -> Response | NoResponse | TokenFailure:
     async with raw(Recorder(reply)) as port:
         return await post_to(f"http://127.0.0.1:{port}/")
 
@@ -143,7 +151,7 @@ LINE = PendingLine(
 
 async def test_the_stand_in_finds_nothing_wrong_with_a_request(org: Org) -> None:
     answer = await org.salesforce().post("1-0-0-0", record())
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, Response)
     assert answer.status == 200
     assert json.loads(answer.body) == {"key": "1-0-0-0", "updated": False}
     assert org.standin.violations == []
@@ -195,7 +203,7 @@ async def test_cookies_are_not_kept() -> None:
     async with raw(recorder) as port, open_session("1", 5.0) as session:
         salesforce = Salesforce(session, Endpoint(f"http://localhost:{port}/"), FixedToken(None))
         for _ in range(2):
-            assert isinstance(await salesforce.post(KEY, b"{}"), Answer)
+            assert isinstance(await salesforce.post(KEY, b"{}"), Response)
     assert len(recorder.headers) == 2
     assert all("Cookie" not in headers for headers in recorder.headers)
 
@@ -229,7 +237,7 @@ async def test_a_path_goes_to_the_instance_that_came_with_the_token(org: Org, sl
     async with raw(recorder) as port:
         instance = f"http://127.0.0.1:{port}{slash}"
         org.answer_tokens(Reply(body={"instance_url": instance}))
-        assert isinstance(await org.salesforce().post(KEY, b"{}"), Answer)
+        assert isinstance(await org.salesforce().post(KEY, b"{}"), Response)
     assert recorder.heads[0].startswith(f"POST {WRITE_PATH} HTTP/1.1\r\n")
     assert org.standin.requests == []
 
@@ -241,7 +249,7 @@ async def test_a_path_goes_to_the_instance_that_came_with_the_token(org: Org, sl
 async def test_status_and_body_come_back_as_they_are(org: Org, status: int) -> None:
     org.answer(Reply(status, b"" if status == 204 else "Größe".encode()))
     answer = await org.salesforce().post("1-0-0-0", record())
-    assert answer == Answer(status, "" if status == 204 else "Größe", None)
+    assert answer == Response(status, "" if status == 204 else "Größe", None)
     assert org.standin.received == 1
 
 
@@ -249,14 +257,14 @@ async def test_status_and_body_come_back_as_they_are(org: Org, status: int) -> N
 async def test_retry_after_is_passed_on(org: Org, header: str, seconds: float | None) -> None:
     org.answer(Reply(503, b"", {"Retry-After": header}))
     answer = await org.salesforce().post("1-0-0-0", record())
-    assert answer == Answer(503, "", seconds)
+    assert answer == Response(503, "", seconds)
 
 
 async def test_retry_after_as_a_date_is_passed_on_in_seconds(org: Org) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
     org.answer(Reply(503, b"", {"Retry-After": date}))
     answer = await org.salesforce().post("1-0-0-0", record())
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, Response)
     assert answer.retry_after == pytest.approx(89, abs=2)
 
 
@@ -264,7 +272,7 @@ async def test_retry_after_as_a_date_is_passed_on_in_seconds(org: Org) -> None:
 async def test_a_body_is_read_up_to_64_kib(org: Org, size: int) -> None:
     org.answer(Reply(500, b"x" * size))
     answer = await org.salesforce().post("1-0-0-0", record())
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, Response)
     assert len(answer.body) == min(size, 64 * 1024)
 
 
@@ -278,13 +286,13 @@ async def test_a_body_that_never_ends_is_left_after_64_kib() -> None:
 
     async with raw(pour) as port:
         answer = await post_to(f"http://127.0.0.1:{port}/")
-    assert answer == Answer(409, "x" * BODY_LIMIT)
+    assert answer == Response(409, "x" * BODY_LIMIT)
 
 
 async def test_a_character_cut_in_two_at_the_limit_does_no_harm(org: Org) -> None:
     org.answer(Reply(500, b"x" + "ö".encode() * BODY_LIMIT))
     answer = await org.salesforce().post("1-0-0-0", record())
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, Response)
     assert answer.body.endswith("ö\ufffd")
 
 
@@ -293,7 +301,7 @@ async def test_whatever_charset_is_claimed_the_body_is_read_as_utf_8(charset: st
     head = f"HTTP/1.1 409 Conflict\r\nContent-Type: text/plain; charset={charset}\r\n"
     body = b"Gr\xf6\xdfe und Gr\xc3\xb6\xc3\x9fe"
     answer = await answer_to(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-    assert answer == Answer(409, "Gr\ufffd\ufffde und Größe")
+    assert answer == Response(409, "Gr\ufffd\ufffde und Größe")
 
 
 # Redirects
@@ -305,7 +313,7 @@ async def test_a_redirect_is_never_followed(org: Org, status: int) -> None:
     async with raw(elsewhere) as port:
         org.answer(Reply(status, b"", {"Location": f"http://127.0.0.1:{port}/"}))
         answer = await org.salesforce().post("1-0-0-0", record())
-    assert answer == Answer(status, "")
+    assert answer == Response(status, "")
     assert elsewhere.connections == 0
     # A new token might have told a new instance: one more try with it.
     assert (org.standin.received, org.standin.tokens_issued) == (2, 2)
@@ -318,7 +326,7 @@ async def test_an_instance_that_moved_is_found_through_the_next_token(org: Org) 
         org.answer(Reply(302, b"", {"Location": "http://localhost:1/"}))
         org.answer_tokens(None, Reply(body={"instance_url": address}))
         answer = await org.salesforce().post(KEY, b"{}")
-    assert answer == Answer(200, "{}")
+    assert answer == Response(200, "{}")
     assert moved.heads[0].startswith(f"POST {WRITE_PATH} ")
 
 
@@ -326,7 +334,7 @@ async def test_an_instance_that_moved_is_found_through_the_next_token(org: Org) 
 async def test_a_fixed_token_is_not_tried_twice(org: Org, status: int) -> None:
     org.answer(Reply(status, b""))
     salesforce = Salesforce(org.session, Endpoint(org.url + WRITE_PATH), FixedToken(SECRET))
-    assert await salesforce.post("1-0-0-0", record()) == Answer(status, "")
+    assert await salesforce.post("1-0-0-0", record()) == Response(status, "")
     assert org.standin.received == 1
 
 
@@ -344,11 +352,11 @@ def moved(org: Org, clock: Callable[[], float], *later: Reply | None) -> Salesfo
 async def test_an_org_that_moved_is_found_when_it_is_asked_for(org: Org) -> None:
     salesforce = moved(org, lambda: 0.0)
     for _ in range(3):
-        assert classified(await salesforce.post("1-0-0-0", record())) is Reason.UNAVAILABLE
+        assert classified(await salesforce.post("1-0-0-0", record())) is PauseReason.UNAVAILABLE
     assert len(org.token_forms) == 1
     salesforce.ask_address()
     answer = await salesforce.post("1-0-0-0", record())
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, Response)
     assert answer.status == 200
     assert len(org.token_forms) == 2
     # And the new address is kept.
@@ -362,7 +370,7 @@ async def test_the_address_is_asked_for_at_most_once_a_minute(org: Org) -> None:
     salesforce = moved(org, lambda: now, gone)
     for now, asked in ((100.0, 2), (101.0, 2), (159.9, 2), (160.0, 3), (219.0, 3), (221.0, 4)):
         salesforce.ask_address()
-        assert classified(await salesforce.post(KEY, record())) is Reason.UNAVAILABLE
+        assert classified(await salesforce.post(KEY, record())) is PauseReason.UNAVAILABLE
         assert len(org.token_forms) == asked, now
 
 
@@ -386,7 +394,7 @@ async def test_where_no_new_token_comes_the_old_one_is_kept_and_probes(
     org.answer(Reply(504, b""))
     salesforce.ask_address()
     answer = await salesforce.post("2-0-0-0", record(2))
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, Response)
     assert answer.status == 504
     assert (len(org.token_forms), org.standin.received) == (2, 2)
     first, second = (each.headers["Authorization"] for each in org.standin.requests)
@@ -432,7 +440,7 @@ async def test_a_defect_ends_nothing_and_is_logged_without_what_it_met(org: Org)
     salesforce = Salesforce(org.session, Endpoint(org.url), Defective())
     with capture_logs() as logs:
         answer = await salesforce.post(KEY, record())
-    assert answer == NoAnswer(
+    assert answer == NoResponse(
         sent=False, error="a fault of this program: see the event request.defect in the log"
     )
     (event,) = logs
@@ -461,14 +469,14 @@ async def test_a_request_that_is_cancelled_stays_cancelled(org: Org) -> None:
 async def test_a_closed_port_means_that_nothing_was_sent(scheme: str) -> None:
     port = free_port()
     answer = await post_to(f"{scheme}://127.0.0.1:{port}/", bearer=SECRET)
-    assert answer == NoAnswer(
+    assert answer == NoResponse(
         sent=False, error=f"no connection to 127.0.0.1:{port}: connection refused"
     )
 
 
 async def test_an_unknown_host_means_that_nothing_was_sent() -> None:
     answer = await post_to("http://nobody.invalid/")
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoResponse)
     assert not answer.sent
     assert answer.error.startswith("no connection to nobody.invalid: the host name ")
 
@@ -481,7 +489,7 @@ async def test_tls_against_a_plain_http_port_sends_nothing() -> None:
 
     async with raw(plain) as port:
         answer = await post_to(f"https://127.0.0.1:{port}/", bearer=SECRET)
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoResponse)
     assert not answer.sent
 
 
@@ -491,7 +499,7 @@ async def test_a_connection_cut_in_the_tls_handshake_sends_nothing() -> None:
 
     async with raw(cut) as port:
         answer = await post_to(f"https://127.0.0.1:{port}/", bearer=SECRET)
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoResponse)
     assert not answer.sent
 
 
@@ -499,7 +507,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_sent_nothing(tmp_path: P
     recorder = Recorder()
     async with raw(recorder, self_signed(tmp_path)) as port:
         answer = await post_to(f"https://127.0.0.1:{port}/", bearer=SECRET)
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoResponse)
     assert not answer.sent
     assert recorder.heads == []
 
@@ -536,7 +544,7 @@ async def test_a_connection_cut_instead_of_an_answer_leaves_it_open_whether_it_w
 ) -> None:
     org.answer(Reply(cut=cut))
     answer = await org.salesforce().post("1-0-0-0", record())
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoResponse)
     assert answer.sent
     assert ("1-0-0-0" in org.standin.written) is (cut == "after")
     assert org.standin.received == 1
@@ -549,7 +557,7 @@ async def test_a_connection_reset_after_the_request_leaves_it_open() -> None:
 
     async with raw(reset) as port:
         answer = await post_to(f"http://127.0.0.1:{port}/")
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoResponse)
     assert answer.sent
 
 
@@ -567,7 +575,7 @@ async def test_a_connection_reset_after_the_request_leaves_it_open() -> None:
 )
 async def test_an_answer_that_is_no_http_leaves_it_open(reply: bytes) -> None:
     answer = await answer_to(reply)
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoResponse)
     assert answer.sent
 
 
@@ -579,7 +587,7 @@ async def test_an_answer_cut_in_its_body_leaves_it_open() -> None:
 
     async with raw(half) as port:
         answer = await post_to(f"http://127.0.0.1:{port}/")
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoResponse)
     assert answer.sent
 
 
@@ -589,7 +597,7 @@ async def test_a_time_out_leaves_it_open(org: Org) -> None:
     org.answer(Reply(hold=hold))
     answer = await post_to(org.url + WRITE_PATH, within=stretched(0.2))
     hold.set()
-    assert answer == NoAnswer(sent=True, error="timed out")
+    assert answer == NoResponse(sent=True, error="timed out")
 
 
 async def test_a_time_out_in_the_middle_of_a_body_leaves_it_open() -> None:
@@ -600,13 +608,13 @@ async def test_a_time_out_in_the_middle_of_a_body_leaves_it_open() -> None:
 
     async with raw(stall) as port:
         answer = await post_to(f"http://127.0.0.1:{port}/", within=stretched(0.2))
-    assert answer == NoAnswer(sent=True, error="timed out")
+    assert answer == NoResponse(sent=True, error="timed out")
 
 
 async def test_a_time_out_while_connecting_sends_nothing() -> None:
     async with raw(mute) as port:
         answer = await post_to(f"https://127.0.0.1:{port}/", within=0.05)
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoResponse)
     assert not answer.sent
 
 
@@ -676,7 +684,7 @@ async def test_a_time_out_while_connecting_sends_nothing() -> None:
 async def test_an_instance_that_no_token_may_go_to_is_refused(org: Org, instance: str) -> None:
     org.answer_tokens(Reply(body={"instance_url": instance}))
     answer = await org.salesforce().post(KEY, b"{}")
-    assert answer == NoToken(
+    assert answer == TokenFailure(
         refused=True,
         error="no token: the token endpoint's answer has no usable instance_url; "
         "check CALLSTATSD_TOKEN_URL",
@@ -715,7 +723,7 @@ async def test_an_instance_is_https_or_this_machine(org: Org, instance: str) -> 
 async def test_a_token_that_fits_into_no_header_is_refused(org: Org, token: object) -> None:
     org.answer_tokens(Reply(body={"access_token": token}))
     answer = await org.salesforce().post(KEY, b"{}")
-    assert answer == NoToken(
+    assert answer == TokenFailure(
         refused=True,
         error="no token: the token endpoint's answer has no usable access_token; "
         "check CALLSTATSD_TOKEN_URL",
@@ -726,17 +734,17 @@ async def test_a_token_that_fits_into_no_header_is_refused(org: Org, token: obje
 @pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..b", "ü" * 64])
 async def test_a_host_that_can_be_no_name_is_sent_nothing(org: Org, host: str) -> None:
     answer = await post_to(f"https://{host}/", bearer=SECRET)
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoResponse)
     assert not answer.sent
     tokens = OAuthTokens(org.session, f"https://{host}/", CREDENTIALS)
     assert classified(await Salesforce(org.session, Endpoint("/"), tokens).post(KEY, b"{}")) is (
-        Reason.UNAVAILABLE
+        PauseReason.UNAVAILABLE
     )
 
 
 async def test_the_error_tells_nothing_of_the_address_but_the_host() -> None:
     answer = await post_to(f"http://127.0.0.1:{free_port()}/{SECRET}?key={SECRET}", bearer=SECRET)
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoResponse)
     assert SECRET not in answer.error
 
 
@@ -748,7 +756,7 @@ async def test_requests_at_once_share_one_first_token(org: Org) -> None:
     answers = await asyncio.gather(
         *(salesforce.post(f"{number}-0-0-0", record(number)) for number in range(1, 21))
     )
-    assert {answer.status for answer in answers if isinstance(answer, Answer)} == {200}
+    assert {answer.status for answer in answers if isinstance(answer, Response)} == {200}
     assert org.standin.tokens_issued == 1
 
 
@@ -763,7 +771,7 @@ async def test_a_refused_token_is_renewed_once_for_all_and_each_request_tried_on
             *(salesforce.post(f"{number}-0-0-0", record(number)) for number in range(2, 22))
         )
     assert len(answers) == 20
-    assert all(isinstance(answer, Answer) and answer.status == 200 for answer in answers)
+    assert all(isinstance(answer, Response) and answer.status == 200 for answer in answers)
     assert org.standin.by_status == {200: 21, 401: 20}
     assert org.standin.tokens_issued == 2
     assert org.standin.violations == []
@@ -776,14 +784,14 @@ async def test_a_token_that_is_refused_again_is_not_renewed_again(org: Org) -> N
     org.answer(Reply(401, demo.platform_error("INVALID_SESSION_ID", "Session expired")))
     salesforce = org.salesforce()
     answers = await asyncio.gather(*(salesforce.post(f"{n}-0-0-0", record(n)) for n in (1, 2, 3)))
-    assert [classified(answer) for answer in answers] == [Reason.UNAUTHORIZED] * 3
+    assert [classified(answer) for answer in answers] == [PauseReason.UNAUTHORIZED] * 3
     assert (org.standin.received, org.standin.tokens_issued) == (6, 2)
 
 
 async def test_the_second_try_has_the_same_key_and_body_and_the_new_token(org: Org) -> None:
     org.answer(Reply(401, b""), None)
     answer = await org.salesforce().post("1-0-0-0", record())
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, Response)
     assert answer.status == 200
     first, second = org.standin.requests
     assert (first.key, first.body) == (second.key, second.body)
@@ -798,12 +806,12 @@ async def test_only_a_refused_token_is_renewed(org: Org) -> None:
     assert org.standin.tokens_issued == 1
 
 
-def not_sent(answer: Answer | NoAnswer | NoToken) -> bool:
+def not_sent(answer: Response | NoResponse | TokenFailure) -> bool:
     """Whether it is certain that the record never left, for want of a token."""
-    return isinstance(answer, NoToken) and answer.status is None
+    return isinstance(answer, TokenFailure) and answer.status is None
 
 
-def classified(answer: Answer | NoAnswer | NoToken) -> Reason | Outcome:
+def classified(answer: Response | NoResponse | TokenFailure) -> PauseReason | Outcome:
     outcome = classify(answer)
     return getattr(outcome, "reason", outcome)
 
@@ -821,7 +829,7 @@ async def test_requests_at_once_share_a_renewal_that_fails_as_well(org: Org) -> 
 @pytest.mark.parametrize("status", [400, 401, 403])
 async def test_a_refused_login_pauses_the_sender_as_unauthorized(org: Org, status: int) -> None:
     org.answer_tokens(Reply(status, {"error": "invalid_client"}))
-    assert classified(await org.salesforce().post(KEY, record())) is Reason.UNAUTHORIZED
+    assert classified(await org.salesforce().post(KEY, record())) is PauseReason.UNAUTHORIZED
     assert org.standin.received == 0
 
 
@@ -830,7 +838,7 @@ async def test_a_token_endpoint_that_is_down_pauses_the_sender_as_unavailable(
     org: Org, status: int
 ) -> None:
     org.answer_tokens(Reply(status, {"error": "server_error"}))
-    assert classified(await org.salesforce().post(KEY, record())) is Reason.UNAVAILABLE
+    assert classified(await org.salesforce().post(KEY, record())) is PauseReason.UNAVAILABLE
     assert org.standin.received == 0
 
 
@@ -839,7 +847,7 @@ async def test_a_token_endpoint_that_is_down_with_a_page_in_html_is_unavailable_
     org: Org, status: int
 ) -> None:
     org.answer_tokens(Reply(status, "<html>down for maintenance</html>"))
-    assert classified(await org.salesforce().post(KEY, record())) is Reason.UNAVAILABLE
+    assert classified(await org.salesforce().post(KEY, record())) is PauseReason.UNAVAILABLE
 
 
 @pytest.mark.parametrize(
@@ -859,26 +867,28 @@ async def test_retry_after_of_a_token_endpoint_counts_where_it_asks_to_come_back
     headers = {} if header is None else {"Retry-After": header}
     org.answer_tokens(Reply(status, {"error": "busy"}, headers))
     answer = await org.salesforce().post(KEY, record())
-    assert isinstance(answer, NoToken)
+    assert isinstance(answer, TokenFailure)
     assert answer.retry_after == seconds
     outcome = classify(answer)
-    assert isinstance(outcome, Halted)
+    assert isinstance(outcome, PauseSender)
     assert outcome.retry_after == seconds
-    assert outcome.reason is (Reason.UNAVAILABLE if status in {429, 503} else Reason.UNAUTHORIZED)
+    assert outcome.reason is (
+        PauseReason.UNAVAILABLE if status in {429, 503} else PauseReason.UNAUTHORIZED
+    )
     assert not outcome.sent
 
 
 @pytest.mark.parametrize(
-    ("status", "reason"), [(400, Reason.UNAUTHORIZED), (503, Reason.UNAVAILABLE)]
+    ("status", "reason"), [(400, PauseReason.UNAUTHORIZED), (503, PauseReason.UNAVAILABLE)]
 )
 @pytest.mark.parametrize("first", [401, 302])
 async def test_a_line_whose_token_was_refused_was_sent_though_the_renewal_fails(
-    org: Org, first: int, status: int, reason: Reason
+    org: Org, first: int, status: int, reason: PauseReason
 ) -> None:
     org.answer(Reply(first, b""))
     org.answer_tokens(None, Reply(status, {"error": "busy"}))
     answer = await org.salesforce().post("1-0-0-0", record())
-    assert isinstance(answer, NoToken)
+    assert isinstance(answer, TokenFailure)
     assert answer.status == first
     settlement = settle(LINE, classify(answer), Backoff(1, 60), 0, 0)
     assert (settlement.sent, settlement.status) == (True, first)
@@ -891,7 +901,7 @@ async def test_a_token_endpoint_that_nobody_serves_sends_nothing(org: Org) -> No
     tokens = OAuthTokens(org.session, f"http://127.0.0.1:{free_port()}/token", CREDENTIALS)
     answer = await Salesforce(org.session, Endpoint(WRITE_PATH), tokens).post(KEY, record())
     assert not_sent(answer)
-    assert classified(answer) is Reason.UNAVAILABLE
+    assert classified(answer) is PauseReason.UNAVAILABLE
 
 
 @pytest.mark.parametrize("cut", ["before", "after"])
@@ -912,7 +922,7 @@ async def test_a_token_request_is_not_redirected(org: Org) -> None:
     elsewhere = Recorder()
     async with raw(elsewhere) as port:
         org.answer_tokens(Reply(302, b"", {"Location": f"http://127.0.0.1:{port}/"}))
-        assert classified(await org.salesforce().post(KEY, record())) is Reason.UNAUTHORIZED
+        assert classified(await org.salesforce().post(KEY, record())) is PauseReason.UNAUTHORIZED
     assert elsewhere.connections == 0
 
 
@@ -951,9 +961,9 @@ async def test_one_who_gives_up_waiting_for_a_token_takes_it_from_nobody_else(or
 async def test_after_a_failed_login_the_next_request_tries_again(org: Org) -> None:
     org.answer_tokens(Reply(503, {"error": "server_error"}), None)
     salesforce = org.salesforce()
-    assert classified(await salesforce.post("1-0-0-0", record())) is Reason.UNAVAILABLE
+    assert classified(await salesforce.post("1-0-0-0", record())) is PauseReason.UNAVAILABLE
     answer = await salesforce.post("1-0-0-0", record())
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, Response)
     assert answer.status == 200
 
 
@@ -971,8 +981,8 @@ async def test_a_line_that_never_left_for_want_of_a_token_counts_no_attempt(
 async def test_the_sender_is_told_why_there_is_no_token(org: Org) -> None:
     org.answer_tokens(Reply(400, {"error": "invalid_client_id"}))
     outcome = classify(await org.salesforce().post(KEY, record()))
-    assert outcome == Halted(
-        Reason.UNAUTHORIZED,
+    assert outcome == PauseSender(
+        PauseReason.UNAUTHORIZED,
         None,
         None,
         "no token: the token endpoint answered 400 invalid_client_id; check CALLSTATSD_CLIENT_ID",
@@ -1002,7 +1012,7 @@ async def test_an_answer_without_a_token_pauses_and_says_where_to_look(body: str
         tokens = OAuthTokens(session, f"http://127.0.0.1:{port}/token", CREDENTIALS)
         with pytest.raises(TokenError, match=r"no usable .*; check CALLSTATSD_TOKEN_URL") as caught:
             await tokens.token()
-    assert classified(caught.value.answer) is Reason.UNAUTHORIZED
+    assert classified(caught.value.answer) is PauseReason.UNAUTHORIZED
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from structlog.testing import capture_logs
 
 from daemon.backoff import Backoff
 from daemon.ledger import Ledger, open_ledger
-from daemon.lines import Entry, LineKey, PendingLine, State
-from daemon.outcome import Answer, NoAnswer, NoToken, Reason
-from daemon.pace import Pace
+from daemon.lines import LineKey, NewLine, PendingLine, State
+from daemon.outcome import NoResponse, PauseReason, Response, TokenFailure
+from daemon.pace import FlowControl
 from daemon.sender import FETCH, LANE_DEPTH, LOW_WATER, Limits, Sender
-from daemon.settler import Settler
+from daemon.settler import OutcomeWriter
 
 BASE = datetime.now(UTC) - timedelta(hours=1)
 PATIENCE = 10.0
@@ -42,19 +42,19 @@ class Endpoint:
         self.answers = asyncio.Event()
         self.fault: Exception | None = None
 
-    async def post(self, key: str, record: bytes) -> Answer:
+    async def post(self, key: str, record: bytes) -> Response:
         assert record
         self.posted.append(key)
         await self.answers.wait()
         if self.fault is not None:
             raise self.fault
-        return Answer(200)
+        return Response(200)
 
 
-def pending(number: int, lane: str) -> Entry:
+def pending(number: int, lane: str) -> NewLine:
     """A line to send; the higher its number, the later."""
     ended = BASE + timedelta(milliseconds=number)
-    return Entry(LineKey(number, 0, 0, 0), 1, lane, None, ended, State.PENDING, "{}")
+    return NewLine(LineKey(number, 0, 0, 0), 1, lane, None, ended, State.PENDING, "{}")
 
 
 @asynccontextmanager
@@ -62,9 +62,9 @@ async def sending(
     ledger: Ledger, endpoint: Endpoint, concurrency: int, stop: asyncio.Event
 ) -> AsyncIterator[tuple[Sender, asyncio.Task[None]]]:
     """Let a sender work that looks into the ledger at its start only, unless it runs low."""
-    settler = Settler(ledger, 86400.0)
+    settler = OutcomeWriter(ledger, 86400.0)
     backoff = Backoff(1.0, 60.0)
-    pace = Pace(concurrency, backoff, endpoint_proven=True)
+    pace = FlowControl(concurrency, backoff, endpoint_proven=True)
     limits = Limits(concurrency, request_timeout=60.0, idle=600.0)
     sender = Sender(ledger, endpoint, settler, pace, backoff, limits, lambda: True)
     settling = asyncio.create_task(settler.run())
@@ -142,9 +142,9 @@ async def test_an_answer_that_cannot_be_judged_is_unanswered_and_a_defect(dsn: s
     """Nothing that an answer holds ends the daemon."""
 
     class Odd(Endpoint):
-        async def post(self, key: str, record: bytes) -> Answer:
+        async def post(self, key: str, record: bytes) -> Response:
             await super().post(key, record)
-            return Answer(200, cast("str", None))
+            return Response(200, cast("str", None))
 
     endpoint, stop = Odd(), asyncio.Event()
     endpoint.answers.set()
@@ -172,36 +172,36 @@ async def test_an_answer_that_cannot_be_judged_is_unanswered_and_a_defect(dsn: s
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (NoAnswer(sent=False, error="no"), Reason.UNAVAILABLE),
-        (Answer(503), Reason.UNAVAILABLE),
-        (Answer(504), Reason.UNANSWERED),
+        (NoResponse(sent=False, error="no"), PauseReason.UNAVAILABLE),
+        (Response(503), PauseReason.UNAVAILABLE),
+        (Response(504), PauseReason.UNANSWERED),
         (
-            Answer(404, '[{"errorCode":"NOT_FOUND","message":"Could not find a match for URL"}]'),
-            Reason.ENDPOINT_MISSING,
+            Response(404, '[{"errorCode":"NOT_FOUND","message":"Could not find a match for URL"}]'),
+            PauseReason.ENDPOINT_MISSING,
         ),
-        (NoToken(refused=True, error="no"), Reason.UNAUTHORIZED),
-        (Answer(403), Reason.CONFIGURATION),
-        (Answer(403, '[{"errorCode":"REQUEST_LIMIT_EXCEEDED"}]'), Reason.API_LIMIT),
+        (TokenFailure(refused=True, error="no"), PauseReason.UNAUTHORIZED),
+        (Response(403), PauseReason.CONFIGURATION),
+        (Response(403, '[{"errorCode":"REQUEST_LIMIT_EXCEEDED"}]'), PauseReason.API_LIMIT),
     ],
 )
 async def test_a_pause_that_a_second_probe_did_not_end_is_reported_where_the_org_may_have_moved(
-    dsn: str, answer: Answer | NoAnswer | NoToken, reason: Reason
+    dsn: str, answer: Response | NoResponse | TokenFailure, reason: PauseReason
 ) -> None:
     """And with every probe after it."""
     calls: list[int] = []
     posted: list[str] = []
 
     class Away:
-        async def post(self, key: str, record: bytes) -> Answer | NoAnswer | NoToken:
+        async def post(self, key: str, record: bytes) -> Response | NoResponse | TokenFailure:
             posted.append(key)
             return answer
 
     settler_backoff = Backoff(0.05, 0.1)
-    pace = Pace(1, settler_backoff, endpoint_proven=True)
+    pace = FlowControl(1, settler_backoff, endpoint_proven=True)
     stop = asyncio.Event()
     async with open_ledger(dsn, "callstatsd") as ledger:
         await ledger.take([pending(n, f"record {n}") for n in range(1, 10)])
-        settler = Settler(ledger, 86400.0)
+        settler = OutcomeWriter(ledger, 86400.0)
         sender = Sender(
             *(ledger, Away(), settler, pace, settler_backoff),
             Limits(1, request_timeout=60.0, idle=0.1),
@@ -218,5 +218,9 @@ async def test_a_pause_that_a_second_probe_did_not_end_is_reported_where_the_org
         await asyncio.gather(settling, return_exceptions=True)
     assert pace.pause is not None
     assert pace.pause.reason is reason
-    moved = reason in {Reason.UNAVAILABLE, Reason.UNANSWERED, Reason.ENDPOINT_MISSING}
+    moved = reason in {
+        PauseReason.UNAVAILABLE,
+        PauseReason.UNANSWERED,
+        PauseReason.ENDPOINT_MISSING,
+    }
     assert calls == ([*range(3, pace.pause.tries + 1)] if moved else [])

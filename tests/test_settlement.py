@@ -8,18 +8,18 @@ import pytest
 from daemon.backoff import Backoff
 from daemon.lines import LineKey, PendingLine, Settlement, State
 from daemon.outcome import (
-    Answer,
     Conflict,
     Delivered,
     Failed,
-    Halted,
     Locked,
-    NoAnswer,
+    NoResponse,
     NotFound,
-    NoToken,
     Outcome,
-    Reason,
+    PauseReason,
+    PauseSender,
     Rejected,
+    Response,
+    TokenFailure,
     Unanswered,
     classify,
 )
@@ -67,12 +67,18 @@ FINAL: list[tuple[Outcome, Settlement]] = [
     (Rejected(422, None), expected(state=State.REJECTED, status=422)),
 ]
 PAUSED: list[tuple[Outcome, Settlement]] = [
-    (Halted(Reason.UNAVAILABLE, None, None, "no way"), expected(sent=False, error="no way")),
-    (Halted(Reason.UNAVAILABLE, 503, 7.0, "down"), expected(status=503, error="down")),
-    (Halted(Reason.UNAUTHORIZED, 401, None, None), expected(status=401)),
-    (Halted(Reason.API_LIMIT, 403, None, "limit"), expected(status=403, error="limit")),
-    (Halted(Reason.CONFIGURATION, 302, None, None), expected(status=302)),
-    (Halted(Reason.ENDPOINT_MISSING, 404, None, "none"), expected(status=404, error="none")),
+    (
+        PauseSender(PauseReason.UNAVAILABLE, None, None, "no way"),
+        expected(sent=False, error="no way"),
+    ),
+    (PauseSender(PauseReason.UNAVAILABLE, 503, 7.0, "down"), expected(status=503, error="down")),
+    (PauseSender(PauseReason.UNAUTHORIZED, 401, None, None), expected(status=401)),
+    (PauseSender(PauseReason.API_LIMIT, 403, None, "limit"), expected(status=403, error="limit")),
+    (PauseSender(PauseReason.CONFIGURATION, 302, None, None), expected(status=302)),
+    (
+        PauseSender(PauseReason.ENDPOINT_MISSING, 404, None, "none"),
+        expected(status=404, error="none"),
+    ),
 ]
 AGAIN: list[tuple[Outcome, Settlement]] = [
     (Failed(500, "boom"), expected(status=500, error="boom", failed=True)),
@@ -164,13 +170,13 @@ def test_a_retry_after_of_0_leaves_a_lock_its_wait() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        NoAnswer(sent=False, error="no connection"),
-        NoToken(refused=False, error="busy", retry_after=7.0),
-        NoToken(refused=True, error="refused"),
+        NoResponse(sent=False, error="no connection"),
+        TokenFailure(refused=False, error="busy", retry_after=7.0),
+        TokenFailure(refused=True, error="refused"),
     ],
     ids=str,
 )
-def test_a_line_that_was_not_sent_counts_no_attempt(answer: NoAnswer | NoToken) -> None:
+def test_a_line_that_was_not_sent_counts_no_attempt(answer: NoResponse | TokenFailure) -> None:
     settlement = settle(pending(), classify(answer), BACKOFF, 0, 0)
     assert (settlement.status, settlement.error) == (None, answer.error)
     assert not settlement.sent
@@ -179,7 +185,7 @@ def test_a_line_that_was_not_sent_counts_no_attempt(answer: NoAnswer | NoToken) 
 
 
 def test_a_line_whose_token_was_refused_was_sent_even_if_there_is_no_other_token() -> None:
-    answer = NoToken(refused=True, error="refused", status=401)
+    answer = TokenFailure(refused=True, error="refused", status=401)
     settlement = settle(pending(), classify(answer), BACKOFF, 0.25, 0)
     assert settlement == expected(status=401, error="refused")
 
@@ -203,4 +209,4 @@ def test_only_locks_pauses_and_missing_answers_hold_later_lines_of_the_record(
 
 @pytest.mark.parametrize("status", [501, 505, 520])
 def test_the_last_status_is_the_one_that_came(status: int) -> None:
-    assert settle(pending(), classify(Answer(status)), BACKOFF, 0, 0).status == status
+    assert settle(pending(), classify(Response(status)), BACKOFF, 0, 0).status == status

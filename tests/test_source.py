@@ -15,8 +15,8 @@ import pytest
 from daemon import source as source_module
 from daemon.demo.calls import Sample, day, ids, load
 from daemon.errors import CallstatsdError, ConfigurationError
-from daemon.intake import Form
-from daemon.lines import NOT_AN_ID, DataLine, Entry, State
+from daemon.intake import RecordOptions
+from daemon.lines import NOT_AN_ID, DataLine, NewLine, State
 from daemon.record import salesforce_id
 from daemon.source import (
     BLANKS,
@@ -46,7 +46,7 @@ from tests.rows import (
 )
 
 GONE = 999_999
-FORM = Form(BERLIN, empty_as_string=False, send_without_id=True)
+FORM = RecordOptions(BERLIN, empty_as_string=False, send_without_id=True)
 SECOND = timedelta(seconds=1)
 TICK = timedelta(microseconds=1)
 EVER = Window(FIRST, LAST)
@@ -83,7 +83,7 @@ def keys(lines: list[DataLine]) -> list[str]:
     return [str(line.key) for line in lines]
 
 
-def taken(lines: list[DataLine]) -> list[Entry]:
+def taken(lines: list[DataLine]) -> list[NewLine]:
     return [FORM.entry(line) for line in lines]
 
 
@@ -437,7 +437,7 @@ async def test_local_time_is_that_of_the_acd_servers_zone(dsn: str, db: asyncpg.
     async with opened(dsn, zone=zone) as source:
         (line,) = await source.lines([1])
         assert line.call_ended == at(120)
-        entry = Form(zone, empty_as_string=False, send_without_id=True).entry(line)
+        entry = RecordOptions(zone, empty_as_string=False, send_without_id=True).entry(line)
         assert entry.record == data_lines(rows, zone)[0].body
 
 

@@ -22,11 +22,11 @@ from daemon.demo.postgres import (
     create_cluster,
     create_database,
     installed_programs,
-    private_quarters,
+    private_server_dirs,
     reachable,
     running,
 )
-from daemon.intake import Form, Intake
+from daemon.intake import Intake, RecordOptions
 from daemon.ledger import Binding, Ledger, open_ledger
 from daemon.poller import Poller, Rules
 from daemon.source import Source, open_source
@@ -43,7 +43,7 @@ _numbers = itertools.count(1)
 @contextmanager
 def pair(folder: Path) -> Iterator[tuple[str, str, Path]]:
     """Run a primary and its hot standby, and give the DSNs of both and their log."""
-    quarters = private_quarters(folder)
+    quarters = private_server_dirs(folder)
     try:
         programs = reachable(installed_programs(), quarters)
         first, second = quarters.home / "primary", quarters.home / "standby"
@@ -133,7 +133,7 @@ class Replica:
             open_source(self.source, SCHEMAS, BERLIN, None) as source,
             open_ledger(self.ledger, "callstatsd") as ledger,
         ):
-            intake = Intake(source, ledger, Form(BERLIN, False, False))
+            intake = Intake(source, ledger, RecordOptions(BERLIN, False, False))
             await ledger.bind(Binding(None, (await source.clock()).database, SCHEMAS))
             poller = Poller(source, ledger, intake, rules, lambda: None)
             await poller.prepare(None, SCHEMAS)
@@ -281,8 +281,8 @@ async def test_a_statement_cancelled_by_the_replay_is_repeated_and_no_fault(
             # The repetition shall not sleep.
             await replica.primary.execute(
                 """
-                CREATE OR REPLACE FUNCTION public.slowly(bigint) RETURNS bigint LANGUAGE sql VOLATILE
-                AS 'SELECT $1'
+                CREATE OR REPLACE FUNCTION public.slowly(bigint)
+                RETURNS bigint LANGUAGE sql VOLATILE AS 'SELECT $1'
                 """
             )
             # What else is under way on the primary may keep the first vacuum from removing rows.

@@ -16,7 +16,7 @@ from daemon import logs
 from daemon import source as source_module
 from daemon.demo.calls import Call, ids
 from daemon.errors import UnreachableError
-from daemon.intake import NO_ID, Form
+from daemon.intake import NO_ID, RecordOptions
 from daemon.lines import Digest
 from daemon.poller import Poller
 from daemon.sweeper import Sweeper
@@ -613,7 +613,7 @@ async def test_ids_are_not_looked_for_in_calls_from_before_start_from(site: Site
     await site.add(
         ended(1, start_from - MILLISECOND, userdata=None), ended(2, start_from, userdata=None)
     )
-    async with site.rooms(Form(BERLIN, False, False)) as (source, _, intake):
+    async with site.rooms(RecordOptions(BERLIN, False, False)) as (source, _, intake):
         window = source_module.Window(site.ago(days=2), site.now)
         async for page in source.ended(window):
             await intake.take(page.found, backfill=True)

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from daemon.auth import FixedToken
 from daemon.errors import ConfigurationError
-from daemon.outcome import Answer, NoAnswer
+from daemon.outcome import NoResponse, Response
 from daemon.salesforce import Endpoint, Salesforce, open_session
 from tests.raw import authority
 
@@ -61,14 +61,14 @@ async def post(url: str, *, ca_file: Path | None = None, proxy: bool = False) ->
 
 async def test_a_certificate_of_an_unknown_authority_sends_nothing(https: str) -> None:
     answer = await post(https)
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoResponse)
     assert not answer.sent
 
 
 async def test_an_authority_of_ones_own_is_trusted_where_its_file_is_named(
     https: str, ca_file: Path
 ) -> None:
-    assert await post(https, ca_file=ca_file) == Answer(200, "{}")
+    assert await post(https, ca_file=ca_file) == Response(200, "{}")
 
 
 async def test_a_file_that_holds_no_certificate_is_a_fault_of_the_settings(
@@ -89,7 +89,7 @@ async def test_old_tls_is_refused(ca_file: Path) -> None:
             setattr(context, bound, ssl.TLSVersion.TLSv1_1)
     async for url in served(context):
         answer = await post(url, ca_file=ca_file)
-        assert isinstance(answer, NoAnswer)
+        assert isinstance(answer, NoResponse)
         assert not answer.sent
 
 
@@ -112,9 +112,9 @@ async def test_proxies_of_the_environment_are_used_only_when_asked_for(
             monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
         for name in ("no_proxy", "NO_PROXY"):
             monkeypatch.delenv(name, raising=False)
-        assert await post(http) == Answer(200, "{}")
+        assert await post(http) == Response(200, "{}")
         assert not reached.is_set()
         answer = await post(http, proxy=True)
         assert reached.is_set()
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, Response)
         assert answer.status == 407

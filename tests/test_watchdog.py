@@ -2,7 +2,7 @@
 
 import pytest
 
-from daemon.watchdog import Part, Watch
+from daemon.watchdog import Part, ProgressWatchdog
 
 TAKING, SENDING = Part.TAKING, Part.SENDING
 
@@ -22,14 +22,14 @@ TAKING, SENDING = Part.TAKING, Part.SENDING
 def test_systemd_is_told_when_both_have_finished_a_turn(
     turned: list[Part], satisfied: bool
 ) -> None:
-    watch = Watch()
+    watch = ProgressWatchdog()
     for part in turned:
         watch.turned(part)
     assert watch.all_turned(0) is satisfied
 
 
 def test_each_time_new_turns_are_needed() -> None:
-    watch = Watch()
+    watch = ProgressWatchdog()
     watch.turned(*Part)
     assert watch.all_turned(1)
     assert not watch.all_turned(2)
@@ -40,7 +40,7 @@ def test_each_time_new_turns_are_needed() -> None:
 
 
 def test_who_waits_for_its_next_turn_is_not_expected_until_then() -> None:
-    watch = Watch()
+    watch = ProgressWatchdog()
     watch.turned(TAKING, rest_until=600)
     for now in (1, 100, 599):
         assert not watch.all_turned(now), "the sender has not turned"
@@ -53,7 +53,7 @@ def test_who_waits_for_its_next_turn_is_not_expected_until_then() -> None:
 
 
 def test_a_turn_without_a_rest_ends_the_rest_before() -> None:
-    watch = Watch()
+    watch = ProgressWatchdog()
     watch.turned(*Part, rest_until=600)
     watch.turned(*Part)
     assert watch.all_turned(1)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from daemon import source as source_module
 from daemon.demo.calls import Call, Code, Leg, Visit
-from daemon.intake import Form, Intake
+from daemon.intake import Intake, RecordOptions
 from daemon.ledger import Ledger
 from daemon.poller import Poller, Rules
 from daemon.source import Source
@@ -242,7 +242,7 @@ async def test_whatever_the_order_every_line_is_taken_once_and_the_watermark_pas
 ) -> None:
     monkeypatch.setattr(source_module, "PAGE", page)
     await start_over(site, BEGINNINGS[begin], local=local)
-    async with site.rooms(Form(BERLIN, False, False)) as rooms:
+    async with site.rooms(RecordOptions(BERLIN, False, False)) as rooms:
         world = World(site, *rooms, local)
         await world.poller.prepare(None, SCHEMAS)
         # Rows of the days before START_FROM would be nobody's.

@@ -34,7 +34,7 @@ class Chance:
 
 
 @dataclass(frozen=True, slots=True)
-class Spell:
+class Outage:
     """Strikes every request from `since` until `until` seconds of the day, at most `times`."""
 
     name: str
@@ -155,7 +155,7 @@ CHANCES = (
 )
 
 
-class BadDay:
+class FaultInjector:
     """A rule for `StandIn`; `struck` counts what happened, by name.
 
     What strikes by chance depends on the seed, the line and its earlier strikes, the rest on the
@@ -168,7 +168,7 @@ class BadDay:
         start: float,
         *,
         chances: Sequence[Chance] = CHANCES,
-        spells: Sequence[Spell] = (),
+        spells: Sequence[Outage] = (),
         expiries: Sequence[Expiry] = (),
     ) -> None:
         """Compose a day of its troubles; of those that strike all, the first named goes first."""
@@ -223,16 +223,16 @@ class BadDay:
         return None
 
 
-def bad_day(seed: int, start: float, seconds: float = 20.0) -> BadDay:
+def bad_day(seed: int, start: float, seconds: float = 20.0) -> FaultInjector:
     """Make a day of so many seconds with everything in it; after it there are no more spells."""
 
-    def spell(name: str, since: float, until: float, reply: Callable[[], Reply]) -> Spell:
-        return Spell(name, since * seconds, until * seconds, reply)
+    def spell(name: str, since: float, until: float, reply: Callable[[], Reply]) -> Outage:
+        return Outage(name, since * seconds, until * seconds, reply)
 
-    def once(name: str, since: float, reply: Callable[[], Reply]) -> Spell:
-        return Spell(name, since * seconds, seconds, reply, times=1)
+    def once(name: str, since: float, reply: Callable[[], Reply]) -> Outage:
+        return Outage(name, since * seconds, seconds, reply, times=1)
 
-    return BadDay(
+    return FaultInjector(
         seed,
         start,
         spells=(
@@ -246,7 +246,7 @@ def bad_day(seed: int, start: float, seconds: float = 20.0) -> BadDay:
     )
 
 
-class Door:
+class ClosableServer:
     """A stand-in whose port can be shut: connections are refused, those in use are cut."""
 
     def __init__(self, salesforce: StandIn) -> None:
@@ -274,9 +274,9 @@ class Door:
 
 
 @asynccontextmanager
-async def door(salesforce: StandIn) -> AsyncIterator[Door]:
+async def door(salesforce: StandIn) -> AsyncIterator[ClosableServer]:
     """Serve on loopback behind a door, open at first."""
-    made = Door(salesforce)
+    made = ClosableServer(salesforce)
     await made.open()
     try:
         yield made

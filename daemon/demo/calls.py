@@ -171,7 +171,7 @@ def day(calls: int, seed: int, end: datetime) -> Sample:
 
     The rare calls that never end started the evening before. Codes follow calls within 100 s.
     """
-    maker = Maker(calls, seed, end)
+    maker = CallGenerator(calls, seed, end)
     maker.example()
     for kind, start in zip(maker.kinds(calls - 1), maker.starts(calls - 1), strict=True):
         maker.call(kind, start)
@@ -233,7 +233,7 @@ def fate(record: str) -> Fate:
     return "conflict" if record[12:15] == "409" else "exists"
 
 
-class Maker:
+class CallGenerator:
     """A day in the making; every choice comes from one seeded source."""
 
     def __init__(self, calls: int, seed: int, end: datetime) -> None:

@@ -21,9 +21,9 @@ from rich.console import Console
 
 from daemon.demo import calls as sample_calls
 from daemon.demo import standin, summary
-from daemon.demo.badday import BadDay, Door, bad_day, door
+from daemon.demo.badday import ClosableServer, FaultInjector, bad_day, door
 from daemon.demo.postgres import embedded
-from daemon.desk import Desk, Overview
+from daemon.desk import OperatorStore, StatusReport
 from daemon.errors import CallstatsdError
 from daemon.ledger import open_ledger
 from daemon.terminal import console, progress_bar, say, say_command
@@ -243,7 +243,9 @@ def _program() -> str:
 
 
 @asynccontextmanager
-async def _going_wrong(entrance: Door, seed: int, lines: int) -> AsyncIterator[BadDay]:
+async def _going_wrong(
+    entrance: ClosableServer, seed: int, lines: int
+) -> AsyncIterator[FaultInjector]:
     """Let the bad day begin, with a Salesforce so slow that the lines last for half of it."""
     salesforce = entrance.salesforce
     salesforce.work = min(0.5, CONCURRENCY * BAD_DAY / 2 / lines)
@@ -334,7 +336,7 @@ async def _settle(
     daemon: Process,
     salesforce: standin.StandIn,
     lines: int,
-    day: BadDay | None,
+    day: FaultInjector | None,
 ) -> summary.Outcome:
     """Show the progress until all is settled."""
     loaded = datetime.now(UTC)
@@ -342,7 +344,7 @@ async def _settle(
     with progress_bar(shown, transient=True) as progress:
         task = progress.add_task("starting", total=lines, counted="")
 
-        def show(overview: Overview) -> None:
+        def show(overview: StatusReport) -> None:
             total, pending = sum(overview.lines.values()), overview.lines["pending"]
             progress.update(
                 task,
@@ -353,7 +355,7 @@ async def _settle(
             )
 
         async with open_ledger(dsn, "callstatsd") as ledger:
-            desk = Desk(ledger.database)
+            desk = OperatorStore(ledger.database)
             while True:
                 overview = await desk.overview()
                 show(overview)
@@ -368,7 +370,7 @@ async def _settle(
     return summary.Outcome(overview, salesforce, example, day, time.monotonic() - began)
 
 
-def _is_settled(overview: Overview, loaded: datetime) -> bool:
+def _is_settled(overview: StatusReport, loaded: datetime) -> bool:
     watermark = overview.standing.watermark
     taken = watermark is not None and watermark >= loaded - timedelta(seconds=120)
     return taken and overview.lines["pending"] == 0

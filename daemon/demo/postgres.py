@@ -29,7 +29,7 @@ HASTY = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
 @dataclass(frozen=True, slots=True)
-class Quarters:
+class ServerDirs:
     """Where the server lives, and whom it runs as; Postgres refuses to run as root."""
 
     home: Path
@@ -70,7 +70,7 @@ def embedded(folder: Path, *, fsync: bool = False) -> Iterator[str]:
     programs = installed_programs()
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    quarters = private_quarters(folder)
+    quarters = private_server_dirs(folder)
     kept = folder / "postgres"
     # An unprivileged account may not reach `folder` through root's own directories.
     data = kept if quarters.user is None else quarters.home / "data"
@@ -116,7 +116,7 @@ def installed_programs() -> Path:
     return Path(utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION])
 
 
-def private_quarters(folder: Path) -> Quarters:
+def private_server_dirs(folder: Path) -> ServerDirs:
     """Make the directory of the socket, whose path may have little more than 100 characters."""
     digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     home = Path(f"/tmp/callstatsd-{digest}")  # noqa: S108 - made below, for us alone
@@ -132,12 +132,12 @@ def private_quarters(folder: Path) -> Quarters:
         import pwd  # noqa: PLC0415 - not on every platform
 
         _, _, user, group, *_ = pwd.getpwnam("nobody")
-    quarters = Quarters(home, folder / "postgres.log", user, group)
+    quarters = ServerDirs(home, folder / "postgres.log", user, group)
     quarters.own(home)
     return quarters
 
 
-def take_in(kept: Path, data: Path, quarters: Quarters) -> None:
+def take_in(kept: Path, data: Path, quarters: ServerDirs) -> None:
     """Move the data of an earlier run to where the account reaches them."""
     shutil.move(kept, data)
     # Between file systems a move is a copy, and a copy is root's.
@@ -145,7 +145,7 @@ def take_in(kept: Path, data: Path, quarters: Quarters) -> None:
         quarters.own(path)
 
 
-def reachable(programs: Path, quarters: Quarters) -> Path:
+def reachable(programs: Path, quarters: ServerDirs) -> Path:
     """Copy the programs where the account can run them, if it cannot where they are."""
     if quarters.user is None:
         return programs
@@ -163,7 +163,7 @@ def reachable(programs: Path, quarters: Quarters) -> Path:
     return quarters.home / package.name / version.name / programs.name
 
 
-def create_cluster(programs: Path, data: Path, quarters: Quarters) -> None:
+def create_cluster(programs: Path, data: Path, quarters: ServerDirs) -> None:
     """Run initdb: no passwords, since only the owner of the socket's directory gets in."""
     process = quarters.start(
         programs / "initdb",
@@ -180,7 +180,7 @@ def create_cluster(programs: Path, data: Path, quarters: Quarters) -> None:
 
 @contextmanager
 def running(
-    programs: Path, data: Path, quarters: Quarters, settings: tuple[str, ...]
+    programs: Path, data: Path, quarters: ServerDirs, settings: tuple[str, ...]
 ) -> Iterator[None]:
     """Run the server on its socket only, and stop it whatever happens."""
     sockets = f"unix_socket_directories={quarters.home}"

@@ -11,9 +11,9 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from daemon.demo.badday import BadDay
+from daemon.demo.badday import FaultInjector
 from daemon.demo.standin import StandIn
-from daemon.desk import Overview, Told
+from daemon.desk import LineDetail, StatusReport
 from daemon.lines import State
 from daemon.meanings import MEANINGS
 from daemon.terminal import NARROW, columns, console, say, say_command, wrap
@@ -34,10 +34,10 @@ NEXT = {
 class Outcome:
     """What the demo came to; `seconds` from the daemon's start to the last settled line."""
 
-    overview: Overview
+    overview: StatusReport
     salesforce: StandIn
-    example: Sequence[Told]
-    day: BadDay | None
+    example: Sequence[LineDetail]
+    day: FaultInjector | None
     seconds: float
 
 
@@ -108,7 +108,7 @@ def show_what_next() -> None:
         say(f"      {purpose}", hanging=6)
 
 
-def _show_states(shown: Console, overview: Overview) -> None:
+def _show_states(shown: Console, overview: StatusReport) -> None:
     table = Table("outcome", "lines", "meaning", title="What became of the data lines")
     table.columns[1].justify = "right"
     for state, meaning in MEANINGS.items():
@@ -122,7 +122,7 @@ def _show_states(shown: Console, overview: Overview) -> None:
         )
 
 
-def _show_example(shown: Console, lines: Sequence[Told]) -> None:
+def _show_example(shown: Console, lines: Sequence[LineDetail]) -> None:
     """Show a call: two groups, four attempts and three codes make five lines; one of them whole."""
     sent = [(line, json.loads(line.record)) for line in lines if line.record]
     if not sent:
@@ -147,7 +147,7 @@ def _show_example(shown: Console, lines: Sequence[Told]) -> None:
     say(json.dumps(record, ensure_ascii=False, indent=2), hanging=4)
 
 
-def _show_troubles(shown: Console, day: BadDay) -> None:
+def _show_troubles(shown: Console, day: FaultInjector) -> None:
     """Show what the daemon had to cope with."""
     table = Table("trouble", "requests", title="What went wrong in Salesforce, on purpose")
     table.columns[1].justify = "right"

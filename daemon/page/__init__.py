@@ -15,17 +15,17 @@ from markupsafe import Markup, escape
 
 from daemon import __version__, meanings, story
 from daemon.commands import addressed
-from daemon.desk import Desk, Glance, Tally, Told
+from daemon.desk import HourlyCounts, LineDetail, OperatorStore, RecentLines
 from daemon.errors import UnreachableError
 from daemon.inquiry import inquire, rules_of
 from daemon.ledger import Ledger
 from daemon.lines import State
-from daemon.monitor import Condition, Monitor
+from daemon.monitor import HealthEndpoints, InstanceState
 from daemon.page import chart, words
-from daemon.page.hosts import Hosts
+from daemon.page.hosts import AllowedHosts
 from daemon.page.masking import fields, masked
-from daemon.page.question import Question, QuestionError, read_question
-from daemon.page.reading import Reading, within
+from daemon.page.question import SearchQuery, SearchQueryError, read_search
+from daemon.page.reading import CachedQuery, within
 from daemon.settings import Settings
 from daemon.source import Source
 
@@ -66,11 +66,11 @@ def watched(
     settings: Settings,
     source: Source,
     ledger: Ledger,
-    condition: Condition,
+    condition: InstanceState,
     patience: float = PATIENCE,
 ) -> web.Application:
     """Return all that the listener serves: the monitor's routes, and the page."""
-    app = Monitor(source, ledger, condition).app()
+    app = HealthEndpoints(source, ledger, condition).app()
     Page(settings, source, ledger, condition, patience).join(app)
     return app
 
@@ -83,7 +83,7 @@ class Page:
         settings: Settings,
         source: Source,
         ledger: Ledger,
-        condition: Condition,
+        condition: InstanceState,
         patience: float,
     ) -> None:
         """Take whose state to show, and how long to wait for it; read nothing until asked."""
@@ -92,10 +92,10 @@ class Page:
         self._source = source
         self._condition = condition
         self._rules = rules_of(settings)
-        self._desk = Desk(ledger.database)
-        self._hosts = Hosts(settings.http_listen)
-        self._glance = Reading(self._read_glance, patience)
-        self._tally = Reading(self._read_tally, patience)
+        self._desk = OperatorStore(ledger.database)
+        self._hosts = AllowedHosts(settings.http_listen)
+        self._glance = CachedQuery(self._read_glance, patience)
+        self._tally = CachedQuery(self._read_tally, patience)
         self._turn = asyncio.Lock()
         self._option = settings.command_option
         self._templates = _templates(self._option)
@@ -157,7 +157,7 @@ class Page:
         if glance is None:
             nothing = words.LEDGER_AWAY if self._glance.failing else words.NOT_READ_YET
             return common | {"view": None, "sayings": [nothing], "headline": nothing.heading}
-        view = words.View(
+        view = words.PageContext(
             glance.now,
             self._settings.source_timezone,
             self._rules.settle_delay,
@@ -192,8 +192,8 @@ class Page:
     async def _answer(self, asked: str) -> dict[str, object]:
         """Return what is known of the call or record that somebody asks for."""
         try:
-            question = read_question(asked)
-        except QuestionError as error:
+            question = read_search(asked)
+        except SearchQueryError as error:
             return {"hint": str(error)}
         try:
             found = await within(2 * self._patience, self._inquire(question))
@@ -203,7 +203,7 @@ class Page:
             return {"hint": "The ledger's database cannot be used now; please try again later."}
         return {"question": question, "found": found}
 
-    async def _inquire(self, question: Question) -> list[dict[str, object]]:
+    async def _inquire(self, question: SearchQuery) -> list[dict[str, object]]:
         async with self._turn:
             found = await inquire(
                 self._source,
@@ -238,7 +238,7 @@ class Page:
             for evidence in found
         ]
 
-    async def _read_glance(self) -> Glance:
+    async def _read_glance(self) -> RecentLines:
         glance = await self._desk.glance(WAITING, FAILURES * LINES_PER_CALL, ACTS)
         return replace(
             glance,
@@ -246,7 +246,7 @@ class Page:
             failed=[_masked(line) for line in glance.failed],
         )
 
-    async def _read_tally(self) -> Tally:
+    async def _read_tally(self) -> HourlyCounts:
         glance = await self._glance.get()
         if glance is None or self._glance.failing:
             raise UnreachableError("the ledger could not be read just before")
@@ -261,7 +261,7 @@ class Page:
         self._tally.close()
 
 
-def coded(text: str) -> Markup:
+def code_spans(text: str) -> Markup:
     """Escape a sentence, and set what stands between backticks as code."""
     pieces = [escape(piece) for piece in text.split("`")]
     marked = [
@@ -271,7 +271,7 @@ def coded(text: str) -> Markup:
     return Markup().join(marked)
 
 
-def _masked(line: Told, *, with_people: bool = False) -> Told:
+def _masked(line: LineDetail, *, with_people: bool = False) -> LineDetail:
     """Leave no phone number and no mail address in what Salesforce said of a line.
 
     Nor, unless told to, who put it back or withdrew it.
@@ -289,7 +289,7 @@ def _templates(option: str) -> jinja2.Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.filters["coded"] = coded
+    environment.filters["coded"] = code_spans
     # For a command in pieces, which the whole page's text does not show as one.
     environment.filters["addressed"] = partial(addressed, option=option)
     environment.globals |= {"State": State, "STATES": chart.STATES, "words": words}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 _HOST = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+?)\.?)(?::\d{1,5})?")
 
 
-class Hosts:
+class AllowedHosts:
     """Tells our names in a Host header from a stranger's that was made to point here.
 
     An address is nobody's trick: only a name can be pointed elsewhere. So every address will do

@@ -15,7 +15,7 @@ SHARE = 20
 T = TypeVar("T")
 
 
-class Reading(Generic[T]):
+class CachedQuery(Generic[T]):
     """Something that is read when somebody looks, by one task at a time, and kept for a while."""
 
     def __init__(self, read: Callable[[], Awaitable[T]], patience: float) -> None:

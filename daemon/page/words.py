@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from daemon.acts import RecordedAct, command_line, outcome
-from daemon.desk import Standing, Told
+from daemon.desk import LedgerStatus, LineDetail
 from daemon.lines import State
-from daemon.meanings import NEED_ACTION, PAUSES, Saying, Tone, requeue_command
-from daemon.outcome import Reason
+from daemon.meanings import NEED_ACTION, PAUSES, Severity, StatusCard, requeue_command
+from daemon.outcome import PauseReason
 from daemon.page.chart import HOUR, Bar, Chart
 from daemon.page.masking import masked
 
@@ -18,7 +18,7 @@ BEHIND = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class PageContext:
     """What is known at the moment, beside what the ledger says."""
 
     now: datetime
@@ -32,7 +32,7 @@ class View:
 class Failure:
     """Lines of one call that ended alike."""
 
-    line: Told
+    line: LineDetail
     lines: int
 
     @property
@@ -51,13 +51,13 @@ class Operation:
     outcome: str
 
 
-LEDGER_AWAY = Saying(
-    Tone.BAD,
+LEDGER_AWAY = StatusCard(
+    Severity.BAD,
     "The ledger's database cannot be used",
     "Nothing is taken or sent meanwhile, and nothing is lost: it goes on when this is over.",
     "`callstatsd check` says whether it is away or refuses, and what to do.",
 )
-NOT_READ_YET = Saying(Tone.CALM, "One moment", "The ledger has not been read yet.")
+NOT_READ_YET = StatusCard(Severity.CALM, "One moment", "The ledger has not been read yet.")
 
 KIND_NAMES = {
     "delivered": "Delivered",
@@ -73,51 +73,55 @@ ANSWERS: dict[int | None, str] = {
 }
 
 
-def taking(standing: Standing, view: View) -> Saying:
+def taking(standing: LedgerStatus, view: PageContext) -> StatusCard:
     """Tell what the poller does."""
     if not view.active:
         if standing.active:
-            return Saying(
-                Tone.CALM,
+            return StatusCard(
+                Severity.CALM,
                 "Standing by",
                 f"{_other(standing)} has the ledger; this one takes over when that one ends.",
             )
-        return Saying(Tone.CALM, "Starting", "This instance is about to take the ledger over.")
+        return StatusCard(
+            Severity.CALM, "Starting", "This instance is about to take the ledger over."
+        )
     if view.source_away:
-        return Saying(
-            Tone.BAD,
+        return StatusCard(
+            Severity.BAD,
             "The ACD's database cannot be used",
             f"{_taken_up_to(standing, view)} The rest follows when this is over; nothing is lost.",
             "`callstatsd check` says whether it is away or refuses, and what to do.",
         )
     if standing.watermark is None:
-        return Saying(Tone.CALM, "Starting", "No call has been looked for yet.")
+        return StatusCard(Severity.CALM, "Starting", "No call has been looked for yet.")
     if standing.watermark < view.now - view.settle_delay - BEHIND:
-        return Saying(
-            Tone.CALM,
+        return StatusCard(
+            Severity.CALM,
             "Catching up with calls",
             f"{_taken_up_to(standing, view)} The rest follows: after a standstill, or as fast as "
             "a read-only replica gets them.",
         )
-    return Saying(Tone.GOOD, "Taking calls", _taken_up_to(standing, view))
+    return StatusCard(Severity.GOOD, "Taking calls", _taken_up_to(standing, view))
 
 
-def sending(standing: Standing, view: View, counts: Mapping[str, int] | None) -> Saying:
+def sending(
+    standing: LedgerStatus, view: PageContext, counts: Mapping[str, int] | None
+) -> StatusCard:
     """Tell what the sender does, here or in the instance that has the ledger.
 
     `counts` are the lines per state that wait for somebody, None while they are not known.
     """
     if standing.held is not None:
         reason = f": “{masked(standing.held.reason)}”" if standing.held.reason else ""
-        return Saying(
-            Tone.WARN,
+        return StatusCard(
+            Severity.WARN,
             "Paused by an operator",
             f"Since {moment(standing.held.since, view)}{reason}. Calls are taken all the same.",
             "`callstatsd resume` lets sending go on.",
         )
     if not standing.active:
-        return Saying(
-            Tone.WARN,
+        return StatusCard(
+            Severity.WARN,
             "Not sending",
             "No instance has the ledger at this moment.",
             "Usually nothing: one takes over within seconds.",
@@ -131,45 +135,45 @@ def sending(standing: Standing, view: View, counts: Mapping[str, int] | None) ->
         if standing.retry_at is not None:
             again = f" Next try: {moment(standing.retry_at, view)}."
         lost = "No line is lost by it."
-        if standing.reason == Reason.ENDPOINT_FAILING:
+        if standing.reason == PauseReason.ENDPOINT_FAILING:
             lost = "Lines that were refused before that was clear, if any, are named below."
         return replace(said, text=f"{said.text} {lost}{again}")
     if standing.state == "stopped":
-        return Saying(Tone.WARN, "Not sending", f"The daemon is stopping. {last}")
+        return StatusCard(Severity.WARN, "Not sending", f"The daemon is stopping. {last}")
     where = "" if view.active else f"{_other(standing)} sends. "
     if counts is not None and not counts[State.PENDING]:
         if kept := sum(counts[state] for state in NEED_ACTION):
             need = f"{_count(kept, 'line')} {'needs' if kept == 1 else 'need'} your action"
-            return Saying(Tone.CALM, "Nothing waits to be sent", f"{where}{need}. {last}")
-        return Saying(Tone.GOOD, "All is sent", f"{where}Nothing waits. {last}")
-    return Saying(Tone.GOOD, "Sending", f"{where}{last}")
+            return StatusCard(Severity.CALM, "Nothing waits to be sent", f"{where}{need}. {last}")
+        return StatusCard(Severity.GOOD, "All is sent", f"{where}Nothing waits. {last}")
+    return StatusCard(Severity.GOOD, "Sending", f"{where}{last}")
 
 
-def headline(taken: Saying, sent: Saying) -> str:
+def headline(taken: StatusCard, sent: StatusCard) -> str:
     """Tell both in a few words, the worse first."""
-    order = list(Tone)
+    order = list(Severity)
     worse, other = sorted((sent, taken), key=lambda say: -order.index(say.tone))
-    if worse.tone is Tone.GOOD:
+    if worse.tone is Severity.GOOD:
         return f"{taken.heading}, {sent.heading[0].lower()}{sent.heading[1:]}"
     return worse.heading if worse.heading != "Starting" else other.heading
 
 
-def tone_of(*sayings: Saying) -> Tone:
+def tone_of(*sayings: StatusCard) -> Severity:
     """Return the worst tone."""
-    order = list(Tone)
+    order = list(Severity)
     return max((saying.tone for saying in sayings), key=order.index)
 
 
-def failures(lines: list[Told], limit: int) -> list[Failure]:
+def failures(lines: list[LineDetail], limit: int) -> list[Failure]:
     """Gather lines of one call that ended alike, newest first."""
-    alike: dict[tuple[object, ...], list[Told]] = {}
+    alike: dict[tuple[object, ...], list[LineDetail]] = {}
     for line in lines:
         kind = (line.key.call_id, line.state, line.last_status, line.last_error)
         alike.setdefault(kind, []).append(line)
     return [Failure(found[0], len(found)) for found in list(alike.values())[:limit]]
 
 
-def operation(recorded: RecordedAct, view: View, *, with_people: bool) -> Operation:
+def operation(recorded: RecordedAct, view: PageContext, *, with_people: bool) -> Operation:
     """Tell an act; who it was only `with_people`, and never a number or address in its reason."""
     act = recorded.act
     if act.reason is not None:
@@ -182,7 +186,7 @@ def operation(recorded: RecordedAct, view: View, *, with_people: bool) -> Operat
     )
 
 
-def why_waiting(line: Told, view: View) -> str:
+def why_waiting(line: LineDetail, view: PageContext) -> str:
     """Say why a line is still to be sent."""
     later = line.next_try_at is not None and line.next_try_at > view.now
     again = f", next try {moment(line.next_try_at, view)}" if later and line.next_try_at else ""
@@ -195,7 +199,7 @@ def why_waiting(line: Told, view: View) -> str:
     return f"{tries}{again}; {said}{detail}"
 
 
-def reason(line: Told) -> str:
+def reason(line: LineDetail) -> str:
     """Say why a line failed: the answer's status and what came with it."""
     parts = [str(line.last_status)] if line.last_status is not None else []
     if line.last_error:
@@ -203,7 +207,7 @@ def reason(line: Told) -> str:
     return ": ".join(parts)
 
 
-def day(drawn: Chart, view: View) -> str:
+def day(drawn: Chart, view: PageContext) -> str:
     """Tell the chart in a sentence or two."""
     counts = ", ".join(f"{drawn.of(kind):,} {name.lower()}" for kind, name in KIND_NAMES.items())
     busiest = drawn.busiest
@@ -211,7 +215,7 @@ def day(drawn: Chart, view: View) -> str:
     return f"{counts}. The busiest hour began at {most}."
 
 
-def hour(bar: Bar, view: View) -> str:
+def hour(bar: Bar, view: PageContext) -> str:
     """Tell one bar of the chart."""
     ends = clock(bar.begins + HOUR, view)
     counts = [
@@ -220,24 +224,24 @@ def hour(bar: Bar, view: View) -> str:
     return f"{clock(bar.begins, view)}-{ends}: {', '.join(counts) or 'nothing'}"
 
 
-def labelled(bar: Bar, view: View) -> bool:
+def labelled(bar: Bar, view: PageContext) -> bool:
     """Whether the hour is named below the chart: every third is."""
     return bar.begins.astimezone(view.zone).hour % 3 == 0
 
 
-def clock(when: datetime, view: View) -> str:
+def clock(when: datetime, view: PageContext) -> str:
     """Give hours and minutes on the ACD's clocks."""
     return when.astimezone(view.zone).strftime("%H:%M")
 
 
-def moment(when: datetime, view: View) -> str:
+def moment(when: datetime, view: PageContext) -> str:
     """Give a time on the ACD's clocks, with the day unless it is today."""
     local = when.astimezone(view.zone)
     today = local.date() == view.now.astimezone(view.zone).date()
     return local.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M")
 
 
-def duration(since: datetime, view: View) -> str:
+def duration(since: datetime, view: PageContext) -> str:
     """Give the time since then, roughly."""
     seconds = max(0.0, (view.now - since).total_seconds())
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
@@ -246,11 +250,11 @@ def duration(since: datetime, view: View) -> str:
     return "less than a minute"
 
 
-def _other(standing: Standing) -> str:
+def _other(standing: LedgerStatus) -> str:
     return f"The instance on {standing.host} (process {standing.pid})"
 
 
-def _taken_up_to(standing: Standing, view: View) -> str:
+def _taken_up_to(standing: LedgerStatus, view: PageContext) -> str:
     if standing.watermark is None:
         return "No call has been taken yet."
     delay = view.settle_delay.total_seconds()

@@ -38,7 +38,7 @@ LOCKED = response(b"423 Locked")
 
 
 @dataclass(slots=True)
-class Tally:
+class HourlyCounts:
     """What came in; moments are of the clock that all processes of a machine share."""
 
     requests: int = 0
@@ -64,7 +64,7 @@ class Rules:
 class Connection(asyncio.Protocol):
     """One client's connection: requests one after another."""
 
-    def __init__(self, rules: Rules, tally: Tally, held: set[bytes]) -> None:
+    def __init__(self, rules: Rules, tally: HourlyCounts, held: set[bytes]) -> None:
         self.rules = rules
         self.tally = tally
         self.held = held
@@ -131,7 +131,7 @@ class Connection(asyncio.Protocol):
 
 async def serve(rules: Rules) -> None:
     """Serve on loopback for ever; the first line on stdout is the port."""
-    tally, held = Tally(), set[bytes]()
+    tally, held = HourlyCounts(), set[bytes]()
     listener = socket.create_server(("127.0.0.1", 0))
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(rules, tally, held), sock=listener)

@@ -7,7 +7,7 @@ from statistics import median
 
 from tests.benchmark import data
 from tests.benchmark.drain import CONCURRENCY, bare_loop, bodies, day
-from tests.benchmark.endpoint import Tally
+from tests.benchmark.endpoint import HourlyCounts
 from tests.benchmark.ground import Ground, Site, daemon, drained, endpoint, environment, moment
 from tests.benchmark.result import Effort, Result, at_least, at_most, rate
 
@@ -114,7 +114,7 @@ async def made(ground: Ground, calls: data.Calls) -> Site:
 class Run:
     """What came in, the lines of the longest lane, and a bare client's seconds for the same."""
 
-    tally: Tally
+    tally: HourlyCounts
     longest_lane: int
     bare: float
 

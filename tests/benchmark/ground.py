@@ -22,7 +22,7 @@ from daemon.database import Database
 from daemon.demo.postgres import create_database, embedded
 from daemon.ledger import Binding, open_ledger
 from tests.benchmark import data
-from tests.benchmark.endpoint import Tally
+from tests.benchmark.endpoint import HourlyCounts
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "not-a-token"
@@ -124,12 +124,12 @@ class Endpoint:
     url: str
     process: Process
 
-    async def tally(self) -> Tally:
+    async def tally(self) -> HourlyCounts:
         """Ask what came in so far."""
         async with aiohttp.ClientSession() as session, session.get(self.url) as answer:
-            return Tally(**orjson.loads(await answer.read()))
+            return HourlyCounts(**orjson.loads(await answer.read()))
 
-    async def answered(self, requests: int) -> Tally:
+    async def answered(self, requests: int) -> HourlyCounts:
         """Wait until so many requests were answered, looking seldom: asking costs it time."""
         async with asyncio.timeout(PATIENCE):
             while (tally := await self.tally()).answers < requests:  # it tells nobody

@@ -11,7 +11,7 @@ from statistics import median
 from zoneinfo import ZoneInfo
 
 from daemon.demo.postgres import installed_programs
-from daemon.intake import Form, Intake
+from daemon.intake import Intake, RecordOptions
 from daemon.ledger import open_ledger
 from daemon.poller import Poller, Rules
 from daemon.source import open_source
@@ -96,7 +96,7 @@ async def _polling(site: Site) -> AsyncIterator[Poller]:
         open_source(site.dsn, (data.SOURCE,), BERLIN, None) as source,
         open_ledger(site.dsn, data.LEDGER) as ledger,
     ):
-        intake = Intake(source, ledger, Form(BERLIN, False, False))
+        intake = Intake(source, ledger, RecordOptions(BERLIN, False, False))
         poller = Poller(source, ledger, intake, RULES, lambda: None)
         await poller.prepare(None, (data.SOURCE,))
         await poller.poll()

@@ -25,7 +25,7 @@ from pgqueuer.queries import Queries
 from pgqueuer.types import QueueExecutionMode
 from yarl import URL
 
-from daemon.intake import Form, Intake
+from daemon.intake import Intake, RecordOptions
 from daemon.ledger import open_ledger
 from daemon.source import FIRST, LAST, Window, open_source
 from tests.benchmark import data
@@ -53,7 +53,7 @@ async def enqueue(dsn: str, queries: Queries) -> int:
         open_source(dsn, (data.SOURCE,), BERLIN, None) as source,
         open_ledger(dsn, data.LEDGER) as ledger,
     ):
-        intake = Intake(source, ledger, Form(BERLIN, False, False))
+        intake = Intake(source, ledger, RecordOptions(BERLIN, False, False))
         async for page in source.ended(Window(FIRST + YEAR, LAST - YEAR)):
             pages = [entries async for entries in intake.entry_pages(page.found)]
             jobs = [f"{entry.key}\t{entry.record}".encode() for entry in chain(*pages)]

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import uvloop
 
-from daemon.intake import Form, Intake
+from daemon.intake import Intake, RecordOptions
 from daemon.ledger import open_ledger
 from daemon.source import open_source
 from daemon.sweeper import Sweeper
@@ -24,7 +24,7 @@ async def sweep(dsn: str, span: timedelta) -> tuple[float, int, int]:
         open_source(dsn, (data.SOURCE,), BERLIN, None) as source,
         open_ledger(dsn, data.LEDGER) as ledger,
     ):
-        intake = Intake(source, ledger, Form(BERLIN, False, False))
+        intake = Intake(source, ledger, RecordOptions(BERLIN, False, False))
         await source.prepare()
         clock = await source.clock()
         await ledger.swept(clock.now)
