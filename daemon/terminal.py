@@ -23,7 +23,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from daemon.commands import printable
+from daemon.command_text import printable
 
 NARROW = 70
 """Columns below which a table or a progress bar leaves out what is not needed."""

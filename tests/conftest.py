@@ -9,11 +9,11 @@ import asyncpg
 import pytest
 import structlog
 
-from daemon import migrate
-from daemon.database import Database
+from daemon.database.pool import Database
 from daemon.demo.postgres import create_database, embedded
 from daemon.demo.standin import StandIn, serve
-from daemon.ledger import Binding, open_ledger
+from daemon.ledger import migrate
+from daemon.ledger.store import Binding, open_ledger
 from tests import calls
 from tests.whole import STOPPED_IN_ORDER, Site
 

@@ -1,6 +1,6 @@
 """Data lines and their records, computed a second time from the contract's words alone.
 
-Nothing of `daemon.source` or `daemon.record` is used: rows in, sections 3 and 4 by hand, lines out.
+Nothing of `daemon.ingest` is used: rows in, sections 3 and 4 by hand, lines out.
 """
 
 import json

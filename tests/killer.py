@@ -14,10 +14,10 @@ from typing import Any
 
 from asyncpg.transaction import Transaction
 
-from daemon import cli
-from daemon.ledger import Ledger
-from daemon.salesforce import Salesforce
-from daemon.source import Source
+from daemon.cli import commands
+from daemon.ingest.source import Source
+from daemon.ledger.store import Ledger
+from daemon.salesforce.client import Salesforce
 
 POINTS: dict[str, tuple[type, str]] = {
     "read": (Source, "line_pages"),
@@ -78,7 +78,7 @@ def main() -> None:
     wrap: Callable[..., Any] = deadly_generator if isasyncgenfunction(method) else deadly
     setattr(room, name, wrap(method, os.environ["KILL_WHEN"], int(os.environ["KILL_NTH"])))
     sys.argv = ["callstatsd", "run"]
-    cli.main()
+    commands.main()
 
 
 if __name__ == "__main__":

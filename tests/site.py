@@ -11,11 +11,11 @@ import pytest
 
 from daemon.demo.calls import Call, Code, Leg, Visit, load
 from daemon.demo.postgres import create_database
-from daemon.intake import Intake, RecordOptions
-from daemon.ledger import Binding, Ledger, open_ledger
-from daemon.poller import Poller, Rules
-from daemon.source import Source, open_source
-from daemon.sweeper import Sweeper
+from daemon.ingest.intake import Intake, RecordOptions
+from daemon.ingest.poller import Poller, Rules
+from daemon.ingest.source import Source, open_source
+from daemon.ingest.sweeper import Sweeper
+from daemon.ledger.store import Binding, Ledger, open_ledger
 from tests import rows
 from tests.expected import BERLIN
 

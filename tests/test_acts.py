@@ -8,7 +8,15 @@ from unittest.mock import patch
 
 import pytest
 
-from daemon.acts import LONGEST_NAME, Act, ActKind, RecordedAct, command_line, operator, outcome
+from daemon.ledger.acts import (
+    LONGEST_NAME,
+    Act,
+    ActKind,
+    RecordedAct,
+    command_line,
+    operator,
+    outcome,
+)
 from daemon.lines import State
 from tests.expected import BERLIN
 

@@ -13,8 +13,8 @@ import yaml
 from prometheus_client import Counter, Histogram
 
 from daemon import metrics
+from daemon.delivery.outcome import PauseReason
 from daemon.lines import State
-from daemon.outcome import PauseReason
 
 PROJECT = Path(__file__).parent.parent
 ALERTS = PROJECT / "systemd" / "alerts.yml"

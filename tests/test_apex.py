@@ -9,14 +9,14 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-import daemon.demo
+import daemon.salesforce
+from daemon.delivery.outcome import Locked, Response, classify
 from daemon.demo.standin import FIELDS, record_faults
-from daemon.outcome import Locked, Response, classify
 
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-FOLDER = Path(daemon.demo.__file__).parent / "apex"
+FOLDER = Path(daemon.salesforce.__file__).parent / "apex"
 CLASSES = ("CallStatistics", "CallStatisticsTest")
 METADATA = "{http://soap.sforce.com/2006/04/metadata}"
 

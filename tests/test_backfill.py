@@ -12,15 +12,16 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from daemon import backfill, source
-from daemon.active import MAY_STILL_SEND
-from daemon.acts import Act, ActKind
 from daemon.demo.standin import Incoming, Reply
-from daemon.desk import OperatorStore
 from daemon.errors import UnreachableError
-from daemon.intake import Intake, RecordOptions
-from daemon.ledger import open_ledger
-from daemon.settings import load_settings
+from daemon.ingest import source
+from daemon.ingest.intake import Intake, RecordOptions
+from daemon.ledger.acts import Act, ActKind
+from daemon.ledger.operator import OperatorStore
+from daemon.ledger.store import open_ledger
+from daemon.service import backfill
+from daemon.service.instance import MAY_STILL_SEND
+from daemon.settings.model import load_settings
 from tests.calls import insert, plain_call, record_id
 from tests.daemon_process import PATIENCE, running
 from tests.whole import Site

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.backoff import Backoff, retry_after_seconds
+from daemon.delivery.backoff import Backoff, retry_after_seconds
 
 NOW = datetime(2026, 11, 20, 10, 0, 0, tzinfo=UTC)
 BACKOFF = Backoff(initial=1.0, maximum=900.0)

@@ -19,8 +19,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from daemon import meanings
 from daemon.lines import State
+from daemon.reports import meanings
 from tests.test_page import Look, holder, looking
 
 __all__ = ["holder"]

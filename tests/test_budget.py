@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from daemon.backoff import Backoff
-from daemon.outcome import PauseReason, api_usage
-from daemon.pace import FlowControl
+from daemon.delivery.backoff import Backoff
+from daemon.delivery.flow_control import FlowControl
+from daemon.delivery.outcome import PauseReason, api_usage
 from tests.calls import plain_call, record_id
 from tests.daemon_process import running
 from tests.whole import Site

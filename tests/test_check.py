@@ -15,8 +15,8 @@ import asyncpg
 import pytest
 from aiohttp import web
 
-from daemon.check import check
-from daemon.settings import load_settings
+from daemon.cli.check import check
+from daemon.settings.model import load_settings
 from tests.calls import plain_call, record_id
 from tests.daemon_process import running
 from tests.pooler import free_port

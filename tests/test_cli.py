@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from daemon import __version__, migrate
-from daemon.cli import app
-from daemon.commands import NAMES, addressed
-from daemon.ledger import SCHEMA_VERSION
-from daemon.source import TABLES
+from daemon import __version__
+from daemon.cli.commands import app
+from daemon.command_text import NAMES, addressed
+from daemon.ingest.source import TABLES
+from daemon.ledger import migrate
+from daemon.ledger.store import SCHEMA_VERSION
 from tests.daemon_process import command, settings
 
 NOBODY = "postgresql://postgres@127.0.0.1:1/nothing"

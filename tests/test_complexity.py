@@ -16,18 +16,18 @@ from typing import Any
 import asyncpg
 import pytest
 
-from daemon.backoff import Backoff
-from daemon.database import Database
+from daemon.database.pool import Database
+from daemon.delivery.backoff import Backoff
+from daemon.delivery.flow_control import FlowControl
+from daemon.delivery.outcome import Response
+from daemon.delivery.outcome_writer import OutcomeWriter
+from daemon.delivery.sender import Limits, Sender
 from daemon.demo.postgres import create_database
-from daemon.intake import Intake, RecordOptions
-from daemon.ledger import Ledger, open_ledger
-from daemon.outcome import Response
-from daemon.pace import FlowControl
-from daemon.poller import Poller, Rules
-from daemon.sender import Limits, Sender
-from daemon.settler import OutcomeWriter
-from daemon.source import Source, open_source
-from daemon.sweeper import Sweeper
+from daemon.ingest.intake import Intake, RecordOptions
+from daemon.ingest.poller import Poller, Rules
+from daemon.ingest.source import Source, open_source
+from daemon.ingest.sweeper import Sweeper
+from daemon.ledger.store import Ledger, open_ledger
 from tests.benchmark import data
 from tests.counters import Counters, counters, no_autovacuum
 from tests.daemon_process import PATIENCE

@@ -17,9 +17,16 @@ from typing import Any
 import pytest
 import uvloop
 
-from daemon.auth import FixedToken
-from daemon.outcome import NoResponse, PauseReason, PauseSender, Response, TokenFailure, classify
-from daemon.salesforce import Endpoint, Salesforce, open_session
+from daemon.delivery.outcome import (
+    NoResponse,
+    PauseReason,
+    PauseSender,
+    Response,
+    TokenFailure,
+    classify,
+)
+from daemon.salesforce.client import Endpoint, Salesforce, open_session
+from daemon.salesforce.oauth import FixedToken
 from tests.raw import free_port, raw, request, trusted
 
 PATIENCE = 20.0

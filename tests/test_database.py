@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from daemon.database import Database
+from daemon.database.pool import Database
 from daemon.errors import UnreachableError
 
 

@@ -12,16 +12,16 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import asyncpg
 import pytest
 
-from daemon import settler as settler_room
-from daemon.active import MAY_STILL_SEND
-from daemon.database import Database
+from daemon.database.pool import Database
+from daemon.delivery import outcome_writer
+from daemon.delivery.outcome import Delivered
+from daemon.delivery.outcome_writer import AttemptResult, OutcomeWriter
 from daemon.demo.postgres import create_database, embedded
 from daemon.errors import SettleTimeoutError
-from daemon.lease import LOST_AFTER
-from daemon.ledger import Ledger, open_ledger
+from daemon.ledger.lease import LOST_AFTER
+from daemon.ledger.store import Ledger, open_ledger
 from daemon.lines import Settlement, State
-from daemon.outcome import Delivered
-from daemon.settler import AttemptResult, OutcomeWriter
+from daemon.service.instance import MAY_STILL_SEND
 from tests.audit import Audit, Break, audit
 from tests.calls import plain_call, record_id
 from tests.daemon_process import PATIENCE, Daemon, command, running
@@ -495,7 +495,7 @@ async def one_pending(ledger: Ledger, db: asyncpg.Connection) -> AttemptResult:
 async def test_outcomes_that_cannot_be_written_for_long_end_the_process(
     dsn: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settler_room, "UNWRITABLE_FOR", 1.2)
+    monkeypatch.setattr(outcome_writer, "UNWRITABLE_FOR", 1.2)
     async with open_ledger(dsn, "callstatsd") as ledger:
         settler = OutcomeWriter(ledger, 60.0)
         settler.add(await one_pending(ledger, db))
@@ -511,7 +511,7 @@ async def test_outcomes_that_can_be_written_in_time_end_nothing(
     dsn: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allowed = stretched(2.0)
-    monkeypatch.setattr(settler_room, "UNWRITABLE_FOR", allowed)
+    monkeypatch.setattr(outcome_writer, "UNWRITABLE_FOR", allowed)
     async with open_ledger(dsn, "callstatsd") as ledger:
         settler = OutcomeWriter(ledger, 60.0)
         settler.add(await one_pending(ledger, db))

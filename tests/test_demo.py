@@ -196,7 +196,9 @@ async def test_a_kill_or_a_closed_terminal_leaves_nothing_behind(
     assert left_behind(tmp_path) == []
 
 
-@pytest.mark.parametrize("module", ["daemon.cli", "typer", "pydantic", "aiohttp", "daemon.sender"])
+@pytest.mark.parametrize(
+    "module", ["daemon.cli.commands", "typer", "pydantic", "aiohttp", "daemon.delivery.sender"]
+)
 async def test_ctrl_c_while_the_program_is_loaded_ends_without_a_traceback(
     tmp_path: Path, module: str
 ) -> None:

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import settings as trials
 from hypothesis import strategies as st
 
-from daemon.database import Database
-from daemon.dsn import CODES, Dsn, read_dsn
+from daemon.database.pool import Database
 from daemon.errors import CallstatsdError
+from daemon.settings.dsn import CODES, Dsn, read_dsn
 from tests.daemon_process import command, settings
 
 SPECIAL = "@:/#?%[]"

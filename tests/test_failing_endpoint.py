@@ -19,17 +19,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from daemon.backoff import Backoff
-from daemon.desk import LineFilter, OperatorStore
-from daemon.ledger import Ledger, open_ledger
+from daemon.delivery.backoff import Backoff
+from daemon.delivery.flow_control import FAILING_AFTER, FlowControl
+from daemon.delivery.outcome import Response
+from daemon.delivery.outcome_writer import OutcomeWriter
+from daemon.delivery.sender import Limits, Sender
+from daemon.ledger.operator import LineFilter, OperatorStore
+from daemon.ledger.retention import Pruner
+from daemon.ledger.store import Ledger, open_ledger
 from daemon.lines import FailingAnswers, LineKey, NewLine, State, Streak
-from daemon.outcome import Response
-from daemon.pace import FAILING_AFTER, FlowControl
-from daemon.pruner import Pruner
-from daemon.sender import Limits, Sender
-from daemon.settings import parse_local_time
-from daemon.settler import OutcomeWriter
-from daemon.story import streak_command
+from daemon.reports.explain import streak_command
+from daemon.settings.model import parse_local_time
 from tests.daemon_process import PATIENCE
 
 BASE = datetime.now(UTC) - timedelta(hours=1)

@@ -13,13 +13,14 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from daemon import logs, migrate
-from daemon.database import Database
+from daemon import logs
+from daemon.database.pool import Database
 from daemon.demo.calls import day, ids, load
 from daemon.errors import UnreachableError
-from daemon.intake import NO_ID, Intake, RecordOptions
+from daemon.ingest.intake import NO_ID, Intake, RecordOptions
+from daemon.ingest.source import Found, Window, open_source
+from daemon.ledger import migrate
 from daemon.lines import NOT_AN_ID, LineKey, NewLine, State, missing_keys
-from daemon.source import Found, Window, open_source
 from tests.expected import BERLIN, data_lines
 from tests.rows import RECORD, START, at, call, code, leg, retype, sample, visit
 from tests.site import EITHER_WAY, LONG_AGO, Site, opened

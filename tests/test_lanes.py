@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from daemon.lanes import Lanes
+from daemon.delivery.lanes import Lanes
 
 DEPTH = 3
 

@@ -1,4 +1,4 @@
-"""The lease's invariants, attacked one by one over a real Postgres; see `daemon.lease`."""
+"""The lease's invariants, attacked one by one over a real Postgres; see `daemon.ledger.lease`."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
-from daemon import lease as room
 from daemon.errors import LeaseLostError, UnreachableError
-from daemon.lease import GRACE, LOST_AFTER, TRUSTED_FOR, Lease, seconds_since_boot
-from daemon.ledger import Binding, InstanceStatus, Ledger, open_ledger
+from daemon.ledger import lease
+from daemon.ledger.lease import GRACE, LOST_AFTER, TRUSTED_FOR, Lease, seconds_since_boot
+from daemon.ledger.store import Binding, InstanceStatus, Ledger, open_ledger
 from tests.daemon_process import PATIENCE
 from tests.proxy import Mode, proxied
 
@@ -342,7 +342,7 @@ async def test_a_try_that_waits_for_a_locked_table_has_a_limit_of_its_own(
 async def test_a_try_over_a_network_that_fell_silent_has_a_limit_of_its_own(
     bound: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "CONNECT_WITHIN", 0.5)
+    monkeypatch.setattr(lease, "CONNECT_WITHIN", 0.5)
     async with proxied(bound) as (proxy, near), instance(bound) as first, instance(near) as second:
         assert await first.acquire()
         assert not await second.acquire()
@@ -393,4 +393,4 @@ async def test_the_locks_session_is_ended_by_the_server_when_it_falls_silent(bou
 
 
 def test_the_numbers_keep_two_holders_apart() -> None:
-    assert room.PING_EVERY < TRUSTED_FOR < GRACE < LOST_AFTER < room.SERVER_ENDS_AFTER
+    assert lease.PING_EVERY < TRUSTED_FOR < GRACE < LOST_AFTER < lease.SERVER_ENDS_AFTER

@@ -23,16 +23,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from daemon.acts import Act, ActKind
-from daemon.backoff import Backoff
+from daemon.delivery.backoff import Backoff
+from daemon.delivery.flow_control import FAILING_AFTER, FlowControl
+from daemon.delivery.outcome import NoResponse, Response, TokenFailure
+from daemon.delivery.outcome_writer import OutcomeWriter
+from daemon.delivery.sender import Limits, Sender
 from daemon.demo.postgres import create_database
-from daemon.desk import LineFilter, OperatorStore
-from daemon.ledger import open_ledger
+from daemon.ledger.acts import Act, ActKind
+from daemon.ledger.operator import LineFilter, OperatorStore
+from daemon.ledger.store import open_ledger
 from daemon.lines import LineKey, NewLine, Settlement, State
-from daemon.outcome import NoResponse, Response, TokenFailure
-from daemon.pace import FAILING_AFTER, FlowControl
-from daemon.sender import Limits, Sender
-from daemon.settler import OutcomeWriter
 from tests.daemon_process import PATIENCE
 
 T = TypeVar("T")

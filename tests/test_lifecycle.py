@@ -13,9 +13,9 @@ import asyncpg
 import pytest
 
 from daemon.demo.standin import Reply
-from daemon.desk import Backlog, LedgerStatus
-from daemon.ledger import OperatorPause
-from daemon.lifecycle import in_words, watchdog_seconds
+from daemon.ledger.operator import Backlog, LedgerStatus
+from daemon.ledger.store import OperatorPause
+from daemon.service.lifecycle import in_words, watchdog_seconds
 from tests.calls import plain_call, record_id
 from tests.daemon_process import PATIENCE, running
 from tests.expected import BERLIN
@@ -212,7 +212,7 @@ async def test_a_process_that_its_watchdog_ends_says_where_it_stood(site: Site) 
         daemon.signal(signal.SIGABRT)
         assert await daemon.ended() == -signal.SIGABRT
     assert "Fatal Python error: Aborted" in daemon.text
-    assert "/daemon/cli.py" in daemon.text
+    assert "/daemon/cli/commands.py" in daemon.text
 
 
 @pytest.mark.parametrize(

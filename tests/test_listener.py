@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from daemon import listener
-from daemon.listener import listening
+from daemon.web import listener
+from daemon.web.listener import listening
 from tests.daemon_process import PATIENCE, running
 from tests.test_monitor import free_port, get
 from tests.whole import Site

@@ -25,7 +25,8 @@ from tests.whole import Site
 WRITE = """
 import sys
 import structlog
-from daemon import descriptors, log_writer, logs
+from daemon import log_writer, logs
+from daemon.cli import descriptors
 log_writer.PATIENCE = float(sys.argv[2])
 descriptors.prepare()
 logs.configure("json", "info", False)

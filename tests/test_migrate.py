@@ -16,10 +16,10 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from daemon import migrate
 from daemon.demo.standin import Reply
 from daemon.errors import ConfigurationError, DatabaseSetupError
-from daemon.ledger import (
+from daemon.ledger import migrate
+from daemon.ledger.store import (
     ACTIVE_LOCK,
     SCHEMA_VERSION,
     UPGRADE_LOCK,

@@ -18,8 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from daemon import __version__, metrics
 from daemon.demo.postgres import create_database
 from daemon.demo.standin import Reply
-from daemon.ledger import ACTIVE_LOCK
-from daemon.listener import listening
+from daemon.ledger.store import ACTIVE_LOCK
+from daemon.web.listener import listening
 from tests.calls import plain_call, record_id
 from tests.daemon_process import running
 from tests.whole import Site

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from daemon.network import reason
+from daemon.database.network import reason
 from tests.pooler import free_port
 
 

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from daemon.auth import ClientCredentials, FixedToken, OAuthTokens
-from daemon.backoff import Backoff
-from daemon.outcome import NoResponse, Response, TokenFailure, classify
-from daemon.salesforce import BODY_LIMIT, Endpoint, Salesforce, open_session
+from daemon.delivery.backoff import Backoff
+from daemon.delivery.outcome import NoResponse, Response, TokenFailure, classify
+from daemon.salesforce.client import BODY_LIMIT, Endpoint, Salesforce, open_session
+from daemon.salesforce.oauth import ClientCredentials, FixedToken, OAuthTokens
 from tests.raw import raw, request
 
 WITHIN = 0.3

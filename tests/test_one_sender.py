@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from daemon.active import MAY_STILL_SEND
 from daemon.demo.standin import Incoming, Reply
-from daemon.lease import GRACE, TRUSTED_FOR
+from daemon.ledger.lease import GRACE, TRUSTED_FOR
+from daemon.service.instance import MAY_STILL_SEND
 from tests.audit import audit
 from tests.calls import plain_call, record_id
 from tests.daemon_process import PATIENCE, Daemon, running
@@ -461,9 +461,10 @@ async def test_two_ledgers_in_one_database_do_not_wait_for_each_other(site: Site
 FREEZES_IN_A_TRANSACTION = """
 import os, signal, sys
 import asyncpg.transaction
-from daemon import cli, ledger
+from daemon.cli import commands
+from daemon.ledger import store
 
-settle, settling = ledger.Ledger.settle, False
+settle, settling = store.Ledger.settle, False
 
 async def marked(self, *arguments):
     global settling
@@ -477,10 +478,10 @@ async def frozen(self, *arguments):
         os.kill(os.getpid(), signal.SIGSTOP)
     return await leave(self, *arguments)
 
-ledger.Ledger.settle = marked
+store.Ledger.settle = marked
 asyncpg.transaction.Transaction.__aexit__ = frozen
 sys.argv = ["callstatsd", "run"]
-cli.main()
+commands.main()
 """
 
 

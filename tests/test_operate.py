@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from daemon.acts import Act, ActKind
 from daemon.demo.standin import Reply
-from daemon.desk import OperatorStore
-from daemon.intake import Intake, RecordOptions
-from daemon.ledger import open_ledger
+from daemon.ingest.intake import Intake, RecordOptions
+from daemon.ingest.source import open_source
+from daemon.ledger.acts import Act, ActKind
+from daemon.ledger.operator import OperatorStore
+from daemon.ledger.store import open_ledger
 from daemon.lines import LineKey, State
-from daemon.source import open_source
 from tests.calls import insert, plain_call, record_id, seed_003
 from tests.daemon_process import PATIENCE, running
 from tests.expected import BERLIN

@@ -1,6 +1,6 @@
 """When a database counts as lost and as back: once per outage, whichever statement notices."""
 
-from daemon.outages import CONNECT, QUIET, SHORT, UNTRIED, Outages
+from daemon.database.outages import CONNECT, QUIET, SHORT, UNTRIED, Outages
 
 
 def test_a_server_that_is_gone_is_back_as_soon_as_anything_works() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.outcome import (
+from daemon.delivery.outcome import (
     Conflict,
     Delivered,
     Failed,

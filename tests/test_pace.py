@@ -5,9 +5,16 @@ from itertools import pairwise
 
 import pytest
 
-from daemon.backoff import Backoff
-from daemon.lines import FailingAnswers, LineKey
-from daemon.outcome import (
+from daemon.delivery.backoff import Backoff
+from daemon.delivery.flow_control import (
+    FAILING_AFTER,
+    FAILING_MAX,
+    PROBE_FOR,
+    UNANSWERED_AFTER,
+    FlowControl,
+    Pause,
+)
+from daemon.delivery.outcome import (
     Conflict,
     Delivered,
     Failed,
@@ -21,7 +28,7 @@ from daemon.outcome import (
     Unanswered,
     classify,
 )
-from daemon.pace import FAILING_AFTER, FAILING_MAX, PROBE_FOR, UNANSWERED_AFTER, FlowControl, Pause
+from daemon.lines import FailingAnswers, LineKey
 
 BACKOFF = Backoff(initial=1.0, maximum=60.0)
 DELIVERED = Delivered(200, expected=True)

@@ -76,7 +76,7 @@ def test_the_wheel_holds_the_program_and_all_it_reads(artefacts: dict[str, Path]
         names = set(wheel.namelist())
     read = [
         *PROJECT.glob("daemon/**/*.sql"),
-        *(file for file in PROJECT.glob("daemon/demo/apex/*") if file.is_file()),
+        *(file for file in PROJECT.glob("daemon/salesforce/apex/*") if file.is_file()),
         *PROJECT.glob("daemon/**/*.py"),
     ]
     assert {str(file.relative_to(PROJECT)) for file in read} <= names

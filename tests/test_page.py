@@ -18,21 +18,22 @@ from aiohttp import web
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from daemon import meanings, page, queries
-from daemon.acts import Act, ActKind
+from daemon.database import statements
+from daemon.delivery.outcome import PauseReason
 from daemon.demo.standin import Reply
-from daemon.desk import OperatorStore
-from daemon.ledger import ACTIVE_LOCK, InstanceStatus, Ledger, Tenure, open_ledger
+from daemon.ingest.source import open_source
+from daemon.ledger.acts import Act, ActKind
+from daemon.ledger.operator import OperatorStore
+from daemon.ledger.store import ACTIVE_LOCK, InstanceStatus, Ledger, Tenure, open_ledger
 from daemon.lines import LineKey, NewLine, State
-from daemon.monitor import InstanceState
-from daemon.outcome import PauseReason
-from daemon.page import chart, words
-from daemon.page.hosts import AllowedHosts
-from daemon.page.masking import fields, masked
-from daemon.page.question import SearchQuery, SearchQueryError, read_search
-from daemon.page.reading import CachedQuery, within
-from daemon.settings import Settings
-from daemon.source import open_source
+from daemon.reports import meanings
+from daemon.settings.model import Settings
+from daemon.web import chart, page, wording
+from daemon.web.allowed_hosts import AllowedHosts
+from daemon.web.cache import CachedQuery, within
+from daemon.web.health import InstanceState
+from daemon.web.masking import fields, masked
+from daemon.web.search import SearchQuery, SearchQueryError, read_search
 from tests.calls import long_id, masters, plain_call, record_id
 from tests.daemon_process import PATIENCE, running
 from tests.load import stretched
@@ -318,14 +319,14 @@ async def test_every_pause_is_told_with_its_remedy_and_the_next_try(
 async def test_the_poller_says_when_it_waits_for_the_source_or_is_behind(look: Look) -> None:
     await look.db.execute("UPDATE ledger SET watermark = NULL")
     assert "No call has been looked for yet." in (await look.get()).text
-    view = words.PageContext(NOW, BERLIN, timedelta(minutes=2), active=True, source_away=False)
+    view = wording.PageContext(NOW, BERLIN, timedelta(minutes=2), active=True, source_away=False)
     standing = await OperatorStore(look.ledger.database).standing()
     behind = replace(standing, watermark=NOW - timedelta(hours=3))
-    assert words.taking(behind, view).heading == "Catching up with calls"
+    assert wording.taking(behind, view).heading == "Catching up with calls"
     away = replace(view, source_away=True)
-    assert words.taking(behind, away).tone is meanings.Severity.BAD
-    assert "2026-11-20" not in words.taking(behind, away).text
-    assert "10:34:56" in words.taking(behind, away).text
+    assert wording.taking(behind, away).tone is meanings.Severity.BAD
+    assert "2026-11-20" not in wording.taking(behind, away).text
+    assert "10:34:56" in wording.taking(behind, away).text
 
 
 async def test_the_commands_of_an_instance_name_it(
@@ -639,8 +640,8 @@ def test_the_chart_has_24_hours_of_local_clocks_also_when_these_change() -> None
     back = datetime(2026, 10, 25, 11, 30, tzinfo=UTC)
     first = chart.first_hour(back, BERLIN)
     assert back - first == timedelta(hours=23, minutes=30)
-    view = words.PageContext(back, BERLIN, timedelta(0), active=True, source_away=False)
-    hours = [words.clock(first + hour * chart.HOUR, view) for hour in range(24)]
+    view = wording.PageContext(back, BERLIN, timedelta(0), active=True, source_away=False)
+    hours = [wording.clock(first + hour * chart.HOUR, view) for hour in range(24)]
     assert hours.count("02:00") == 2
     assert hours[-1] == "12:00"
     kolkata = ZoneInfo("Asia/Kolkata")
@@ -712,7 +713,7 @@ async def test_what_people_look_at_is_read_by_indexes(look: Look) -> None:
         ("latest_failed", "line_failed", (200,)),
         ("settled_by_hour", "line_settled_at", (since,)),
     ):
-        statement = queries.load("desk.sql")[name]
+        statement = statements.load("ledger/operator.sql")[name]
         plan = "\n".join(row[0] for row in await look.db.fetch(f"EXPLAIN {statement}", *arguments))
         assert index in plan, plan
         assert "Seq Scan on line" not in plan, plan

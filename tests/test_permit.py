@@ -2,10 +2,10 @@
 
 import asyncio
 
-from daemon.auth import ClientCredentials, FixedToken, OAuthTokens
+from daemon.delivery.outcome import Response
 from daemon.demo.standin import CLIENT_ID, CLIENT_SECRET, TOKEN_PATH, WRITE_PATH, StandIn, serve
-from daemon.outcome import Response
-from daemon.salesforce import Endpoint, Salesforce, open_session
+from daemon.salesforce.client import Endpoint, Salesforce, open_session
+from daemon.salesforce.oauth import ClientCredentials, FixedToken, OAuthTokens
 from tests.daemon_process import PATIENCE
 from tests.raw import OK, Recorder, raw
 from tests.test_salesforce import KEY, record

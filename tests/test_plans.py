@@ -16,10 +16,12 @@ import asyncpg
 import orjson
 import pytest
 
-from daemon import queries
+from daemon.database import statements
+from daemon.delivery.sender import FETCH
 from daemon.demo.postgres import create_database
-from daemon.intake import NO_ID
-from daemon.ledger import (
+from daemon.ingest.intake import NO_ID
+from daemon.ingest.source import FIRST, PAGE, open_source
+from daemon.ledger.store import (
     ACTIVE_LOCK,
     DAEMON_LOCK,
     NEWEST_PAGE,
@@ -27,8 +29,6 @@ from daemon.ledger import (
     UPGRADE_LOCK,
     open_ledger,
 )
-from daemon.sender import FETCH
-from daemon.source import FIRST, PAGE, open_source
 from tests.benchmark import data
 from tests.counters import no_autovacuum
 from tests.expected import BERLIN
@@ -385,33 +385,33 @@ INDEXES = {index for look in (SOURCE | LEDGER | DESK).values() for index in look
 
 
 def test_every_named_query_is_looked_at() -> None:
-    assert queries.load("source.sql").keys() == SOURCE.keys() | PARTS
-    assert queries.load("ledger.sql").keys() == LEDGER.keys()
-    assert queries.load("desk.sql").keys() == DESK.keys()
+    assert statements.load("ingest/source.sql").keys() == SOURCE.keys() | PARTS
+    assert statements.load("ledger/store.sql").keys() == LEDGER.keys()
+    assert statements.load("ledger/operator.sql").keys() == DESK.keys()
 
 
 @pytest.mark.parametrize("name", SOURCE)
 async def test_source(name: str, long_ledger: str) -> None:
-    async with source_session(long_ledger) as (connection, statements):
-        check(await explained(connection, statements[name], SOURCE[name].arguments), SOURCE[name])
+    async with source_session(long_ledger) as (connection, sql):
+        check(await explained(connection, sql[name], SOURCE[name].arguments), SOURCE[name])
 
 
 @pytest.mark.parametrize("name", [name for name in LEDGER if name not in {"in_order", "in_bulk"}])
 async def test_ledger(name: str, long_ledger: str) -> None:
-    statements = queries.load("ledger.sql")
+    sql = statements.load("ledger/store.sql")
     async with ledger_session(long_ledger) as connection, connection.transaction():
         if name in PLANNED:
-            await connection.execute(statements[PLANNED[name]])
-        check(await explained(connection, statements[name], LEDGER[name].arguments), LEDGER[name])
+            await connection.execute(sql[PLANNED[name]])
+        check(await explained(connection, sql[name], LEDGER[name].arguments), LEDGER[name])
 
 
 @pytest.mark.parametrize("name", DESK)
 async def test_desk(name: str, long_ledger: str) -> None:
-    statements = queries.load("desk.sql")
+    sql = statements.load("ledger/operator.sql")
     async with ledger_session(long_ledger) as connection, connection.transaction():
         if name in {"oldest_pending", "allow_probe"}:
-            await connection.execute(queries.load("ledger.sql")["in_order"])
-        check(await explained(connection, statements[name], DESK[name].arguments), DESK[name])
+            await connection.execute(statements.load("ledger/store.sql")["in_order"])
+        check(await explained(connection, sql[name], DESK[name].arguments), DESK[name])
 
 
 @pytest.mark.parametrize(
@@ -423,7 +423,10 @@ async def test_lines_settled_in_a_window_are_found_by_when_they_were_settled(
 ) -> None:
     look = by("line_settled_at", rows=3 * PER_HOUR + BLOCKS)
     async with ledger_session(long_ledger) as connection:
-        check(await explained(connection, queries.load("desk.sql")[name], arguments), look)
+        check(
+            await explained(connection, statements.load("ledger/operator.sql")[name], arguments),
+            look,
+        )
 
 
 async def test_a_backlog_of_a_new_ledger_is_read_in_order(dsn: str, db: asyncpg.Connection) -> None:
@@ -433,11 +436,11 @@ async def test_a_backlog_of_a_new_ledger_is_read_in_order(dsn: str, db: asyncpg.
     calls = data.Calls(data.calls_of(BACKLOG), READY, timedelta(hours=9), 1000)
     await data.add(db, calls, taken=True, record="{}")
     await db.execute("UPDATE line SET state = 'pending', settled_at = NULL")
-    statements = queries.load("ledger.sql")
+    sql = statements.load("ledger/store.sql")
     look = LEDGER["pending"]
     async with ledger_session(dsn) as connection, connection.transaction():
-        await connection.execute(statements["in_order"])
-        plan = await explained(connection, statements["pending"], look.arguments)
+        await connection.execute(sql["in_order"])
+        plan = await explained(connection, sql["pending"], look.arguments)
     check(plan, look)
     assert all(node["Node Type"] != "Sort" for node in nodes(plan))
 
@@ -459,10 +462,10 @@ async def test_taking_into_a_ledger_without_statistics_compares_no_line_with_eac
     )
     count = 2000
     lines = entries([[10**9] * count, [7] * count, [*range(1, count + 1)], [0] * count], "pending")
-    statements = queries.load("ledger.sql")
+    sql = statements.load("ledger/store.sql")
     async with ledger_session(dsn) as connection, connection.transaction():
-        await connection.execute(statements["in_bulk"])
-        plan = await explained(connection, statements["take"], (*lines, False, None))
+        await connection.execute(sql["in_bulk"])
+        plan = await explained(connection, sql["take"], (*lines, False, None))
     check(plan, by("line_pkey", rows=BACKLOG + count))
     assert all(node["Node Type"] != "Nested Loop" for node in nodes(plan))
     assert not [node for node in nodes(plan) if node.get("Rows Removed by Join Filter", 0) > count]

@@ -11,13 +11,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon import logs
-from daemon import source as source_module
 from daemon.demo.calls import Call, day, load
 from daemon.errors import ConfigurationError, UnreachableError
-from daemon.intake import NO_ID, Intake, RecordOptions
-from daemon.ledger import Binding, open_ledger
-from daemon.poller import Poller, Rules
-from daemon.source import open_source
+from daemon.ingest import source as source_module
+from daemon.ingest.intake import NO_ID, Intake, RecordOptions
+from daemon.ingest.poller import Poller, Rules
+from daemon.ingest.source import open_source
+from daemon.ledger.store import Binding, open_ledger
 from tests.daemon_process import PATIENCE
 from tests.expected import BERLIN, data_lines
 from tests.rows import call, code, leg, local_times, on_local_clocks, retype, sample, visit

@@ -10,15 +10,15 @@ from unittest.mock import patch
 import asyncpg
 import pytest
 
-from daemon import operate
-from daemon.acts import Act, ActKind
-from daemon.desk import LineFilter, OperatorStore, SelectedLine
+from daemon.cli import operations
 from daemon.errors import UnreachableError
-from daemon.intake import Intake, RecordOptions
-from daemon.ledger import Ledger, open_ledger
+from daemon.ingest.intake import Intake, RecordOptions
+from daemon.ingest.source import open_source
+from daemon.ledger.acts import Act, ActKind
+from daemon.ledger.operator import LineFilter, OperatorStore, SelectedLine
+from daemon.ledger.retention import BATCH, Pruned, Pruner
+from daemon.ledger.store import Ledger, open_ledger
 from daemon.lines import LineKey, NewLine, State
-from daemon.pruner import BATCH, Pruned, Pruner
-from daemon.source import open_source
 from tests.calls import plain_call, record_id
 from tests.daemon_process import PATIENCE, running
 from tests.expected import BERLIN
@@ -231,10 +231,10 @@ async def test_a_record_that_goes_while_its_line_is_requeued_is_made_anew(site: 
             return await requeue(lines, act_id)
 
         intake = Intake(source, ledger, RecordOptions(BERLIN, False, False))
-        choice, changed = LineFilter((State.DELIVERED,)), operate.Changed()
+        choice, changed = LineFilter((State.DELIVERED,)), operations.Changed()
         with patch.object(desk, "requeue", late):
-            await operate.requeue(desk, intake, choice, "alice@acd1", changed, asyncio.Event())
-    assert changed == operate.Changed(Counter(pending=1, gone=1), complete=True)
+            await operations.requeue(desk, intake, choice, "alice@acd1", changed, asyncio.Event())
+    assert changed == operations.Changed(Counter(pending=1, gone=1), complete=True)
     assert await site.states() == Counter(pending=1, delivered=1)
     assert await site.db.fetchval("SELECT count(*) FROM line WHERE record IS NULL") == 1
     async with running(site.settings(), site.folder) as daemon:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from daemon import logs
+from daemon.delivery.outcome import PauseReason
 from daemon.lines import State
-from daemon.outcome import PauseReason
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")

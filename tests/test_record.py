@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from daemon.errors import InvalidLineError
-from daemon.lines import NON_NUMERIC_ID, NOT_AN_ID, DataLine, LineKey
-from daemon.record import (
+from daemon.ingest.record import (
     CallStatistics,
     call_statistics,
     caller_id,
@@ -28,6 +27,7 @@ from daemon.record import (
     to_json,
     whole_number,
 )
+from daemon.lines import NON_NUMERIC_ID, NOT_AN_ID, DataLine, LineKey
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NEW_YORK = ZoneInfo("America/New_York")

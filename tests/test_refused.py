@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from daemon.demo.standin import Incoming, Reply, Rule
-from daemon.settings import parse_local_time
+from daemon.settings.model import parse_local_time
 from tests.calls import plain_call, record_id
 from tests.daemon_process import PATIENCE, Daemon, running
 from tests.expected import BERLIN

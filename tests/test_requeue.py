@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from daemon import operate
-from daemon.acts import ActKind
-from daemon.desk import BATCH, LineFilter
+from daemon.cli import operations
+from daemon.ledger.acts import ActKind
+from daemon.ledger.operator import BATCH, LineFilter
 from daemon.lines import State
 from tests.daemon_process import PATIENCE
 from tests.whole import Site
@@ -29,12 +29,12 @@ WAITING = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND wait_event_type = 'Lock'
 """
-MANY = operate.ASK_ABOVE + 1
+MANY = operations.ASK_ABOVE + 1
 
 
 @pytest.mark.parametrize("state", State)
 def test_what_salesforce_answered_for_good_cannot_be_discarded(state: State) -> None:
-    refused = operate.refusal(ActKind.DISCARD, LineFilter((State.PENDING, state)))
+    refused = operations.refusal(ActKind.DISCARD, LineFilter((State.PENDING, state)))
     if state in {State.PENDING, State.REJECTED, State.EXPIRED, State.INVALID}:
         assert refused is None
     else:
@@ -59,7 +59,7 @@ def test_what_salesforce_answered_for_good_cannot_be_discarded(state: State) -> 
 def test_delivered_lines_go_again_only_of_a_call_or_a_window(
     choice: LineFilter, refused: bool
 ) -> None:
-    assert (operate.refusal(ActKind.REQUEUE, choice) is not None) == refused
+    assert (operations.refusal(ActKind.REQUEUE, choice) is not None) == refused
 
 
 async def add(site: Site, state: State, count: int, *, settled: datetime = NOON) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from daemon.demo.postgres import ServerDirs, installed_programs
-from daemon.lease import GRACE, TRUSTED_FOR
+from daemon.ledger.lease import GRACE, TRUSTED_FOR
 from tests.calls import plain_call, record_id
 from tests.daemon_process import PATIENCE, running
 from tests.proxy import Mode, proxied

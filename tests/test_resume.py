@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from daemon import operate, report
+from daemon.cli import operations, output
+from daemon.delivery.outcome import PauseReason
 from daemon.demo.standin import Reply
-from daemon.desk import LedgerStatus
-from daemon.ledger import OperatorPause
-from daemon.outcome import PauseReason
+from daemon.ledger.operator import LedgerStatus
+from daemon.ledger.store import OperatorPause
 from tests.calls import plain_call, record_id
 from tests.daemon_process import PATIENCE, running
 from tests.expected import BERLIN
@@ -19,10 +19,23 @@ from tests.whole import Site
 NOON = datetime(2026, 11, 20, 11, tzinfo=UTC)
 ACT = 7
 ACTIVE = LedgerStatus(
-    watermark=None, start_from=None, last_delivered_at=None, held=None, active=True,
-    host="acd1", pid=11, version="1", started_at=NOON, beat_at=NOON, stopped_at=None,
-    unclean_at=None, state="sending", reason=None, retry_at=None, probe_answered=ACT,
-)  # fmt: skip
+    watermark=None,
+    start_from=None,
+    last_delivered_at=None,
+    held=None,
+    active=True,
+    host="acd1",
+    pid=11,
+    version="1",
+    started_at=NOON,
+    beat_at=NOON,
+    stopped_at=None,
+    unclean_at=None,
+    state="sending",
+    reason=None,
+    retry_at=None,
+    probe_answered=ACT,
+)
 DOWN = replace(ACTIVE, state="paused", reason="unavailable", retry_at=NOON)
 BY_OPERATOR = replace(ACTIVE, state="paused", reason="operator", probe_answered=3)
 
@@ -30,43 +43,70 @@ BY_OPERATOR = replace(ACTIVE, state="paused", reason="operator", probe_answered=
 @pytest.mark.parametrize(
     ("standing", "daemon_runs", "pending", "soon", "late"),
     [
-        (ACTIVE, True, True, operate.Sends(), operate.Sends()),
-        (replace(ACTIVE, probe_answered=ACT + 1), True, True, operate.Sends(), operate.Sends()),
+        (ACTIVE, True, True, operations.Sends(), operations.Sends()),
         (
-            DOWN, True, True,
-            operate.Pauses("unavailable", NOON, tried=True),
-            operate.Pauses("unavailable", NOON, tried=True),
+            replace(ACTIVE, probe_answered=ACT + 1),
+            True,
+            True,
+            operations.Sends(),
+            operations.Sends(),
         ),
         (
-            replace(DOWN, probe_answered=None), True, True,
-            None, operate.Pauses("unavailable", NOON, tried=False),
+            DOWN,
+            True,
+            True,
+            operations.Pauses("unavailable", NOON, tried=True),
+            operations.Pauses("unavailable", NOON, tried=True),
         ),
         (
-            replace(DOWN, probe_answered=None), True, False,
-            operate.Pauses("unavailable", NOON, tried=False, idle=True),
-            operate.Pauses("unavailable", NOON, tried=False, idle=True),
+            replace(DOWN, probe_answered=None),
+            True,
+            True,
+            None,
+            operations.Pauses("unavailable", NOON, tried=False),
+        ),
+        (
+            replace(DOWN, probe_answered=None),
+            True,
+            False,
+            operations.Pauses("unavailable", NOON, tried=False, idle=True),
+            operations.Pauses("unavailable", NOON, tried=False, idle=True),
         ),
         # What the instance said before it heard of the act counts for nothing.
-        (replace(ACTIVE, probe_answered=ACT - 1), True, True, None, operate.NotHeard("acd1", 11)),
-        (BY_OPERATOR, True, True, None, operate.NotHeard("acd1", 11)),
         (
-            replace(BY_OPERATOR, held=OperatorPause(NOON, None)), True, True,
-            operate.Pauses("operator", None, tried=False),
-            operate.Pauses("operator", None, tried=False),
+            replace(ACTIVE, probe_answered=ACT - 1),
+            True,
+            True,
+            None,
+            operations.NotHeard("acd1", 11),
         ),
-        (replace(ACTIVE, active=False), True, True, None, operate.StandsBy()),
-        (replace(ACTIVE, active=False), False, True, operate.NobodyRuns(), operate.NobodyRuns()),
+        (BY_OPERATOR, True, True, None, operations.NotHeard("acd1", 11)),
+        (
+            replace(BY_OPERATOR, held=OperatorPause(NOON, None)),
+            True,
+            True,
+            operations.Pauses("operator", None, tried=False),
+            operations.Pauses("operator", None, tried=False),
+        ),
+        (replace(ACTIVE, active=False), True, True, None, operations.StandsBy()),
+        (
+            replace(ACTIVE, active=False),
+            False,
+            True,
+            operations.NobodyRuns(),
+            operations.NobodyRuns(),
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_the_case_is_said_when_it_is_known_or_when_time_is_up(
     standing: LedgerStatus,
     daemon_runs: bool,
     pending: bool,
-    soon: operate.AfterResume | None,
-    late: operate.AfterResume,
+    soon: operations.AfterResume | None,
+    late: operations.AfterResume,
 ) -> None:
     for at_last, expected in ((False, soon), (True, late)):
-        said = operate.after_resume(
+        said = operations.after_resume(
             ACT, standing, daemon_runs=daemon_runs, pending=pending, late=at_last
         )
         assert said == expected
@@ -77,7 +117,7 @@ def test_what_is_the_case_is_said_when_it_is_known_or_when_time_is_up(
 def test_while_a_pause_holds_nobody_is_told_that_sending_goes_on(
     reason: PauseReason, tried: bool, idle: bool
 ) -> None:
-    said = report.resumed(operate.Pauses(reason, NOON, tried=tried, idle=idle), BERLIN)
+    said = output.resumed(operations.Pauses(reason, NOON, tried=tried, idle=idle), BERLIN)
     assert "goes on" not in said
     assert "paused" in said
     if reason is not PauseReason.OPERATOR:

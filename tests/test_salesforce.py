@@ -23,7 +23,24 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from structlog.testing import capture_logs
 
-from daemon.auth import (
+from daemon.delivery.backoff import Backoff
+from daemon.delivery.outcome import (
+    NoResponse,
+    Outcome,
+    PauseReason,
+    PauseSender,
+    Response,
+    TokenFailure,
+    classify,
+)
+from daemon.delivery.settlement import settle
+from daemon.demo import standin as demo
+from daemon.demo.calls import ids
+from daemon.demo.standin import TOKEN_PATH, WRITE_PATH, Reply, StandIn, serve
+from daemon.errors import CallstatsdError, ConfigurationError
+from daemon.lines import LineKey, PendingLine
+from daemon.salesforce.client import BODY_LIMIT, Endpoint, Salesforce, open_session
+from daemon.salesforce.oauth import (
     ASSERTION_LIFE,
     ClientCredentials,
     FixedToken,
@@ -34,23 +51,6 @@ from daemon.auth import (
     TokenError,
     jwt_bearer,
 )
-from daemon.backoff import Backoff
-from daemon.demo import standin as demo
-from daemon.demo.calls import ids
-from daemon.demo.standin import TOKEN_PATH, WRITE_PATH, Reply, StandIn, serve
-from daemon.errors import CallstatsdError, ConfigurationError
-from daemon.lines import LineKey, PendingLine
-from daemon.outcome import (
-    NoResponse,
-    Outcome,
-    PauseReason,
-    PauseSender,
-    Response,
-    TokenFailure,
-    classify,
-)
-from daemon.salesforce import BODY_LIMIT, Endpoint, Salesforce, open_session
-from daemon.settlement import settle
 from tests.daemon_process import PATIENCE
 from tests.load import stretched
 from tests.raw import OK, Recorder, free_port, mute, raw

@@ -9,13 +9,13 @@ from typing import cast
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.backoff import Backoff
-from daemon.ledger import Ledger, open_ledger
+from daemon.delivery.backoff import Backoff
+from daemon.delivery.flow_control import FlowControl
+from daemon.delivery.outcome import NoResponse, PauseReason, Response, TokenFailure
+from daemon.delivery.outcome_writer import OutcomeWriter
+from daemon.delivery.sender import FETCH, LANE_DEPTH, LOW_WATER, Limits, Sender
+from daemon.ledger.store import Ledger, open_ledger
 from daemon.lines import LineKey, NewLine, PendingLine, State
-from daemon.outcome import NoResponse, PauseReason, Response, TokenFailure
-from daemon.pace import FlowControl
-from daemon.sender import FETCH, LANE_DEPTH, LOW_WATER, Limits, Sender
-from daemon.settler import OutcomeWriter
 
 BASE = datetime.now(UTC) - timedelta(hours=1)
 PATIENCE = 10.0

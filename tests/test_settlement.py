@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from daemon.backoff import Backoff
-from daemon.lines import LineKey, PendingLine, Settlement, State
-from daemon.outcome import (
+from daemon.delivery.backoff import Backoff
+from daemon.delivery.outcome import (
     Conflict,
     Delivered,
     Failed,
@@ -23,7 +22,8 @@ from daemon.outcome import (
     Unanswered,
     classify,
 )
-from daemon.settlement import holds_lane, settle
+from daemon.delivery.settlement import holds_lane, settle
+from daemon.lines import LineKey, PendingLine, Settlement, State
 
 BACKOFF = Backoff(initial=1.0, maximum=900.0)
 KEY = LineKey(1201, 2201, 3201, 0)

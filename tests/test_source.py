@@ -12,13 +12,12 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 
-from daemon import source as source_module
 from daemon.demo.calls import Sample, day, ids, load
 from daemon.errors import CallstatsdError, ConfigurationError
-from daemon.intake import RecordOptions
-from daemon.lines import NOT_AN_ID, DataLine, NewLine, State
-from daemon.record import salesforce_id
-from daemon.source import (
+from daemon.ingest import source as source_module
+from daemon.ingest.intake import RecordOptions
+from daemon.ingest.record import salesforce_id
+from daemon.ingest.source import (
     BLANKS,
     FIRST,
     LAST,
@@ -30,6 +29,7 @@ from daemon.source import (
     Window,
     open_source,
 )
+from daemon.lines import NOT_AN_ID, DataLine, NewLine, State
 from tests.expected import BERLIN, Line, data_lines
 from tests.rows import (
     START,

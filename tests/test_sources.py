@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from daemon.cli import main
+from daemon.cli.commands import main
 from daemon.errors import ConfigurationError
-from daemon.settings import Settings, load_settings
-from daemon.sources import PREFIX, Request
+from daemon.settings.model import Settings, load_settings
+from daemon.settings.sources import PREFIX, Request
 
 HERE = "postgresql://here@127.0.0.1:1/here"
 NORTH = "postgresql://north@127.0.0.1:1/north"

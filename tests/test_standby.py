@@ -14,8 +14,8 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from daemon import logs, migrate
-from daemon.database import Database
+from daemon import logs
+from daemon.database.pool import Database
 from daemon.demo.calls import Call, load
 from daemon.demo.postgres import (
     HASTY,
@@ -26,11 +26,12 @@ from daemon.demo.postgres import (
     reachable,
     running,
 )
-from daemon.intake import Intake, RecordOptions
-from daemon.ledger import Binding, Ledger, open_ledger
-from daemon.poller import Poller, Rules
-from daemon.source import Source, open_source
-from daemon.sweeper import Sweeper
+from daemon.ingest.intake import Intake, RecordOptions
+from daemon.ingest.poller import Poller, Rules
+from daemon.ingest.source import Source, open_source
+from daemon.ingest.sweeper import Sweeper
+from daemon.ledger import migrate
+from daemon.ledger.store import Binding, Ledger, open_ledger
 from tests.expected import BERLIN
 from tests.rows import add, call, code, leg, sample
 

@@ -13,13 +13,13 @@ import time_machine
 from structlog.testing import capture_logs
 
 from daemon import logs
-from daemon import source as source_module
 from daemon.demo.calls import Call, ids
 from daemon.errors import UnreachableError
-from daemon.intake import NO_ID, RecordOptions
+from daemon.ingest import source as source_module
+from daemon.ingest.intake import NO_ID, RecordOptions
+from daemon.ingest.poller import Poller
+from daemon.ingest.sweeper import Sweeper
 from daemon.lines import Digest
-from daemon.poller import Poller
-from daemon.sweeper import Sweeper
 from tests.daemon_process import PATIENCE
 from tests.expected import BERLIN
 from tests.rows import add, call, code, leg, local_times, on_local_clocks, retype, visit

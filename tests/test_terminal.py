@@ -285,7 +285,7 @@ async def test_show_lists_a_record_when_asked_and_gives_its_json_otherwise(site:
 
 async def test_each_state_that_needs_somebody_says_what_to_do(site: Site) -> None:
     """`show` for the line, `status` for all of them, in the page's words."""
-    from daemon.meanings import NEED_ACTION, REMEDIES
+    from daemon.reports.meanings import NEED_ACTION, REMEDIES
 
     await plain_call(site.db, 1, record=record_id(1), ended=ENDED)
     await site.run("backfill", *WINDOW)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from daemon.auth import FixedToken
+from daemon.delivery.outcome import NoResponse, Response
 from daemon.errors import ConfigurationError
-from daemon.outcome import NoResponse, Response
-from daemon.salesforce import Endpoint, Salesforce, open_session
+from daemon.salesforce.client import Endpoint, Salesforce, open_session
+from daemon.salesforce.oauth import FixedToken
 from tests.raw import authority
 
 

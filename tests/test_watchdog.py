@@ -2,7 +2,7 @@
 
 import pytest
 
-from daemon.watchdog import Part, ProgressWatchdog
+from daemon.service.watchdog import Part, ProgressWatchdog
 
 TAKING, SENDING = Part.TAKING, Part.SENDING
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon import source as source_module
 from daemon.demo.calls import Call, Code, Leg, Visit
-from daemon.intake import Intake, RecordOptions
-from daemon.ledger import Ledger
-from daemon.poller import Poller, Rules
-from daemon.source import Source
-from daemon.sweeper import NEAR, Sweeper
+from daemon.ingest import source as source_module
+from daemon.ingest.intake import Intake, RecordOptions
+from daemon.ingest.poller import Poller, Rules
+from daemon.ingest.source import Source
+from daemon.ingest.sweeper import NEAR, Sweeper
+from daemon.ledger.store import Ledger
 from tests.expected import BERLIN, data_lines, lines_of
 from tests.rows import call, code, leg, local_times, on_local_clocks, sample, visit
 from tests.site import LOOKBACK, SCHEMAS, Site, opened

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from daemon.lifecycle import pause
+from daemon.service.lifecycle import pause
 from tests import rows
 from tests.calls import record_id
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from daemon.demo.standin import WRITE_PATH, Reply
-from daemon.lease import GRACE, TRUSTED_FOR
+from daemon.ledger.lease import GRACE, TRUSTED_FOR
 from tests.audit import UNSETTLED, Break
 from tests.daemon_process import PATIENCE, Daemon
 from tests.load import stretched

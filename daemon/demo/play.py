@@ -23,9 +23,9 @@ from daemon.demo import calls as sample_calls
 from daemon.demo import standin, summary
 from daemon.demo.badday import ClosableServer, FaultInjector, bad_day, door
 from daemon.demo.postgres import embedded
-from daemon.desk import OperatorStore, StatusReport
 from daemon.errors import CallstatsdError
-from daemon.ledger import open_ledger
+from daemon.ledger.operator import OperatorStore, StatusReport
+from daemon.ledger.store import open_ledger
 from daemon.terminal import console, progress_bar, say, say_command
 
 SCHEMA = "jtelstats"

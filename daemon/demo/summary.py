@@ -13,9 +13,9 @@ from rich.table import Table
 
 from daemon.demo.badday import FaultInjector
 from daemon.demo.standin import StandIn
-from daemon.desk import LineDetail, StatusReport
+from daemon.ledger.operator import LineDetail, StatusReport
 from daemon.lines import State
-from daemon.meanings import MEANINGS
+from daemon.reports.meanings import MEANINGS
 from daemon.terminal import NARROW, columns, console, say, say_command, wrap
 
 FIRST_FEW = 3

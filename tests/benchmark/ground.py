@@ -17,10 +17,10 @@ import aiohttp
 import asyncpg
 import orjson
 
-from daemon import migrate
-from daemon.database import Database
+from daemon.database.pool import Database
 from daemon.demo.postgres import create_database, embedded
-from daemon.ledger import Binding, open_ledger
+from daemon.ledger import migrate
+from daemon.ledger.store import Binding, open_ledger
 from tests.benchmark import data
 from tests.benchmark.endpoint import HourlyCounts
 

@@ -11,10 +11,10 @@ from statistics import median
 from zoneinfo import ZoneInfo
 
 from daemon.demo.postgres import installed_programs
-from daemon.intake import Intake, RecordOptions
-from daemon.ledger import open_ledger
-from daemon.poller import Poller, Rules
-from daemon.source import open_source
+from daemon.ingest.intake import Intake, RecordOptions
+from daemon.ingest.poller import Poller, Rules
+from daemon.ingest.source import open_source
+from daemon.ledger.store import open_ledger
 from tests.benchmark import data
 from tests.benchmark.drain import told_all
 from tests.benchmark.ground import Ground, Site

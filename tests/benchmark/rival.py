@@ -25,9 +25,9 @@ from pgqueuer.queries import Queries
 from pgqueuer.types import QueueExecutionMode
 from yarl import URL
 
-from daemon.intake import Intake, RecordOptions
-from daemon.ledger import open_ledger
-from daemon.source import FIRST, LAST, Window, open_source
+from daemon.ingest.intake import Intake, RecordOptions
+from daemon.ingest.source import FIRST, LAST, Window, open_source
+from daemon.ledger.store import open_ledger
 from tests.benchmark import data
 from tests.benchmark.bare import USER_AGENT
 

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import uvloop
 
-from daemon.intake import Intake, RecordOptions
-from daemon.ledger import open_ledger
-from daemon.source import open_source
-from daemon.sweeper import Sweeper
+from daemon.ingest.intake import Intake, RecordOptions
+from daemon.ingest.source import open_source
+from daemon.ingest.sweeper import Sweeper
+from daemon.ledger.store import open_ledger
 from tests.benchmark import data
 from tests.benchmark.ground import memory_of_this_process
 from tests.benchmark.history import BERLIN, RULES

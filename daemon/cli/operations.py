@@ -1,0 +1,216 @@
+"""What operators do: send lines again, withdraw them, pause and resume; recorded and counted."""
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+
+from daemon import logs
+from daemon.ingest.intake import Intake
+from daemon.ledger.acts import Act, ActKind
+from daemon.ledger.operator import LedgerStatus, LineFilter, OperatorStore
+from daemon.lines import State
+
+_log = structlog.get_logger()
+
+ASK_ABOVE = 100
+"""More lines than this are changed only by somebody who says yes (contract, section 8)."""
+DISCARDABLE = (State.PENDING, State.REJECTED, State.EXPIRED, State.INVALID)
+"""What Salesforce answered for good is history and stays."""
+LISTENS_FOR = 10.0
+"""Seconds for which `resume` waits to hear what the try came to that it asked for."""
+LOOK_EVERY = 0.1
+"""Seconds between two looks for that."""
+
+
+def refusal(kind: ActKind, choice: LineFilter) -> str | None:
+    """Say why lines of a choice cannot be requeued or discarded; None where they can."""
+    if kind is ActKind.DISCARD:
+        others = [state for state in choice.states if state not in DISCARDABLE]
+        if others:
+            return (
+                f"{' and '.join(others)} lines stay as they are: what came of them is history; "
+                f"choose {', '.join(DISCARDABLE[:-1])} or {DISCARDABLE[-1]}"
+            )
+        return None
+    if State.PENDING in choice.states:
+        return "pending lines are sent anyway"
+    ended = choice.since is not None and choice.until is not None
+    settled = choice.settled_since is not None and choice.settled_until is not None
+    bounded = choice.call_id is not None or ended or settled
+    if State.DELIVERED in choice.states and not bounded:
+        return (
+            "delivered lines are sent again only of one call (--call-id) or of a window with both "
+            "ends (--from and --to, or --settled-from and --settled-to)"
+        )
+    return None
+
+
+@dataclass(slots=True)
+class Changed:
+    """How far an act has come, also when it is cut: lines by the state that they are in now.
+
+    `complete` when all chosen lines had their turn; "gone" counts lines that cannot be made anew.
+    """
+
+    lines: Counter[str] = field(default_factory=Counter)
+    complete: bool = False
+
+    @property
+    def requeued(self) -> int:
+        """How many are to be sent again."""
+        return self.lines[State.PENDING]
+
+
+async def requeue(
+    desk: OperatorStore,
+    intake: Intake,
+    choice: LineFilter,
+    who: str,
+    changed: Changed,
+    stop: asyncio.Event,
+) -> None:
+    """Put settled lines back to pending, batch by batch, until all are or told to stop.
+
+    A line goes with the record as it was sent. Where that was dropped, or never could be sent, it
+    is made anew from the source; such a line may end as `skipped` or `invalid` again.
+    """
+    act_id = await desk.begin(choice.act(ActKind.REQUEUE, who))
+    async for lines in desk.choose(choice):
+        as_sent = [line for line in lines if line.has_record and not line.without_id]
+        requeued = await desk.requeue(as_sent, act_id)
+        changed.lines[State.PENDING] += len(requeued)
+        anew = [line.key for line in lines if line.key not in requeued]
+        rebuilt = await intake.rebuilt(anew)
+        renewed = await desk.renew(rebuilt, act_id, choice.states)
+        changed.lines.update(renewed.values())
+        changed.lines["gone"] += len(anew) - len(rebuilt)
+        if stop.is_set():
+            break
+    else:
+        changed.complete = True
+    await _finish(desk, act_id, "requeue", choice, changed)
+
+
+async def discard(
+    desk: OperatorStore, choice: LineFilter, who: str, changed: Changed, stop: asyncio.Event
+) -> None:
+    """Withdraw lines, batch by batch; an answer that is under way changes them no more."""
+    act_id = await desk.begin(choice.act(ActKind.DISCARD, who))
+    async for lines in desk.choose(choice):
+        changed.lines[State.SKIPPED] += len(await desk.discard(lines, act_id))
+        if stop.is_set():
+            break
+    else:
+        changed.complete = True
+    await _finish(desk, act_id, "discard", choice, changed)
+
+
+async def _finish(
+    desk: OperatorStore, act_id: int, act: str, choice: LineFilter, changed: Changed
+) -> None:
+    changed.lines = +changed.lines
+    if changed.complete:
+        await desk.end(act_id)
+    _log.info(
+        logs.OPERATOR_ACTED,
+        act=act,
+        states=[state.value for state in choice.states],
+        since=choice.since,
+        until=choice.until,
+        settled_since=choice.settled_since,
+        settled_until=choice.settled_until,
+        call_id=choice.call_id,
+        backfill=choice.backfill,
+        lines={str(state): count for state, count in changed.lines.items()},
+    )
+
+
+async def hold(desk: OperatorStore, reason: str | None, who: str) -> None:
+    """Stop sending until somebody resumes it."""
+    await desk.hold(Act(ActKind.PAUSE, who, reason=reason))
+    _log.info(logs.OPERATOR_ACTED, act="pause")
+
+
+@dataclass(frozen=True, slots=True)
+class Sends:
+    """The sender sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """The sender still pauses; `tried` if the try that was asked for has ended in vain.
+
+    `idle` if no line is pending, so that there is nothing to try with.
+    """
+
+    reason: str
+    retry_at: datetime | None
+    tried: bool
+    idle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NotHeard:
+    """The instance that has the ledger has not said anything in time."""
+
+    host: str | None
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StandsBy:
+    """No instance has the ledger, but one is about to take it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NobodyRuns:
+    """No instance has the ledger, and none waits for it."""
+
+
+AfterResume = Sends | Pauses | NotHeard | StandsBy | NobodyRuns
+
+
+def after_resume(
+    act_id: int, standing: LedgerStatus, *, daemon_runs: bool, pending: bool, late: bool
+) -> AfterResume | None:
+    """Say what is the case after the act `act_id` resumed sending; None while that is unknown.
+
+    `pending` if there was a line to try with; `late` when nobody can wait longer.
+    """
+    if not standing.active:
+        if not daemon_runs:
+            return NobodyRuns()
+        return StandsBy() if late else None
+    if standing.held is not None:
+        return Pauses("operator", None, tried=False)
+    answered = standing.probe_answered is not None and standing.probe_answered >= act_id
+    if answered and standing.state == "sending":
+        return Sends()
+    # Until it has heard of the act, the instance may still say that the operator pauses it.
+    automatic = standing.reason if standing.reason != "operator" else None
+    if standing.state == "paused" and automatic and (answered or late or not pending):
+        return Pauses(automatic, standing.retry_at, tried=answered, idle=not pending)
+    return NotHeard(standing.host, standing.pid) if late else None
+
+
+async def resume(desk: OperatorStore, who: str) -> AfterResume:
+    """Let sending go on, and an automatic pause try at once; returns what is then the case."""
+    act_id, pending = await desk.release(Act(ActKind.RESUME, who))
+    _log.info(logs.OPERATOR_ACTED, act="resume")
+    until = time.monotonic() + LISTENS_FOR
+    while True:
+        late = time.monotonic() >= until
+        said = after_resume(
+            act_id,
+            await desk.standing(),
+            daemon_runs=await desk.daemon_runs(),
+            pending=pending,
+            late=late,
+        )
+        if said is not None:
+            return said
+        await asyncio.sleep(LOOK_EVERY)

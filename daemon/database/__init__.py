@@ -1,0 +1,1 @@
+"""Postgres: pools, outages and named statements."""

@@ -1,0 +1,223 @@
+"""How many requests may be in flight: pauses of the whole sender and the way back. Pure.
+
+Contract 5: one pause for the whole sender; after it one request, then doubling for each success.
+"""
+
+from dataclasses import dataclass, replace
+from math import inf
+from typing import assert_never
+
+from daemon.delivery.backoff import Backoff
+from daemon.delivery.outcome import (
+    Conflict,
+    Delivered,
+    Failed,
+    Locked,
+    NotFound,
+    Outcome,
+    PauseReason,
+    PauseSender,
+    Rejected,
+    Unanswered,
+)
+from daemon.lines import FailingAnswers, LineKey
+
+FAILING_AFTER = 20
+"""Different records in a row answered as if the endpoint itself were broken."""
+FAILING_MAX = 60.0
+"""Most seconds between two probes of such an endpoint, so that good lines wait for minutes only."""
+UNANSWERED_AFTER = 2
+"""Different records in a row that got no answer."""
+PROBE_FOR = 10.0
+"""Seconds for which a try that an operator asked for is waited for (contract, section 8)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A pause: why, until when (the clock given in), after how many vain tries, who caused it."""
+
+    reason: PauseReason
+    until: float
+    tries: int
+    lane: str | None
+
+
+class FlowControl:
+    """Decides whether one more request may start.
+
+    Answers to requests that started before the newest pause neither end nor lengthen it; callers
+    pass the `epoch` they saw when the request started.
+
+    `failing` from the first pause as `endpoint_failing` until an answer ends it, whatever else
+    pauses meanwhile; then `newest` says whether the next probe is the newest line that is ready,
+    or the first. `avoid` has the lanes that shall not be the first after a pause while another one
+    is ready, each with a number that grows with time.
+    """
+
+    def __init__(
+        self,
+        concurrency: int,
+        backoff: Backoff,
+        *,
+        endpoint_proven: bool,
+        api_budget: float = 1.0,
+        failing: FailingAnswers | None = None,
+        failing_after: int = FAILING_AFTER,
+    ) -> None:
+        """Start at full concurrency, or in the pause that `failing` says has not ended.
+
+        `endpoint_proven` once a 2xx or 409 was ever seen. `api_budget` is the share of the org's
+        daily calls that may be used; 1 sets no bound.
+        """
+        paused, refused = failing or FailingAnswers(paused=False, refused={})
+        self._api_budget = api_budget
+        self._api_usage = 0.0
+        self._api_seen = float("-inf")
+        self._concurrency = concurrency
+        self._backoff = backoff
+        self._failing_after = failing_after
+        self._window = 1 if paused else concurrency
+        self._unanswered: set[str] = set()
+        self._row: dict[str, LineKey | None] = dict(refused)
+        self.endpoint_proven = endpoint_proven
+        self.failing = paused
+        self.newest = paused
+        self.avoid: dict[str, int] = {}
+        self.pause = Pause(PauseReason.ENDPOINT_FAILING, -inf, 0, None) if paused else None
+        self.epoch = 0
+        self._probed_epoch = -1
+        self._probed_at = float("-inf")
+
+    def may_start(self, in_flight: int, now: float) -> bool:
+        """Whether a request may start beside those in flight."""
+        if self.pause is not None:
+            return in_flight == 0 and now >= self.pause.until
+        return in_flight < self._window
+
+    @property
+    def refused(self) -> list[LineKey]:
+        """The first line of each record that was refused in the present row of failing answers."""
+        return [key for key in self._row.values() if key is not None]
+
+    def spared(self, outcome: Outcome) -> PauseSender | None:
+        """Return what an outcome means while the endpoint fails; None if the same as ever.
+
+        A 400, 404 or 500 then says nothing of its line, which stays pending.
+        """
+        if not self.failing:
+            return None
+        match outcome:
+            case Failed(status, error):
+                return PauseSender(PauseReason.ENDPOINT_FAILING, status, None, error)
+            case Rejected(status, error) if status == 400:
+                return PauseSender(PauseReason.ENDPOINT_FAILING, status, None, error)
+            case NotFound(error):
+                return PauseSender(PauseReason.ENDPOINT_FAILING, 404, None, error)
+        return None
+
+    def judge(self, outcome: Outcome, lane: str, key: LineKey | None = None) -> PauseSender | None:
+        """Say whether the sender must pause: for this outcome, or for a streak of its kind.
+
+        The key is that of the line, to be named if a streak refuses it.
+        """
+        match outcome:
+            case PauseSender():
+                self._unanswered.clear()
+                self._row.clear()
+                return outcome
+            case Unanswered(status, error):
+                self._row.clear()
+                self._unanswered.add(lane)
+                if len(self._unanswered) >= UNANSWERED_AFTER:
+                    return PauseSender(PauseReason.UNANSWERED, status, None, error)
+                return None
+            case Failed(status, error):
+                return self._failed(lane, None, status, error)
+            case Rejected(status, error) if status == 400:
+                return self._failed(lane, key, status, error)
+            case NotFound(error) if not self.endpoint_proven:
+                return self._failed(lane, key, 404, error)
+            case Delivered() | Conflict():
+                self.endpoint_proven = True
+            case NotFound() | Rejected() | Locked():
+                pass
+            case _:
+                assert_never(outcome)
+        self._unanswered.clear()
+        self._row.clear()
+        return None
+
+    def used(self, api_usage: float | None, now: float) -> PauseSender | None:
+        """Note how much of the org's calls is used; past the budget the sender must pause."""
+        if api_usage is None or self._api_budget >= 1:
+            return None
+        self._api_usage, self._api_seen = api_usage, now
+        if api_usage <= self._api_budget:
+            return None
+        return PauseSender(
+            PauseReason.API_LIMIT, None, None, f"{api_usage:.0%} of the daily calls are used"
+        )
+
+    def live_only(self, now: float) -> bool:
+        """Whether backfill lines wait: from half of the budget on, as long as that is news."""
+        known = now - self._api_seen < self._backoff.maximum
+        return known and self._api_usage > self._api_budget / 2
+
+    def probe_first(self) -> None:
+        """Let the first line be the next probe: there is no newest one that may be."""
+        self.newest = False
+
+    def answered(self, epoch: int) -> bool:
+        """Take an answer that calls for no pause; True if it ends one."""
+        if epoch != self.epoch:
+            return False
+        if self.pause is None:
+            self._window = min(self._window * 2, self._concurrency)
+            return False
+        self.pause = None
+        self.failing = self.newest = False
+        self.avoid.clear()
+        self._row.clear()
+        self._window = min(2, self._concurrency)
+        return True
+
+    def halt(self, halted: PauseSender, lane: str | None, epoch: int, now: float) -> Pause | None:
+        """Pause, or lengthen the pause that this request probed; None for an older request."""
+        if epoch != self.epoch:
+            return None
+        tries = self.pause.tries + 1 if self.pause else 1
+        delay = self._backoff.delay(tries, halted.retry_after)
+        if self.failing or halted.reason is PauseReason.ENDPOINT_FAILING:
+            # Whatever else a probe meets meanwhile: the next one takes its turn, and soon.
+            if not halted.retry_after:
+                delay = min(delay, FAILING_MAX)
+            self.newest = self.failing and not self.newest
+            self.failing = True
+        if not self.failing:
+            self.avoid.clear()
+        if lane is not None:
+            self.avoid[lane] = self.epoch
+        self.pause = Pause(halted.reason, now + delay, tries, lane)
+        self.epoch += 1
+        self._window = 1
+        return self.pause
+
+    def probe(self, now: float) -> None:
+        """Let the next request of a pause start now, because an operator asks for it."""
+        if self.pause is not None:
+            self.pause = replace(self.pause, until=min(self.pause.until, now))
+            self._probed_epoch, self._probed_at = self.epoch, now
+
+    def probing(self, now: float) -> bool:
+        """Whether such a request has not been answered yet and may still be soon."""
+        asked = self.pause is not None and self._probed_epoch == self.epoch
+        return asked and now - self._probed_at < PROBE_FOR
+
+    def _failed(
+        self, lane: str, refused: LineKey | None, status: int, error: str | None
+    ) -> PauseSender | None:
+        self._unanswered.clear()
+        self._row[lane] = self._row.get(lane) or refused
+        if len(self._row) >= self._failing_after:
+            return PauseSender(PauseReason.ENDPOINT_FAILING, status, None, error)
+        return None

@@ -1,0 +1,1 @@
+"""From the rows of the ACD to records in the ledger."""

@@ -1,0 +1,166 @@
+"""Looks again at windows that polls have covered, for rows that became visible late."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import structlog
+
+from daemon import logs, metrics
+from daemon.errors import ConfigurationError, UnreachableError
+from daemon.ingest.intake import Intake
+from daemon.ingest.poller import Rules, TakeResult, log_taken, visible
+from daemon.ingest.source import FIRST, Clock, Page, Readiness, Source, Window
+from daemon.ledger.store import Ledger
+from daemon.lines import NON_NUMERIC_ID, LineKey, missing_keys
+from daemon.service.lifecycle import pause
+
+_log = structlog.get_logger()
+
+S = TypeVar("S")
+L = TypeVar("L")
+
+NEAR = timedelta(minutes=30)
+"""How far the frequent sweep reaches back behind the watermark."""
+NEAR_EVERY = 60.0
+"""Seconds between two frequent sweeps."""
+WIDE_EVERY = 900.0
+"""Seconds between two sweeps of LOOKBACK before the last one that was completed."""
+
+
+class Sweeper:
+    """Takes what polls could not see: late commits, ends and codes and ids that came late.
+
+    A sweep compares digests of the keys with the ledger, page by page, and the keys themselves
+    where those differ; full rows are read for what is missing. It moves no watermark. The wide one
+    begins LOOKBACK before the last one that was completed, so that downtime is covered too.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        ledger: Ledger,
+        intake: Intake,
+        rules: Rules,
+        lookback: timedelta,
+        on_taken: Callable[[], None],
+    ) -> None:
+        """Take the rooms to join; `on_taken` is called when new lines are in the ledger."""
+        self._source = source
+        self._ledger = ledger
+        self._intake = intake
+        self._rules = rules
+        self._lookback = lookback
+        self._on_taken = on_taken
+        self.swept = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sweep both windows at the start, then each at its time; databases may come and go."""
+        wide_at = time.monotonic()
+        while not stop.is_set():
+            try:
+                wide = time.monotonic() >= wide_at
+                await self.sweep(wide=wide)
+                if wide:
+                    self.swept.set()
+                    wide_at = time.monotonic() + WIDE_EVERY
+            except (UnreachableError, ConfigurationError) as error:
+                _log.debug(logs.SWEEP_FAILED, error=str(error))
+            await pause(stop, NEAR_EVERY)
+
+    async def sweep(self, *, wide: bool) -> TakeResult:
+        """Look again once, at the last half hour or at all of LOOKBACK."""
+        started = time.perf_counter()
+        clock = await self._source.clock()
+        progress = await self._ledger.progress()
+        taken = TakeResult()
+        floor = progress.floor
+        if progress.watermark is None or floor is None:
+            return taken
+        # A watermark ahead of the source's clock makes no call ready.
+        ended_by = clock.now - self._rules.settle_delay
+        until = min(progress.watermark, ended_by)
+        since = until - NEAR
+        if wide:
+            swept_at = min(progress.swept_at or floor, ended_by)
+            since = max(swept_at, FIRST + self._lookback) - self._lookback
+        seen = visible(clock, self._rules.settle_delay)
+        try:
+            await self._look(taken, Window(since, until), clock, floor, wide=wide)
+            if wide and seen > FIRST:
+                # Not the watermark: what lies between is still to be polled, so that whatever
+                # neither sees becomes visible later than now. Where nobody looks back so far
+                # any more, lines may be pruned.
+                await self._ledger.swept(seen)
+        finally:
+            reach = metrics.SWEEP_SECONDS.labels("lookback" if wide else "near")
+            reach.observe(time.perf_counter() - started)
+            if taken.lines:
+                self._on_taken()
+            log_taken(taken, started, late=True)
+        return taken
+
+    async def _look(
+        self, taken: TakeResult, window: Window, clock: Clock, floor: datetime, *, wide: bool
+    ) -> None:
+        since, until = window.since, window.until
+        started_by = clock.now - self._rules.stale_call_after
+        ended = Window(max(since, floor), until)
+        await self._take_missing(taken, self._source.ended(ended))
+        # Calls without an end became ready so long after their start; a wide sweep leaves no gap
+        # where these durations were changed.
+        stale_since = since if wide else started_by - NEAR
+        stale = Window(max(min(stale_since, started_by), floor), started_by)
+        await self._take_missing(taken, self._source.never_ended(stale))
+        # Codes of the calls above were compared with them; these are of earlier calls.
+        ready = Readiness(ended_by=since, started_by=stale.since, floor=floor)
+        async for page in self._source.late_codes(window, ready):
+            taken.add(await self._take_missing_codes(page))
+        taken.add(await self._intake.look_for_ids(max(since, floor), floor))
+
+    async def _take_missing(self, taken: TakeResult, pages: AsyncIterator[Page]) -> None:
+        """Take what the ledger lacks of the pages; the next is read while one is compared."""
+        reading = asyncio.ensure_future(anext(pages, None))
+        try:
+            while (page := await reading) is not None:
+                reading = asyncio.ensure_future(anext(pages, None))
+                taken.add(await self._take_missing_calls(page))
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _take_missing_calls(self, page: Page) -> Collection[LineKey]:
+        """Take the calls of a page that have a line which the ledger lacks."""
+        call_ids = [found.call_id for found in page.found]
+        # Of a call whose own id is no whole number there may be no keys to ask for.
+        nameless = {call_id for call_id in call_ids if call_id < NON_NUMERIC_ID}
+        source, ledger = self._source, self._ledger
+        if not nameless:
+            there, here = await _both(source.digest(call_ids), ledger.digest(call_ids))
+            if there == here:
+                return ()
+        keys, known = await _both(source.keys(call_ids), ledger.known(call_ids))
+        missing = {key.call_id for key in missing_keys(keys, known)}
+        missing |= nameless - {key.call_id for key in known}
+        late = [found for found in page.found if found.call_id in missing]
+        return await self._intake.take(late) if late else ()
+
+    async def _take_missing_codes(self, page: Page) -> Collection[LineKey]:
+        """Take the codes of a page that have no line."""
+        known = {key.code_id for key in await self._ledger.known([f.call_id for f in page.found])}
+        late = [found for found in page.found if found.row_id not in known]
+        codes = {found.row_id for found in late}
+        return await self._intake.take(late, only_codes=codes) if late else ()
+
+
+async def _both(source: Coroutine[Any, Any, S], ledger: Coroutine[Any, Any, L]) -> tuple[S, L]:
+    """Ask both databases at once; where the ledger fails, the source's query ends with it."""
+    reading = asyncio.create_task(source)
+    try:
+        answer = await ledger
+        return await reading, answer
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)

@@ -1,0 +1,425 @@
+"""The operator's desk: what people ask of the ledger, and what they do to it."""
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from daemon.database import statements
+from daemon.database.pool import Database
+from daemon.ledger.acts import Act, ActKind, RecordedAct
+from daemon.ledger.store import ACTIVE_LOCK, DAEMON_LOCK, OperatorPause, entry_columns, key_columns
+from daemon.lines import LineKey, NewLine, State, Streak
+
+BATCH = 1000
+"""Lines that an operator's act changes in one transaction."""
+STREAKS = 50
+"""Streaks of a failing endpoint that are named at once."""
+
+ACTS = 2
+"""Acts that `status` shows."""
+
+_SQL = statements.load("ledger/operator.sql")
+_LEDGER = statements.load("ledger/store.sql")
+_NOTIFY = _LEDGER["notify"]
+_IN_ORDER = _LEDGER["in_order"]
+_BEFORE_ALL = (-(2**63),) * 4
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerStatus:
+    """How far calls are taken, whether an operator holds the sender, what the instance says."""
+
+    watermark: datetime | None
+    start_from: datetime | None
+    last_delivered_at: datetime | None
+    held: OperatorPause | None
+    active: bool
+    host: str | None
+    pid: int | None
+    version: str | None
+    started_at: datetime | None
+    beat_at: datetime | None
+    stopped_at: datetime | None
+    unclean_at: datetime | None
+    state: str | None
+    reason: str | None
+    retry_at: datetime | None
+    probe_answered: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """What `status` shows: counts, the standing, what a failing endpoint refused, and acts."""
+
+    lines: dict[str, int]
+    oldest_pending_seconds: float | None
+    standing: LedgerStatus
+    streaks: Sequence[Streak]
+    acts: Sequence[RecordedAct] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Lines that somebody waits for, per state; ages of the oldest to send, and to look at."""
+
+    lines: dict[str, int]
+    oldest_pending_seconds: float | None
+    oldest_kept_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LineFilter:
+    """Which lines an act is about: by state, end of call [since, until), call, backfills only.
+
+    And by when they were settled, [settled_since, settled_until).
+    """
+
+    states: tuple[State, ...]
+    since: datetime | None = None
+    until: datetime | None = None
+    call_id: int | None = None
+    backfill: bool = False
+    settled_since: datetime | None = None
+    settled_until: datetime | None = None
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """Return them in the order of the statements."""
+        return (
+            list(self.states),
+            self.since,
+            self.until,
+            self.call_id,
+            self.backfill,
+            self.settled_since,
+            self.settled_until,
+        )
+
+    def act(self, kind: ActKind, who: str) -> Act:
+        """Return what is recorded of an act with this choice."""
+        return Act(
+            kind,
+            who,
+            self.states,
+            self.since,
+            self.until,
+            self.settled_since,
+            self.settled_until,
+            self.call_id,
+            self.backfill,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SelectedLine:
+    """A line that an act is about; without a record it must be made again to be sent."""
+
+    key: LineKey
+    state: State
+    without_id: bool
+    has_record: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LineDetail:
+    """A line as `show` tells it."""
+
+    key: LineKey
+    ordinal: int
+    lane: str
+    salesforce_id: str | None
+    backfill: bool
+    state: State
+    generation: int
+    attempts: int
+    unanswered: int
+    last_status: int | None
+    last_error: str | None
+    taken_at: datetime
+    pending_since: datetime
+    next_try_at: datetime | None
+    settled_at: datetime | None
+    record: str | None
+    act: str | None = None
+    act_who: str | None = None
+    act_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecentLines:
+    """What people look at first, as of the ledger's `now`; the lines come without records."""
+
+    now: datetime
+    standing: LedgerStatus
+    waiting: Sequence[LineDetail]
+    failed: Sequence[LineDetail]
+    streaks: Sequence[Streak] = ()
+    acts: Sequence[RecordedAct] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HourlyCounts:
+    """Lines that wait, per state, and lines settled since some time, per (hour, state)."""
+
+    waiting: Backlog
+    settled: Mapping[tuple[datetime, State], int]
+
+
+class OperatorStore:
+    """Reads and changes the ledger for people; raises `UnreachableError` while it is away."""
+
+    def __init__(self, database: Database) -> None:
+        """Wrap the ledger's database."""
+        self._database = database
+
+    async def overview(self) -> StatusReport:
+        """Return what `status` shows; counts all lines, so it takes a while on a large ledger."""
+        async with self._database.connection() as connection:
+            counted = await connection.fetch(_SQL["counts"])
+            oldest = await connection.fetchval(_SQL["oldest"])
+        standing, streaks = await self.standing(), await self.streaks()
+        acts = await self.latest_acts(ACTS)
+        return StatusReport(_by_state(counted), _seconds(oldest), standing, streaks, acts)
+
+    async def standing(self) -> LedgerStatus:
+        """Return what the ledger and its instance say of themselves; costs next to nothing."""
+        async with self._database.connection() as connection:
+            row = dict(await connection.fetchrow(_SQL["standing"]))
+            active = await connection.fetchval(_SQL["holder"], ACTIVE_LOCK)
+        since, reason = row.pop("held_since"), row.pop("held_reason")
+        held = None if since is None else OperatorPause(since, reason)
+        return LedgerStatus(held=held, active=active, **row)
+
+    async def streaks(self) -> list[Streak]:
+        """Return what is still refused of the lines that a failing endpoint refused."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_SQL["streaks"], STREAKS)
+        return [Streak(*row) for row in rows]
+
+    async def waiting(self) -> Backlog:
+        """Return how many lines wait for Salesforce, and for an operator."""
+        async with self._database.connection() as connection:
+            row = dict(await connection.fetchrow(_SQL["waiting"]))
+        oldest = _seconds(row.pop("oldest_pending_seconds"))
+        oldest_kept = _seconds(row.pop("oldest_kept_seconds"))
+        return Backlog(row, oldest, oldest_kept)
+
+    async def window(self, since: datetime, until: datetime) -> dict[str, int]:
+        """Return lines per state of the calls that ended in [since, until)."""
+        async with self._database.connection() as connection:
+            return _by_state(await connection.fetch(_SQL["window"], since, until))
+
+    async def pending_in(self, since: datetime, until: datetime) -> int:
+        """Return how many lines of a window are still to be sent."""
+        async with self._database.connection() as connection:
+            return int(await connection.fetchval(_SQL["window_pending"], since, until))
+
+    async def pruned_before(self) -> datetime | None:
+        """Return the end of the newest call whose lines retention has removed."""
+        async with self._database.connection() as connection:
+            pruned: datetime | None = await connection.fetchval(_SQL["pruned"])
+        return pruned
+
+    async def call(self, call_id: int, records: int | None = None) -> list[LineDetail]:
+        """Return all lines of a call, in sending order, the first ones or all with records."""
+        async with self._database.connection() as connection:
+            return _told(await connection.fetch(_SQL["of_call"], call_id, records))
+
+    async def glance(self, waiting: int, failed: int, acts: int) -> RecentLines:
+        """Return the standing, the oldest lines to send, the latest that failed, and latest acts.
+
+        All by indexes.
+        """
+        async with self._database.connection() as connection, connection.transaction():
+            now = await connection.fetchval(_SQL["now"])
+            await connection.execute(_IN_ORDER)
+            oldest = await connection.fetch(_SQL["oldest_pending"], waiting)
+            latest = await connection.fetch(_SQL["latest_failed"], failed)
+        done = await self.latest_acts(acts)
+        standing, streaks = await self.standing(), await self.streaks()
+        return RecentLines(now, standing, _told(oldest), _told(latest), streaks, done)
+
+    async def latest_acts(self, limit: int) -> list[RecordedAct]:
+        """Return what people did last, newest first."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_SQL["latest_acts"], limit)
+        return [_recorded(dict(row)) for row in rows]
+
+    async def daemon_runs(self) -> bool:
+        """Whether a `run` is here, active or standing by."""
+        async with self._database.connection() as connection:
+            return bool(await connection.fetchval(_LEDGER["wanted"], DAEMON_LOCK))
+
+    async def tally(self, since: datetime) -> HourlyCounts:
+        """Return the counts of what waits, and of what was settled in each hour from `since`."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_SQL["settled_by_hour"], since)
+        settled = {(row["hour"], State(row["state"])): row["lines"] for row in rows}
+        return HourlyCounts(await self.waiting(), settled)
+
+    async def calls_of_lane(self, lane: str, limit: int) -> list[int]:
+        """Return the latest calls of a Salesforce record, newest first."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_SQL["calls_of_lane"], lane, limit)
+        return [row["call_id"] for row in rows]
+
+    async def hold(self, act: Act) -> None:
+        """Pause sending until `release`, across restarts."""
+
+        async def hold(connection: Any) -> None:
+            async with connection.transaction():
+                await _begin(connection, act, over=True)
+                await connection.execute(_SQL["hold"], act.reason)
+                await connection.execute(_NOTIFY)
+
+        await self._database.change(hold)
+
+    async def release(self, act: Act) -> tuple[int, bool]:
+        """Let sending go on, and an automatic pause try again at once.
+
+        Returns the act's id, which `LedgerStatus.probe_answered` reaches when the instance reports
+        the result; and whether any line is pending, to try with.
+        """
+
+        async def release(connection: Any) -> tuple[int, bool]:
+            async with connection.transaction():
+                act_id = await _begin(connection, act, over=True)
+                await connection.execute(_IN_ORDER)
+                await connection.execute(_SQL["allow_probe"])
+                await connection.execute(_SQL["release"], act_id)
+                pending: bool = await connection.fetchval(_SQL["any_pending"])
+                await connection.execute(_NOTIFY)
+            return act_id, pending
+
+        return await self._database.change(release)
+
+    async def begin(self, act: Act) -> int:
+        """Record an act before it changes lines; returns its id, by which they are counted."""
+        async with self._database.connection() as connection:
+            return await _begin(connection, act, over=False)
+
+    async def end(self, act_id: int) -> None:
+        """Record that an act has come to its end."""
+        async with self._database.connection() as connection:
+            await connection.execute(_SQL["end_act"], act_id)
+
+    async def count(self, choice: LineFilter) -> dict[str, int]:
+        """Return how many lines a choice has, per state."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_SQL["count_lines"], *choice.arguments)
+        return {state: lines for state, lines in _by_state(rows).items() if lines}
+
+    async def choose(self, choice: LineFilter) -> AsyncIterator[list[SelectedLine]]:
+        """Yield the lines of a choice in batches, by key."""
+        after: tuple[int, ...] = _BEFORE_ALL
+        while True:
+            async with self._database.connection() as connection:
+                rows = await connection.fetch(
+                    _SQL["select_lines"], *choice.arguments, *after, BATCH
+                )
+            if rows:
+                yield [
+                    SelectedLine(LineKey(*row[:4]), State(row[4]), row[5], row[6]) for row in rows
+                ]
+            if len(rows) < BATCH:
+                return
+            after = tuple(rows[-1][:4])
+
+    async def requeue(self, lines: Sequence[SelectedLine], act_id: int) -> set[LineKey]:
+        """Put lines back to pending with the record they have; returns those that still could."""
+        return await self._change("requeue", lines, act_id)
+
+    async def discard(self, lines: Sequence[SelectedLine], act_id: int) -> set[LineKey]:
+        """Withdraw lines; returns those that were still in the state they were chosen in."""
+        return await self._change("discard", lines, act_id)
+
+    async def renew(
+        self,
+        entries: Sequence[NewLine],
+        act_id: int,
+        states: Collection[State] = tuple(State),
+        *,
+        backfill: bool | None = None,
+    ) -> dict[LineKey, State]:
+        """Give settled lines in these states a record made anew; returns their states now."""
+        entries = sorted(entries, key=lambda entry: entry.key)
+
+        async def renew(connection: Any) -> list[Any]:
+            async with connection.transaction():
+                keys = key_columns([entry.key for entry in entries])
+                await connection.execute(_SQL["lock_lines"], *keys)
+                rows: list[Any] = await connection.fetch(
+                    _SQL["renew"], *entry_columns(entries), backfill, list(states), act_id
+                )
+                await connection.execute(_LEDGER["count_act"], act_id, len(rows))
+                await connection.execute(_NOTIFY)
+            return rows
+
+        rows = await self._database.change(renew)
+        return {LineKey(*row[:4]): State(row[4]) for row in rows}
+
+    async def _change(
+        self, statement: str, lines: Sequence[SelectedLine], act_id: int
+    ) -> set[LineKey]:
+        lines = sorted(lines, key=lambda line: line.key)
+
+        keys = key_columns([line.key for line in lines])
+
+        async def change(connection: Any) -> list[Any]:
+            async with connection.transaction():
+                await connection.execute(_SQL["lock_lines"], *keys)
+                done: list[Any] = await connection.fetch(
+                    _SQL[statement],
+                    *keys,
+                    [line.state for line in lines],
+                    act_id,
+                )
+                await connection.execute(_LEDGER["count_act"], act_id, len(done))
+                await connection.execute(_NOTIFY)
+            return done
+
+        return set(map(LineKey._make, await self._database.change(change)))
+
+
+async def _begin(connection: Any, act: Act, *, over: bool) -> int:
+    act_id: int = await connection.fetchval(
+        _SQL["begin_act"],
+        act.kind,
+        act.who,
+        list(act.states),
+        act.since,
+        act.until,
+        act.settled_since,
+        act.settled_until,
+        act.call_id,
+        act.backfill,
+        act.resend,
+        act.reason,
+        over,
+    )
+    return act_id
+
+
+def _recorded(row: dict[str, Any]) -> RecordedAct:
+    about = {name: row.pop(name) for name in ("began_at", "ended_at", "lines")}
+    row["kind"] = ActKind(row["kind"])
+    row["states"] = tuple(map(State, row["states"]))
+    return RecordedAct(Act(**row), **about)
+
+
+def _seconds(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _told(rows: Sequence[Any]) -> list[LineDetail]:
+    return [
+        LineDetail(
+            LineKey(*row[:4]), **{**dict(list(row.items())[4:]), "state": State(row["state"])}
+        )
+        for row in rows
+    ]
+
+
+def _by_state(rows: Sequence[Any]) -> dict[str, int]:
+    return {state.value: 0 for state in State} | {row["state"]: row["lines"] for row in rows}

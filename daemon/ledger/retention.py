@@ -1,0 +1,70 @@
+"""Retention: drops the records of settled lines, and later the lines themselves."""
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from daemon import logs
+from daemon.errors import UnreachableError
+from daemon.ledger.store import Ledger
+from daemon.service.lifecycle import pause
+
+_log = structlog.get_logger()
+
+EVERY = 600.0
+"""Seconds between two rounds."""
+BATCH = 1000
+"""Lines in one transaction, so that nobody waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What one round removed."""
+
+    records: int
+    lines: int
+    acts: int = 0
+
+
+class Pruner:
+    """Removes what nobody needs any more: lines, and acts that no line refers to.
+
+    Never a `pending`, `rejected`, `expired` or `invalid` line, and nothing while a backfill runs,
+    which must be able to tell what was sent. A line that a sweep may still compare with is younger
+    than RETENTION by the settings' bounds.
+    """
+
+    def __init__(self, ledger: Ledger, retention: float, record_retention: float) -> None:
+        """Take both ages in seconds since the line was settled."""
+        self._ledger = ledger
+        self._retention = retention
+        self._record_retention = record_retention
+
+    async def run(self, stop: asyncio.Event, swept: asyncio.Event) -> None:
+        """Prune now and then until told to stop; first when a sweep has covered the downtime."""
+        await swept.wait()
+        while not stop.is_set():
+            try:
+                await self.prune(stop)
+            except UnreachableError as error:
+                _log.debug(logs.RETENTION_FAILED, error=str(error))
+            await pause(stop, EVERY)
+
+    async def prune(self, stop: asyncio.Event) -> Pruned:
+        """Remove all that is old enough, in small batches."""
+        records = lines = acts = 0
+        while not stop.is_set() and (n := await self._ledger.prune(self._retention, BATCH)):
+            lines += n
+        while not stop.is_set() and (n := await self._ledger.prune_acts(self._retention, BATCH)):
+            acts += n
+        while not stop.is_set() and (
+            n := await self._ledger.drop_records(self._record_retention, BATCH)
+        ):
+            records += n
+        while not stop.is_set() and await self._ledger.prune_lanes(BATCH):
+            pass
+        await self._ledger.prune_streaks()
+        if records or lines or acts:
+            _log.info(logs.RETENTION_PRUNED, records=records, lines=lines, acts=acts)
+        return Pruned(records, lines, acts)

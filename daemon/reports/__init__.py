@@ -1,0 +1,1 @@
+"""What is said of a call, a line or a state."""

@@ -1,0 +1,225 @@
+"""POSTs one record and returns what came back (contract 5); decides nothing about it."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import structlog
+
+from daemon import logs
+from daemon.delivery.backoff import retry_after_seconds
+from daemon.delivery.outcome import DEFECT, NoResponse, Response, TokenFailure, api_usage
+from daemon.errors import ConfigurationError
+from daemon.salesforce.oauth import Token, TokenError, Tokens, first_bytes
+from daemon.salesforce.transport import (
+    Always,
+    CheckedConnector,
+    Permit,
+    WithdrawnError,
+    begin_request,
+    in_words,
+    may_have_left,
+    permit,
+)
+
+_log = structlog.get_logger()
+
+Session = aiohttp.ClientSession
+
+BODY_LIMIT = 64 * 1024
+"""Bytes of an answer's body that are read; the rest is of no use to anybody."""
+CONNECT_TIMEOUT = 10.0
+ADDRESS_EVERY = 60.0
+"""Seconds between two tokens that are fetched only to learn the org's address (contract 5)."""
+
+_REDIRECTS = {301, 302, 303, 307, 308}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where lines go: an absolute URL, or a path under the token's `instance_url`."""
+
+    url: str
+
+    @property
+    def is_path(self) -> bool:
+        """Whether the address comes with the token."""
+        return self.url.startswith("/")
+
+    def under(self, instance_url: str | None) -> str:
+        """Return the address to post to."""
+        return f"{instance_url or ''}{self.url}" if self.is_path else self.url
+
+
+class Salesforce:
+    """The endpoint; any number of requests at once."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        endpoint: Endpoint,
+        tokens: Tokens,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take a session (see `open_session`), the address and where tokens come from."""
+        self._session = session
+        self._endpoint = endpoint
+        self._tokens = tokens
+        self._clock = clock
+        self._address_wanted = False
+        self._address_asked = float("-inf")
+        self.permit: Permit = Always()
+
+    def ask_address(self) -> None:
+        """Ask for a new token before the next request: an org that moved tells its address there.
+
+        Only where the endpoint is a path under `instance_url`, and at most once a minute.
+        """
+        self._address_wanted = self._endpoint.is_path
+
+    async def post(self, key: str, record: bytes) -> Response | NoResponse | TokenFailure:
+        """Send a record under its key; a refused token is renewed and the request tried again.
+
+        Never raises for what the network or Salesforce does. A redirect counts as a refused
+        token: an instance that moved tells its new address with the next one.
+        """
+        begin_request()
+        try:
+            return await self._post_with_token(key, record)
+        except Exception as defect:  # noqa: BLE001 - nothing that an answer holds ends the daemon
+            _log.error(logs.REQUEST_DEFECT, key=key, exception=logs.without_messages(defect))
+            return NoResponse(await may_have_left(), DEFECT)
+
+    async def _post_with_token(
+        self, key: str, record: bytes
+    ) -> Response | NoResponse | TokenFailure:
+        answer: Response | NoResponse | None = None
+        try:
+            token = await self._tokens.token()
+            if self._address_wanted:
+                token = await self._with_new_address(token)
+            answer = await self._post(token, key, record)
+            if isinstance(answer, Response) and answer.status in {401, *_REDIRECTS}:
+                renewed = await self._tokens.renew(token)
+                if renewed is not token:
+                    answer = await self._post(renewed, key, record)
+        except TokenError as error:
+            status = answer.status if isinstance(answer, Response) else None
+            return replace(error.answer, status=status)
+        return answer
+
+    async def _with_new_address(self, token: Token) -> Token:
+        """Return a new token; the old one where none comes, or one was asked for a minute ago."""
+        self._address_wanted = False
+        if self._clock() - self._address_asked < ADDRESS_EVERY:
+            return token
+        self._address_asked = self._clock()
+        try:
+            return await self._tokens.renew(token)
+        except TokenError:
+            return token
+
+    async def _post(self, token: Token, key: str, record: bytes) -> Response | NoResponse:
+        url = self._endpoint.under(token.instance_url)
+        while True:
+            began = time.monotonic()
+            try:
+                answer = await self._request(url, token, key, record)
+            except WithdrawnError:
+                await self.permit.until_held()
+            else:
+                break
+        _log.debug(
+            logs.REQUEST_DONE,
+            method="POST",
+            path=urlsplit(url).path,
+            key=key,
+            status=answer.status if isinstance(answer, Response) else None,
+            error=answer.error if isinstance(answer, NoResponse) else None,
+            seconds=round(time.monotonic() - began, 3),
+        )
+        return answer
+
+    async def _request(
+        self, url: str, token: Token, key: str, record: bytes
+    ) -> Response | NoResponse:
+        begin_request()
+        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+        if token.authorization is not None:
+            headers["Authorization"] = token.authorization
+        # For the connector, in this task only: requests for tokens need no permit.
+        asking = permit.set(self.permit)
+        try:
+            async with self._session.post(
+                url,
+                data=record,
+                headers=headers,
+                allow_redirects=False,
+            ) as response:
+                body = await first_bytes(response.content, BODY_LIMIT)
+                return Response(
+                    response.status,
+                    body.decode("utf-8", "replace"),
+                    retry_after_seconds(response.headers.get("Retry-After"), datetime.now(UTC)),
+                    api_usage(response.headers.get("Sforce-Limit-Info")),
+                )
+        except (
+            aiohttp.ClientError,
+            TimeoutError,
+            OSError,
+            UnicodeError,  # a host that cannot be a name
+            asyncio.IncompleteReadError,
+        ) as error:
+            sent, words = await may_have_left(), in_words(error)
+            return NoResponse(sent, words if sent else f"no connection to {_host(url)}: {words}")
+        finally:
+            permit.reset(asking)
+
+
+@asynccontextmanager
+async def open_session(
+    version: str,
+    request_timeout: float,
+    *,
+    ca_file: Path | None = None,
+    environment_proxy: bool = False,
+) -> AsyncIterator[Session]:
+    """Open the connections: kept alive, TLS 1.2 or newer, no cookies, no redirects.
+
+    `request_timeout` is for a whole request, in seconds. Certificates are checked against the
+    system's authorities and those of `ca_file`; raises `ConfigurationError` if that is no PEM
+    file. Proxies of the environment are used only if asked for. How many connections are open at
+    once is for the sender to say.
+    """
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigurationError(
+                "CALLSTATSD_CA_FILE cannot be used: write the path of a PEM file with "
+                "certificates of authorities, which this user may read"
+            ) from error
+    async with aiohttp.ClientSession(
+        connector=CheckedConnector(context),
+        timeout=aiohttp.ClientTimeout(
+            total=request_timeout, connect=min(CONNECT_TIMEOUT, 0.9 * request_timeout)
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"Accept": "application/json", "User-Agent": f"callstatsd/{version}"},
+        trust_env=environment_proxy,
+    ) as session:
+        yield session
+
+
+def _host(url: str) -> str:
+    """Return host and port as they are written."""
+    return urlsplit(url).netloc.rpartition("@")[2]

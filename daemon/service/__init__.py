@@ -1,0 +1,1 @@
+"""A running instance, put together."""

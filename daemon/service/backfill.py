@@ -1,0 +1,319 @@
+"""Takes the calls of a window once, and sees them delivered: alone or beside a running daemon."""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from daemon import logs
+from daemon.delivery.outcome_writer import OutcomeWriter
+from daemon.delivery.sender import DRAIN_EXTRA
+from daemon.errors import CallstatsdError, UnreachableError, first
+from daemon.ingest.intake import Intake
+from daemon.ingest.source import Page, Source, Window
+from daemon.ledger.acts import Act, ActKind, operator
+from daemon.ledger.lease import Lease
+from daemon.ledger.operator import OperatorStore
+from daemon.ledger.store import Binding, Ledger
+from daemon.lines import LineKey, NewLine, State, missing_keys
+from daemon.service.instance import Instance, open_databases, open_salesforce, record_options
+from daemon.service.lifecycle import SystemdNotifier, pause, unless
+from daemon.settings.model import Settings
+from daemon.web.health import InstanceState
+
+_log = structlog.get_logger()
+
+FINAL_FLUSH = 1.0
+"""Seconds to write what is left when the command must end at once."""
+LOOK_EVERY = 0.5
+"""Seconds between two looks at what the sender has done."""
+PAUSED_FOR = 300.0
+"""Seconds of one pause after which a backfill gives up waiting (contract, section 8)."""
+
+_TICK = timedelta(microseconds=1)
+
+
+class WindowPrunedError(CallstatsdError):
+    """Retention has removed lines of the window: nobody could tell what was sent."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a backfill is; `total` calls are in the window, `pending` of its lines unsent."""
+
+    total: int = 0
+    calls: int = 0
+    lines: int = 0
+    new: int = 0
+    resent: int = 0
+    pending: int = 0
+    taken: bool = False
+    states: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Ends of calls in [since, until), as asked for."""
+
+    since: datetime
+    until: datetime
+
+
+class Backfill:
+    """One window, once; started again it leaves alone what the ledger has."""
+
+    def __init__(
+        self,
+        source: Source,
+        ledger: Ledger,
+        intake: Intake,
+        period: Period,
+        tell: Callable[[Progress], None],
+        kept: Callable[[], None],
+        act: Act,
+    ) -> None:
+        """Take the rooms to join; `tell` is called when there is progress to show.
+
+        `kept` raises `UnreachableError` where retention may have removed what is compared with.
+        `act` is what is recorded of it.
+        """
+        self._source = source
+        self._ledger = ledger
+        self._desk = OperatorStore(ledger.database)
+        self._intake = intake
+        self._period = period
+        self._tell = tell
+        self._kept = kept
+        self._act = act
+        self.progress = Progress()
+
+    async def prepare(self, settle_delay: float, zone: ZoneInfo, *, resend: bool) -> Window:
+        """Return the window's ready part; raises `WindowPrunedError` unless `resend`.
+
+        `zone` is the ACD server's, in which the error names the earliest time to begin.
+        """
+        pruned = await self._desk.pruned_before()
+        if pruned is not None and self._period.since <= pruned and not resend:
+            earliest = (pruned + timedelta(seconds=1)).astimezone(zone)
+            raise WindowPrunedError(
+                "lines of calls that ended earlier were removed by CALLSTATSD_RETENTION, so nobody "
+                f"can tell which were sent: begin at {earliest:%Y-%m-%dT%H:%M:%S} or later, "
+                "or send all of them (again) with --resend"
+            )
+        clock = await self._source.clock()
+        await self._source.prepare()
+        ready = clock.now - timedelta(seconds=settle_delay)
+        window = Window(self._period.since, min(self._period.until - _TICK, ready))
+        self.progress.total = await self._source.count_ended(window)
+        return window
+
+    async def count(self, window: Window, *, resend: bool) -> None:
+        """Count calls, lines, new lines and what `resend` would send again; changes nothing."""
+        async for page in self._source.ended(window):
+            call_ids = [found.call_id for found in page.found]
+            keys = await self._source.keys(call_ids)
+            have = await self._ledger.known(call_ids)
+            if resend:
+                settled = await self._ledger.settled(call_ids)
+                here: set[LineKey] = set()
+                async with aclosing(self._intake.entry_pages(page.found)) as pages:
+                    async for entries in pages:
+                        here |= {entry.key for entry in entries}
+                        self.progress.resent += _sent_again(entries, settled)
+                gone = await self._intake.rebuilt(sorted(have - here))
+                self.progress.resent += _sent_again(gone, settled)
+            self._count(page, len(keys), len(missing_keys(keys, have)))
+
+    async def take(self, window: Window, *, resend: bool) -> None:
+        """Take the window page by page; with `resend` settled lines are made anew and sent."""
+        act_id = await self._desk.begin(self._act)
+        async for page in self._source.ended(window):
+            here: set[LineKey] = set()
+            added = 0
+            async with aclosing(self._intake.entry_pages(page.found)) as pages:
+                async for entries in pages:
+                    self._kept()
+                    new = await self._intake.store(entries, backfill=True, act=act_id)
+                    here |= {entry.key for entry in entries}
+                    added += len(new)
+                    if resend:
+                        await self._renew(
+                            [entry for entry in entries if entry.key not in new], act_id
+                        )
+            if resend:
+                have = await self._ledger.known([found.call_id for found in page.found])
+                # Lines whose leg or code has gone, or got a code since, are lines all the same.
+                await self._renew(await self._intake.rebuilt(sorted(have - here)), act_id)
+            self._count(page, len(here), added)
+        await self._desk.end(act_id)
+        self.progress.taken = True
+
+    async def _renew(self, entries: Sequence[NewLine], act_id: int) -> None:
+        renewed = await self._desk.renew(entries, act_id, backfill=True) if entries else {}
+        self.progress.resent += sum(state is State.PENDING for state in renewed.values())
+
+    async def watch(self, stop: asyncio.Event) -> None:
+        """Wait until all is taken and sent; raises `UnreachableError` when a pause lasts long."""
+        paused_since: float | None = None
+        while not stop.is_set():
+            progress = self.progress
+            # Asked before the count: what is taken after it is not counted.
+            taken = progress.taken
+            progress.pending = await self._desk.pending_in(self._period.since, self._period.until)
+            self._tell(progress)
+            if taken and progress.pending == 0:
+                return
+            reason = await self._pause()
+            if reason is None:
+                paused_since = None
+            else:
+                paused_since = paused_since or time.monotonic()
+                if time.monotonic() - paused_since >= PAUSED_FOR:
+                    raise UnreachableError(
+                        f"the sender has been paused for {PAUSED_FOR / 60:.0f} minutes ({reason}); "
+                        f"{progress.pending} lines stay pending, `callstatsd run` will send them"
+                    )
+            await pause(stop, LOOK_EVERY)
+
+    async def finish(self, began: float) -> Progress:
+        """Return the window's lines per state and the seconds since, at the end."""
+        self.progress.seconds = time.monotonic() - began
+        self.progress.states = await self._desk.window(self._period.since, self._period.until)
+        return self.progress
+
+    async def _pause(self) -> str | None:
+        standing = await self._desk.standing()
+        if standing.held is not None:
+            return "operator"
+        return standing.reason if standing.active and standing.state == "paused" else None
+
+    def _count(self, page: Page, lines: int, new: int) -> None:
+        self.progress.calls += len(page.found)
+        self.progress.lines += lines
+        self.progress.new += new
+        self._tell(self.progress)
+
+
+def _sent_again(entries: Sequence[NewLine], settled: Collection[LineKey]) -> int:
+    """Return how many of the lines, made anew, `--resend` would send again."""
+    return sum(entry.state is State.PENDING and entry.key in settled for entry in entries)
+
+
+async def send_without_daemon(site: Instance, stop: asyncio.Event) -> None:
+    """Send until stop, but only while no `run` is here; hand over to one that comes.
+
+    Raises `SettleTimeoutError` when outcomes cannot be written.
+    """
+    async with asyncio.TaskGroup() as group:
+        settling = group.create_task(site.settler.run())
+        while not stop.is_set():
+            try:
+                if not await site.lease.wanted() and await site.lease.try_acquire():
+                    handing_over = asyncio.Event()
+                    watching = group.create_task(_until_wanted(site.lease, stop, handing_over))
+                    await site.run_active(handing_over, poll=False)
+                    watching.cancel()
+                    # Whoever comes next must not send again what is only not written yet.
+                    await _within(DRAIN_EXTRA, site.settler.idle())
+                    site.lease.release()
+            except UnreachableError as error:
+                _log.debug(logs.DAEMON_WAITING, error=str(error))
+            await pause(stop, LOOK_EVERY)
+        await site.settler.finish(DRAIN_EXTRA)
+        settling.cancel()
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await work
+    except TimeoutError:
+        return
+
+
+async def _until_wanted(lease: Lease, stop: asyncio.Event, handing_over: asyncio.Event) -> None:
+    """Set `handing_over` when told to stop, or when a `run` has come."""
+    wanted = False
+    while not (wanted or stop.is_set()):
+        await pause(stop, LOOK_EVERY)
+        try:
+            wanted = await lease.wanted()
+        except UnreachableError as error:
+            _log.debug(logs.DAEMON_WAITING, error=str(error))
+    handing_over.set()
+
+
+async def backfill(
+    settings: Settings,
+    period: Period,
+    stop: asyncio.Event,
+    tell: Callable[[Progress], None],
+    *,
+    dry_run: bool,
+    resend: bool,
+    wait: bool,
+) -> Progress:
+    """Run a whole backfill; returns how far it came, all the way unless `stop` was set.
+
+    Raises `ConfigurationError` for a source or ledger that is not ours, `WindowPrunedError`, and
+    `UnreachableError` when a database is away or a pause lasts long.
+    """
+    began = time.monotonic()
+    async with open_databases(settings) as (source, ledger), AsyncExitStack() as keeping:
+        await ledger.check_version()
+        clock = await source.clock()
+        await ledger.check_binding(
+            Binding(settings.clients_id, clock.database, settings.source_schemas)
+        )
+        kept = await keeping.enter_async_context(ledger.retention_locked())
+        intake = Intake(source, ledger, record_options(settings))
+        act = Act(
+            ActKind.BACKFILL, operator(), since=period.since, until=period.until, resend=resend
+        )
+        work = Backfill(source, ledger, intake, period, tell, kept, act)
+        window = await work.prepare(settings.settle_delay, settings.source_timezone, resend=resend)
+        if dry_run:
+            await unless(stop, work.count(window, resend=resend))
+            work.progress.seconds = time.monotonic() - began
+            return work.progress
+        if not wait:
+            await unless(stop, work.take(window, resend=resend))
+            return await work.finish(began)
+        async with (
+            open_salesforce(settings) as salesforce,
+            Lease(ledger.database, wanting=False) as lease,
+        ):
+            settler = OutcomeWriter(ledger, settings.retry_for)
+            site = Instance(
+                settings,
+                source,
+                ledger,
+                salesforce,
+                settler,
+                lease,
+                SystemdNotifier(),
+                InstanceState(),
+            )
+            done = asyncio.Event()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(send_without_daemon(site, done))
+                    taking = group.create_task(work.take(window, resend=resend))
+                    try:
+                        await work.watch(stop)
+                    finally:
+                        taking.cancel()
+                        done.set()
+            except* CallstatsdError as errors:
+                raise first(errors) from errors
+            finally:
+                if settler.waiting:
+                    await settler.finish(FINAL_FLUSH)
+        return await work.finish(began)

@@ -1,0 +1,415 @@
+"""What each setting may be, and what an administrator reads of a faulty one; all at once."""
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, tzinfo
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator as After
+from pydantic import (
+    AwareDatetime,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic import BeforeValidator as Before
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings
+from pydantic_settings import PydanticBaseSettingsSource as SettingsSource
+
+from daemon.errors import ConfigurationError
+from daemon.settings import sources
+from daemon.settings.dsn import is_host_name, read_dsn
+from daemon.settings.sources import LOGGING, PREFIX, Found, Request
+
+HOUR, DAY = 3600.0, 86400.0
+BERLIN = ZoneInfo("Europe/Berlin")
+CENTURY = 36525 * DAY  # longer ones overflow the intervals of Python and Postgres
+
+PART = r"(?:([0-9]+(?:[.,][0-9]+)?){})?".format
+DURATION = re.compile("P(?=.)" + PART("W") + PART("D") + f"(?:T(?=.){''.join(map(PART, 'HMS'))})?")
+DATE, MINUTE = r"\d{4}-\d\d-\d\d", r"T\d\d:\d\d"
+LOCAL_TIME = re.compile(rf"{DATE}({MINUTE}(:\d\d)?)?", re.ASCII)
+ANY_TIME = re.compile(rf"{DATE}({MINUTE}(:\d\d([.,]\d+)?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
+LOCAL_FORMS = "YYYY-MM-DD or YYYY-MM-DDThh:mm[:ss]"
+
+
+class Auth(StrEnum):
+    """How requests are authorised."""
+
+    CLIENT_CREDENTIALS = "client_credentials"
+    JWT_BEARER = "jwt_bearer"
+    PASSWORD = "password"  # noqa: S105  the flow's name
+    BEARER = "bearer"
+    NONE = "none"
+
+
+class EmptyAs(StrEnum):
+    """What an empty string or time key of a record is in JSON."""
+
+    NULL = "null"
+    STRING = "string"
+
+
+NEEDED = {
+    Auth.CLIENT_CREDENTIALS: ("token_url", "client_id", "client_secret"),
+    Auth.JWT_BEARER: ("token_url", "client_id", "username", "private_key_file"),
+    Auth.PASSWORD: ("token_url", "client_id", "client_secret", "username", "password"),
+    Auth.BEARER: ("bearer_token",),
+    Auth.NONE: (),
+}
+
+
+def parse_local_time(text: str, zone: tzinfo) -> datetime:
+    """Read `YYYY-MM-DD` or `YYYY-MM-DDThh:mm[:ss]` as local time of `zone`; gives aware UTC.
+
+    Where the clocks change, a local time that exists twice, or not at all, has two readings:
+    the earlier instant is taken. Raises ValueError, its message says what to write (section 8).
+    """
+    try:
+        return earliest_instant(text, zone, LOCAL_TIME, LOCAL_FORMS)
+    except ValueError as error:
+        raise ValueError(f"{text!r} {error}") from None
+
+
+def earliest_instant(text: str, zone: tzinfo, form: re.Pattern[str], wanted: str) -> datetime:
+    """Give the UTC instant of a text in that form, the earlier one where two are possible."""
+    if not form.fullmatch(text):
+        raise ValueError(f"is no time; write {wanted}")
+    try:
+        moment = datetime.fromisoformat(text)
+        readings = [moment.replace(tzinfo=moment.tzinfo or zone, fold=fold) for fold in (0, 1)]
+        return min(reading.astimezone(UTC) for reading in readings)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"is not in the calendar ({error}); write {wanted}") from None
+
+
+def read_start(value: Any, info: ValidationInfo) -> Any:
+    """Take what `parse_local_time` takes, and ISO 8601 with fraction and offset."""
+    if not isinstance(value, str):
+        return value
+    zone = info.data.get("source_timezone", UTC)
+    return earliest_instant(value, zone, ANY_TIME, f"{LOCAL_FORMS}, or with fraction and offset")
+
+
+def read_seconds(value: Any) -> Any:
+    """Take numbers and ISO 8601 durations, without years and months, which vary in length."""
+    seconds = value
+    if isinstance(value, str):
+        if re.fullmatch(r"\d+(\.\d*)?|\.\d+", value, re.ASCII):
+            seconds = float(value)
+        elif match := DURATION.fullmatch(value):
+            parts = zip(match.groups("0"), (7 * DAY, DAY, HOUR, 60, 1), strict=True)
+            seconds = math.fsum(float(number.replace(",", ".")) * unit for number, unit in parts)
+        else:
+            raise ValueError("is no duration; write seconds such as 1.5, or ISO 8601 like PT15M")
+    if isinstance(seconds, int | float) and not (0 <= seconds <= CENTURY):  # catches nan as well
+        raise ValueError("is no duration from 0 to P36525D; write one of these")
+    return seconds
+
+
+def check_order(value: float, info: ValidationInfo) -> float:
+    """Compare with the settings above; what is faulty itself is not compared."""
+    name, above = info.field_name, info.data
+    if name == "lookback" and value < above.get("stale_call_after", 0) + HOUR:
+        raise ValueError(f"is too short; write at least {PREFIX}STALE_CALL_AFTER plus PT1H")
+    if name == "record_retention" and value <= above.get("lookback", -1):
+        raise ValueError(f"is too short; write more than {PREFIX}LOOKBACK")
+    if name == "record_retention" and value > above.get("retention", math.inf):
+        raise ValueError(f"is too long; write at most {PREFIX}RETENTION")
+    return value
+
+
+def read_schemas(value: Any) -> Any:
+    """Take names between commas; whoever puts them into SQL may quote them as they are."""
+    names = tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+    if not all(re.fullmatch(r'[^"\x00-\x1f]{1,63}', name) for name in names):
+        raise ValueError("is no list of schemas; write names without quotes: jtelstats,public")
+    return names
+
+
+def check_dsn(value: SecretStr, info: ValidationInfo) -> SecretStr:
+    """Refuse what is not a Postgres URL; the ledger's default is the source's."""
+    if info.field_name == "ledger_dsn" and not value.get_secret_value():
+        source: SecretStr = info.data.get("source_dsn", value)
+        return source
+    return SecretStr(read_dsn(value.get_secret_value()).url)
+
+
+def check_instance(value: str) -> str:
+    """Refuse what `--instance` would refuse, as printed commands carry it."""
+    if value and not sources.INSTANCE.fullmatch(value):
+        raise ValueError(
+            "is not a valid instance name: use up to 32 of a to z, 0 to 9, - and _, "
+            "and begin with a letter or a digit"
+        )
+    return value
+
+
+def check_url(value: str, info: ValidationInfo) -> str:
+    """Refuse URLs that would send secrets in the clear or elsewhere; the endpoint may be a path."""
+    if info.field_name == "token_url" and not value:
+        return value  # sending_faults tells whether the auth needs it
+    if re.search(r"[#\\\s\x00-\x1f]", value):
+        raise ValueError("must not hold #, \\ or white space; write https://HOST/PATH")
+    # `//host` is a path to the eye only: joined to a URL it names another server.
+    if info.field_name == "endpoint_url" and re.match(r"/(?!/)", value):
+        return value
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in {"http", "https"}:
+        raise ValueError("is no absolute URL; write https://HOST/PATH")
+    if "@" in parts.netloc:
+        raise ValueError("must not hold credentials; write https://HOST/PATH")
+    if parts.scheme == "http" and not re.fullmatch(r"localhost|127(\.\d{1,3}){3}|::1", host):
+        raise ValueError("would send in the clear; write https, as http is for loopback only")
+    return value
+
+
+def read_listen(value: Any) -> Any:
+    """Take `host:port` or `[::1]:port`; nothing at all is off."""
+    if not isinstance(value, str) or not value:
+        return value or None
+    match = re.fullmatch(r"(?:\[([^\]\s]+)\]|([^:\s]+)):(\d{1,5})", value, re.ASCII)
+    host, port = (match[1] or match[2], int(match[3])) if match else ("", 0)
+    if not match or port > 65535 or not is_host_name(host):
+        raise ValueError("is no address; write HOST:PORT or [::1]:PORT, or nothing for off")
+    return host, port
+
+
+Dsn = Annotated[SecretStr, After(check_dsn)]
+Url = Annotated[str, After(check_url)]
+Seconds = Annotated[float, Before(read_seconds)]
+LaterSeconds = Annotated[Seconds, After(check_order)]
+Schemas = Annotated[tuple[str, ...], Before(read_schemas)]
+Start = Annotated[AwareDatetime | None, Before(read_start)]
+Address = Annotated[tuple[str, int] | None, Before(read_listen)]
+UNSET = SecretStr("")
+Id = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Identifier = Annotated[str, Field(pattern="^[a-z_][a-z0-9_]{0,62}$")]
+Instance = Annotated[str, After(check_instance)]
+Level = Literal["debug", "info", "warning", "error"]
+
+
+class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_errors=True):
+    """Every setting of contract section 7, in its order."""
+
+    source_dsn: Dsn = Field(description="postgresql:// URL of the ACD's tables; SELECT is enough")
+    source_schemas: Schemas = Field(("jtelstats",), description="search path, comma separated")
+    source_timezone: ZoneInfo = Field(BERLIN, description="IANA name of the ACD server's time zone")
+    clients_id: Id | None = Field(None, description="ClientsID whose calls are taken; empty: all")
+    ledger_dsn: Dsn = Field(UNSET, description="postgresql:// URL of the daemon's tables")
+    ledger_schema: Identifier = Field("callstatsd", description="schema of the daemon's tables")
+    endpoint_url: Url = Field(
+        "/services/apexrest/jtelACD/writeCallStatistics",
+        description="where records go: a URL, or a path under the token's instance_url",
+    )
+    auth: Auth = Field(Auth.CLIENT_CREDENTIALS, description="how requests are authorised")
+    token_url: Url = Field("", description="org's https://HOST/services/oauth2/token")
+    client_id: str = Field("", description="consumer key of the connected app")
+    client_secret: SecretStr = Field(UNSET, description="consumer secret of the connected app")
+    username: str = Field("", description="name of the integration user")
+    password: SecretStr = Field(UNSET, description="password of the integration user")
+    security_token: SecretStr = Field(UNSET, description="security token that follows the password")
+    private_key_file: Path | None = Field(None, description="path of the PEM key of jwt_bearer")
+    bearer_token: SecretStr = Field(UNSET, description="access token that is sent as it is")
+    ca_file: Path | None = Field(None, description="path of a PEM file of further authorities")
+    environment_proxy: bool = Field(
+        False, description="whether HTTPS_PROXY and NO_PROXY of the environment are used"
+    )
+    instance: Instance = Field("", description="name of this instance, for what it prints")
+    poll_interval: Seconds = Field(1.0, ge=0.05, description="seconds between two polls")
+    settle_delay: Seconds = Field(120.0, ge=0, description="seconds from a call's end to taking it")
+    stale_call_after: Seconds = Field(12 * HOUR, description="seconds a call waits for its end")
+    lookback: LaterSeconds = Field(26 * HOUR, description="seconds that sweeps for late rows reach")
+    start_from: Start = Field(None, description="time before which calls are left to backfill")
+    concurrency: int = Field(4, ge=1, le=1000, description="number of requests in flight at most")
+    request_timeout: Seconds = Field(60.0, gt=0, description="seconds until an answer is given up")
+    retry_initial: Seconds = Field(1.0, ge=0.05, description="seconds of the first back-off")
+    retry_max: Seconds = Field(900.0, ge=1, description="seconds of the longest back-off")
+    retry_for: Seconds = Field(72 * HOUR, ge=1, description="seconds that a line is retried")
+    api_budget: float = Field(0.9, gt=0, le=1, description="usable share of the org's daily calls")
+    retention: Seconds = Field(90 * DAY, description="seconds that settled lines are kept")
+    record_retention: LaterSeconds = Field(30 * DAY, description="seconds their records stay")
+    empty_as: EmptyAs = Field(EmptyAs.NULL, description="how empty string and time keys are sent")
+    send_without_salesforce_id: bool = Field(False, description="whether lines without id are sent")
+    http_listen: Address = Field(("127.0.0.1", 9464), description="HOST:PORT of page and metrics")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="form of the log")
+    log_level: Level = Field("info", description="least level that is logged")
+    log_personal_data: bool = Field(False, description="whether callers and records are logged")
+
+    _found: Found = PrivateAttr(default_factory=lambda: Found("the program"))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the base calls it so
+        init_settings: SettingsSource,
+        *_: SettingsSource,
+        **__: SettingsSource,
+    ) -> tuple[SettingsSource, ...]:
+        """Take what is given, and nothing else: `daemon.settings.sources` decides where to look."""
+        return (init_settings,)
+
+    def found_in(self, found: Found) -> Self:
+        """Keep where the settings come from."""
+        self._found = found
+        return self
+
+    @property
+    def command_option(self) -> str:
+        """What commands must carry to find these settings again; empty where they need nothing."""
+        # A file that is not that instance's own is not found by its name.
+        by_name = self.instance and self._found.file is None
+        return f"--instance {self.instance}" if by_name else self._found.option
+
+    @property
+    def target(self) -> str:
+        """What commands act on, in one line without a secret."""
+        client = "all clients" if self.clients_id is None else f"client {self.clients_id}"
+        ledger = read_dsn(self.ledger_dsn.get_secret_value()).place
+        return (
+            f"Settings from {self._found.origin}: {client}; "
+            f"ledger database {ledger}, schema {self.ledger_schema}."
+        )
+
+    def sending_faults(self) -> tuple[str, ...]:
+        """Name what the chosen auth lacks to send, one sentence each; reads the key file."""
+        chosen = f"{PREFIX}AUTH={self.auth}"
+        faults = [missing(name, chosen) for name in NEEDED[self.auth] if not getattr(self, name)]
+        if self.auth is Auth.JWT_BEARER and self.private_key_file:
+            try:
+                self.private_key_file.read_bytes()
+            except (OSError, ValueError):
+                shown = assignment("private_key_file", str(self.private_key_file))
+                faults.append(f"{shown} cannot be read; write the path of a readable PEM file.")
+        token = self.bearer_token.get_secret_value()
+        if self.auth is Auth.BEARER and token and not re.fullmatch("[!-~]+", token):
+            shown = assignment("bearer_token", token)
+            faults.append(
+                f"{shown} fits into no header; write ASCII without blanks or line breaks."
+            )
+        if self.auth in {Auth.BEARER, Auth.NONE} and self.endpoint_url.startswith("/"):
+            shown = assignment("endpoint_url", self.endpoint_url)
+            faults.append(f"{shown} is a path, but {chosen} has no host; write https://HOST/PATH.")
+        return tuple(faults)
+
+
+FIELDS = Settings.model_fields
+SECRETS = {name for name in FIELDS if "SecretStr" in str(FIELDS[name].annotation)}
+ADVICE = {
+    "value_error": "{error}",
+    "greater_than": "is too small; write more than {gt:g}",
+    "greater_than_equal": "is too small; write at least {ge:g}",
+    "less_than_equal": "is too large; write at most {le:.15g}",
+    "enum": "is not known; write {expected}",
+    "literal_error": "is not known; write {expected}",
+    "bool_parsing": "is no switch; write true or false",
+    "int_parsing": "is no whole number; write one such as 4",
+    "float_parsing": "is no number; write one such as 0.9",
+    "zoneinfo_str": "is no known time zone; write an IANA name such as Europe/Berlin",
+    "string_pattern_mismatch": "is no plain schema name; write lower-case letters, digits and _",
+}
+
+
+def missing(name: str, reason: str) -> str:
+    """Write the sentence for a setting that must be there."""
+    wanted = FIELDS[name].description
+    return f"{PREFIX}{name.upper()} is missing, {reason} needs it; write the {wanted}."
+
+
+def assignment(name: str, text: str) -> str:
+    """Show a variable, and its value unless that may hold a secret."""
+    hidden = not text or name in SECRETS or re.search(r"[@?]|-----", text)
+    return f"{PREFIX}{name.upper()}" + ("" if hidden else f"={text[:80]!r}")
+
+
+def unknown(name: str) -> str:
+    """Write the sentence for a name that is not a setting's."""
+    near = difflib.get_close_matches(name, FIELDS, n=1)
+    advice = f"did you mean {PREFIX}{near[0].upper()}?" if near else "remove it."
+    return f"{PREFIX}{name.upper()} is no setting; {advice}"
+
+
+def sentence(error: ErrorDetails, texts: Mapping[str, str]) -> str:
+    """Write what is wrong and what to write instead, in an administrator's words."""
+    name = str(error["loc"][0])
+    if error["type"] == "missing":
+        return missing(name, "the daemon")
+    advice = ADVICE.get(error["type"], "is refused: {msg}")
+    words = advice.format(msg=error["msg"], **error.get("ctx", {}))
+    return f"{assignment(name, texts.get(name, ''))} {words}."
+
+
+def clean(name: str, text: str) -> str | None:
+    """Give the value of a field from its text; None where that means unset."""
+    value = text if name in SECRETS else text.strip()
+    return value if value or name not in FIELDS or name == "http_listen" else None
+
+
+def find_settings(request: Request = Request()) -> Found:  # noqa: B008 - it is frozen
+    """Read the texts of the settings from the one place they come from; raises nothing."""
+    return sources.read(request, sorted(SECRETS), clean, os.environ)
+
+
+class LogSettings(NamedTuple):
+    """How to log: form, least level, and whether personal data may appear."""
+
+    log_format: str = "auto"
+    log_level: str = "info"
+    log_personal_data: bool = False
+
+
+def log_settings(texts: Mapping[str, str]) -> LogSettings:
+    """Return the log's settings, the defaults for those that are wrong."""
+    right: dict[str, Any] = {}
+    for name in LOGGING:
+        try:
+            form: TypeAdapter[Any] = TypeAdapter(FIELDS[name].annotation or str)
+            right[name] = form.validate_python(texts[name])
+        except (KeyError, ValidationError):
+            continue
+    return LogSettings(**right)
+
+
+def validate(found: Found, *, to_send: bool = False) -> Settings:
+    """Make settings of texts; raises ConfigurationError with a sentence for every fault.
+
+    With `to_send` what the chosen auth needs must be there too.
+    """
+    texts, faults = found.texts, [*found.faults]
+    if found.unread and "source_dsn" not in texts:
+        raise ConfigurationError(*faults)
+    faults += [unknown(name) for name in texts if name not in FIELDS]
+    try:
+        known = {name: text for name, text in texts.items() if name in FIELDS}
+        settings = Settings.model_validate(known).found_in(found)
+        faults += settings.sending_faults() if to_send else ()
+    except ValidationError as error:
+        faults += [sentence(detail, texts) for detail in error.errors(include_input=False)]
+        auth = texts.get("auth", Auth.CLIENT_CREDENTIALS)
+        if to_send and auth in set(Auth):
+            chosen = f"{PREFIX}AUTH={auth}"
+            faults += [missing(name, chosen) for name in NEEDED[Auth(auth)] if name not in texts]
+    if faults:
+        # Outside of the handler: pydantic's error, which may hold secrets, is not chained.
+        raise ConfigurationError(*faults)
+    return settings
+
+
+def load_settings(request: Request = Request(), *, to_send: bool = False) -> Settings:  # noqa: B008
+    """Find the settings and validate them."""
+    return validate(find_settings(request), to_send=to_send)

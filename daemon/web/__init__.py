@@ -1,0 +1,1 @@
+"""The HTTP listeners: health, metrics and the status page."""

@@ -1,0 +1,112 @@
+"""What programs ask of the daemon: `/metrics`, `/healthz`, `/readyz`. Read only."""
+
+import time
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from daemon import logs, metrics
+from daemon.delivery.outcome import PauseReason
+from daemon.errors import UnreachableError
+from daemon.ingest.source import Source
+from daemon.ledger.operator import OperatorStore
+from daemon.ledger.store import Ledger
+from daemon.lines import State
+
+_log = structlog.get_logger()
+
+FRESH_FOR = 5.0
+"""Seconds for which what was read from the ledger is good enough for another scrape."""
+
+
+@dataclass(slots=True)
+class InstanceState:
+    """What this instance is doing; written by whoever does it, read by `/readyz`."""
+
+    active: bool = False
+    paused: str | None = None
+
+
+class HealthEndpoints:
+    """Answers those who watch the daemon."""
+
+    def __init__(self, source: Source, ledger: Ledger, condition: InstanceState) -> None:
+        """Take whose state to tell."""
+        self._source = source
+        self._ledger = ledger
+        self._condition = condition
+        self._desk = OperatorStore(ledger.database)
+        self._read_at = float("-inf")
+
+    def app(self) -> web.Application:
+        """Return the routes."""
+        app = web.Application()
+        app.on_response_prepare.append(_strict)
+        app.router.add_get("/metrics", self.metrics)
+        app.router.add_get("/healthz", self.healthz)
+        app.router.add_get("/readyz", self.readyz)
+        return app
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        """Give all metrics in Prometheus' text format."""
+        await self._refresh()
+        body = generate_latest(metrics.REGISTRY)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def healthz(self, _request: web.Request) -> web.Response:
+        """Say that the loop turns."""
+        return web.Response(text="ok\n")
+
+    async def readyz(self, _request: web.Request) -> web.Response:
+        """Say whether lines are taken and sent now; 503 with the reason if not."""
+        reason = self._reason()
+        if reason is None:
+            return web.Response(text="ready\n")
+        return web.Response(status=503, text=f"{reason}\n")
+
+    def _reason(self) -> str | None:
+        if self._ledger.database.lost:
+            return "the ledger database is away"
+        if not self._condition.active:
+            return "standing by"
+        if self._source.away:
+            return "the source database is away"
+        if self._condition.paused is not None:
+            return f"paused: {self._condition.paused}"
+        return None
+
+    async def _refresh(self) -> None:
+        """Read what only the ledger knows, at most once in `FRESH_FOR` seconds."""
+        metrics.ACTIVE.set(self._condition.active)
+        for reason in PauseReason:
+            metrics.PAUSED.labels(reason).set(self._condition.paused == reason)
+        metrics.DATABASE_UP.labels("ledger").set(not self._ledger.database.lost)
+        # Who stands by does not ask the source, and would not notice that it is back.
+        metrics.DATABASE_UP.labels("source").set(not (self._condition.active and self._source.away))
+        if time.monotonic() - self._read_at < FRESH_FOR:
+            return
+        try:
+            waiting = await self._desk.waiting()
+            standing = await self._desk.standing()
+        except UnreachableError as error:
+            _log.debug(logs.MONITOR_UNREAD, error=str(error))
+            return
+        self._read_at = time.monotonic()
+        metrics.PENDING.set(waiting.lines[State.PENDING])
+        metrics.OLDEST_PENDING.set(waiting.oldest_pending_seconds or 0)
+        metrics.OLDEST_KEPT.set(waiting.oldest_kept_seconds or 0)
+        for state in (State.REJECTED, State.EXPIRED, State.INVALID):
+            metrics.NEED_OPERATOR.labels(state).set(waiting.lines[state])
+        if standing.watermark is not None:
+            metrics.WATERMARK.set(standing.watermark.timestamp())
+
+
+async def _strict(_request: web.Request, response: web.StreamResponse) -> None:
+    """Let nothing be kept, framed or guessed."""
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.setdefault(
+        "Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"
+    )
