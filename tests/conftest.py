@@ -14,8 +14,8 @@ from daemon.demo.postgres import create_database, embedded
 from daemon.demo.standin import StandIn, serve
 from daemon.ledger import migrate
 from daemon.ledger.store import Binding, open_ledger
-from tests import calls
-from tests.whole import STOPPED_IN_ORDER, Site
+from tests.support import calls
+from tests.support.whole import STOPPED_IN_ORDER, Site
 
 SCHEMA = "jtelstats"
 LEDGER_SCHEMA = "callstatsd"

@@ -19,7 +19,7 @@ from tests.benchmark import data
 from tests.benchmark.drain import told_all
 from tests.benchmark.ground import Ground, Site
 from tests.benchmark.result import Effort, Result, at_most
-from tests.counters import counters, no_autovacuum
+from tests.support.counters import counters, no_autovacuum
 
 SHORT, LONG = 10_000, 3_000_000
 POLLS = 50

@@ -1,0 +1,214 @@
+"""A bad day of a whole daemon at debug level: its log tells of lines, not of people or secrets."""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from daemon.demo import standin
+from daemon.demo.standin import Incoming, Reply
+from tests.support import calls
+from tests.support.calls import plain_call, record_id
+from tests.support.daemon_process import running
+from tests.support.whole import Site
+
+CALLER = "493012345678"
+PERSONAL = {
+    CALLER,
+    CALLER[2:],  # however it was written
+    "49301234567",  # who calls in seed 003
+    "agent.w",
+    "agent.z",
+    calls.SERVICE,
+    calls.SERVICE_NAME,
+    "CallerID",
+    "AgentUID",
+}
+DATABASE_PASSWORD = "pg-5ecret-7"
+SECRETS = {standin.CLIENT_SECRET, DATABASE_PASSWORD, "00DDemo!Token"}
+
+REFUSED = {3: 400, 4: 409, 5: 404, 6: 500, 7: 423, 8: 503}
+"""Calls whose first request is answered so, with all of the request in the answer."""
+
+
+class Hostile:
+    """Repeats whatever was said, personal or secret; when asked again it does the work."""
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+
+    def __call__(self, incoming: Incoming) -> Reply | None:
+        call = int(incoming.key.split("-")[0])
+        if incoming.key in self.asked:
+            return None
+        self.asked.add(incoming.key)
+        if call == 9:
+            return Reply(cut="after")
+        if call not in REFUSED:
+            return None
+        said = [{"errorCode": "ECHO", "message": f"{incoming.record} {dict(incoming.headers)}"}]
+        return Reply(REFUSED[call], said, {"X-Echo": CALLER, "Retry-After": "0.1"})
+
+
+class HostileTokens:
+    """Refuses the first login, with all that it said."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, form: Mapping[str, str]) -> Reply | None:
+        self.asked += 1
+        if self.asked > 1:
+            return None
+        return Reply(400, {"error": "invalid_client", "error_description": json.dumps(dict(form))})
+
+
+async def bad_day(site: Site, **settings: str) -> str:
+    """Let everything go wrong once, with people's data in the midst of it; returns the log."""
+    site.salesforce.rule = Hostile()
+    site.salesforce.token_rule = HostileTokens()
+    site.dsn = site.dsn.replace("postgres@", f"postgres:{DATABASE_PASSWORD}@")
+    assert DATABASE_PASSWORD in site.dsn
+    start = datetime.now(UTC) - timedelta(minutes=10)
+    await calls.seed_003(site.db, start=start, record=record_id(1))
+    for number in range(3, 10):
+        await plain_call(site.db, number, record=record_id(number), number=f"+{CALLER}")
+    await plain_call(site.db, 10, record=None, number=f"00{CALLER}")
+    # The ledger refuses, and says what it refuses.
+    await site.db.execute(
+        """
+        CREATE FUNCTION callstatsd.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'no room for %', NEW.record; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON callstatsd.line
+        FOR EACH ROW EXECUTE FUNCTION callstatsd.refuse();
+        """
+    )
+    async with running(site.settings(retry_max="1", **settings), site.folder) as daemon:
+        await daemon.told("database.lost")
+        await site.db.execute("DROP FUNCTION callstatsd.refuse CASCADE")
+        await site.until(delivered=5 + 4, rejected=1, conflict=1, not_found=1, skipped=1)
+        # So does the source: a view that cannot read a number.
+        await site.db.execute(
+            f"""
+            ALTER TABLE StatisticsPartA RENAME TO PartA;
+            CREATE VIEW StatisticsPartA AS
+            SELECT ID, ClientsID, ServiceNumbersID, bOutbound,
+                   (ANumber || left('x{CALLER}', ID::int))::bigint::text AS ANumber,
+                   BNumber, dtCallStart, dtCallAlert, dtCallConnect, dtCallEnd,
+                   CauseCodesID, UserData
+            FROM PartA
+            """
+        )
+        await daemon.told("SQLSTATE 22P02")
+        assert await daemon.stop() == 0
+    return daemon.text
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+async def test_no_person_and_no_secret_is_in_the_log(site: Site, log_format: str) -> None:
+    log = await bad_day(site, log_format=log_format)
+    for word in PERSONAL | SECRETS:
+        assert word not in log, word
+    for event in (
+        *("database.lost", "sender.paused", "line.rejected", "line.conflict", "line.not_found"),
+        *("line.retried", "line.locked", "line.delivered", "line.skipped", "request.done"),
+    ):
+        assert event in log
+    assert "Traceback" not in log
+
+
+async def test_people_are_in_the_log_where_that_is_wanted_but_no_secret(site: Site) -> None:
+    log = await bad_day(site, log_personal_data="true")
+    for word in (CALLER, "agent.w", calls.SERVICE_NAME):
+        assert word in log, word
+    for word in SECRETS:
+        assert word not in log, word
+
+
+async def test_debug_shows_each_request_without_its_body(site: Site) -> None:
+    await plain_call(site.db, 3, record=record_id(3), number=CALLER)
+    site.salesforce.rule = Hostile()
+    async with running(site.settings(), site.folder) as daemon:
+        await site.until(rejected=1)
+        assert await daemon.stop() == 0
+    token, write = daemon.seen("request.done")
+    common = {"event", "level", "timestamp", "method", "path", "status", "seconds"}
+    assert token.keys() == common
+    assert (token["path"], token["status"]) == (standin.TOKEN_PATH, 200)
+    assert write.keys() == common | {"key", "error"}
+    assert (write["method"], write["path"]) == ("POST", standin.WRITE_PATH)
+    assert (write["key"], write["status"], write["error"]) == ("3-0-0-0", 400, None)
+
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def steps_of_erasing() -> tuple[str, str, str]:
+    """What the README says: the SQL that finds calls, the command, the SQL that erases."""
+    section = README.split("**To erase one caller**")[1].split("\n## ")[0]
+    find, erase = re.findall(r"```sql\n(.*?)```", section, re.DOTALL)
+    (command,) = re.findall(r"`callstatsd (discard [^`]*)`", section)
+    return find, command, erase
+
+
+async def all_of_the_ledger(site: Site) -> str:
+    tables = await site.db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'callstatsd'")
+    rows = [
+        await site.db.fetch(f"SELECT t::text FROM callstatsd.{table['tablename']} AS t")
+        for table in tables
+    ]
+    return "\n".join(str(row[0]) for found in rows for row in found)
+
+
+async def test_the_readmes_way_to_erase_a_caller_leaves_nothing_and_brings_nothing_back(
+    site: Site,
+) -> None:
+    find, discard, erase = steps_of_erasing()
+    for number in range(1, 6):
+        await plain_call(site.db, number, record=record_id(number), number=f"+{CALLER}")
+    await plain_call(site.db, 6, record=None, number=f"+{CALLER}")
+    await plain_call(site.db, 7, record=record_id(7), number="+4940999999")
+    statuses = {2: 400, 3: 404, 4: 423, 5: 409}
+    site.salesforce.rule = lambda incoming: (
+        Reply(status, f"about {CALLER}")
+        if (status := statuses.get(int(incoming.key.split("-")[0])))
+        else None
+    )
+    states = {"delivered": 2, "rejected": 1, "not_found": 1, "pending": 1, "conflict": 1}
+    async with running(site.settings(retry_max="60"), site.folder) as daemon:
+        await site.until(**states, skipped=1)
+        await daemon.until("line.locked")
+
+        found = await site.db.fetch(find.replace("493012345678", CALLER))
+        calls_of_caller = sorted(row["call_id"] for row in found)
+        assert calls_of_caller == [1, 2, 3, 4, 5, 6]
+        await site.db.execute(
+            "UPDATE StatisticsPartA SET ANumber = NULL, UserData = NULL WHERE ID < 7"
+        )
+        for number in calls_of_caller:
+            command = discard.replace("1201", str(number)).split()
+            assert (await site.run(*command))[0] == 0
+        for statement in erase.replace("1201, 1207", "1, 2, 3, 4, 5, 6").split(";\n")[:-1]:
+            await site.db.execute(statement)
+        assert await daemon.stop() == 0
+    received = site.salesforce.received
+
+    left = await all_of_the_ledger(site)
+    assert CALLER not in left
+    for number in range(1, 7):
+        assert record_id(number) not in left
+    assert record_id(7) in left
+    assert "4940999999" in left
+
+    # Neither sweeps nor a backfill take the calls again.
+    async with running(site.settings(), site.folder) as daemon:
+        await daemon.until("daemon.started")
+        code, _, errors = await site.run("backfill", "--from", "2020-01-01", "--to", "2099-01-01")
+        assert (code, CALLER in errors) == (0, False)
+        assert await daemon.stop() == 0
+    assert await all_of_the_ledger(site) != ""
+    assert CALLER not in await all_of_the_ledger(site)
+    assert site.salesforce.received == received

@@ -1,0 +1,553 @@
+"""An endpoint that fails costs the streak that shows it, and good lines get past bad ones.
+
+The sender here works over a real ledger; the endpoint answers as a test says.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from daemon.delivery.backoff import Backoff
+from daemon.delivery.flow_control import FAILING_AFTER, FlowControl
+from daemon.delivery.outcome import Response
+from daemon.delivery.outcome_writer import OutcomeWriter
+from daemon.delivery.sender import Limits, Sender
+from daemon.ledger.operator import LineFilter, OperatorStore
+from daemon.ledger.retention import Pruner
+from daemon.ledger.store import Ledger, open_ledger
+from daemon.lines import FailingAnswers, LineKey, NewLine, State, Streak
+from daemon.reports.explain import streak_command
+from daemon.settings.model import parse_local_time
+from tests.support.daemon_process import PATIENCE
+
+BASE = datetime.now(UTC) - timedelta(hours=1)
+BERLIN = ZoneInfo("Europe/Berlin")
+FAST = Backoff(0.01, 0.05)
+ACT = 1
+"""The id of an act, of whatever kind."""
+
+Logs = list[MutableMapping[str, Any]]
+
+
+def pending(number: int, lane: str | None = None) -> NewLine:
+    """A line to send, by default of a record of its own; the higher its number, the later."""
+    ended = BASE + timedelta(milliseconds=number)
+    lane = lane or f"record {number}"
+    return NewLine(LineKey(number, 0, 0, 0), 1, lane, None, ended, State.PENDING, "{}")
+
+
+def pendings(count: int, first: int = 1) -> list[NewLine]:
+    return [pending(number) for number in range(first, first + count)]
+
+
+def key(number: int) -> str:
+    return f"{number}-0-0-0"
+
+
+@dataclass
+class Endpoint:
+    """Answers each line with a status, and keeps which came in what order."""
+
+    rule: Callable[[int], int]
+    body: str = ""
+    posted: list[int] = field(default_factory=list)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    held: dict[int, asyncio.Event] = field(default_factory=dict)
+
+    async def post(self, key: str, record: bytes) -> Response:
+        number = int(key.partition("-")[0])
+        self.posted.append(number)
+        async with self.changed:
+            self.changed.notify_all()
+        if number in self.held:
+            await self.held[number].wait()
+        return Response(self.rule(number), self.body)
+
+    async def until(self, requests: int) -> None:
+        """Wait for so many requests in all."""
+        async with asyncio.timeout(PATIENCE), self.changed:
+            await self.changed.wait_for(lambda: len(self.posted) >= requests)
+
+
+@asynccontextmanager
+async def sending(
+    ledger: Ledger, endpoint: Endpoint, *, concurrency: int = 1, proven: bool = True, **more: Any
+) -> AsyncIterator[Sender]:
+    """Let a sender work that begins with what the ledger says; at the end it stops in order."""
+    settler = OutcomeWriter(ledger, 86400.0)
+    failing = await ledger.failing_answers()
+    pace = FlowControl(concurrency, FAST, endpoint_proven=proven, failing=failing, **more)
+    limits = Limits(concurrency, request_timeout=60.0, idle=600.0)
+    sender = Sender(ledger, endpoint, settler, pace, FAST, limits, lambda: True)
+    stop = asyncio.Event()
+    settling = asyncio.create_task(settler.run())
+    running = asyncio.create_task(sender.run(stop))
+    try:
+        yield sender
+        stop.set()
+        await running
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await settler.finish(PATIENCE)
+        settling.cancel()
+        await asyncio.gather(settling, return_exceptions=True)
+
+
+@pytest.fixture
+async def ledger(dsn: str) -> AsyncIterator[Ledger]:
+    async with open_ledger(dsn, "callstatsd") as opened:
+        yield opened
+
+
+async def states(db: asyncpg.Connection) -> Counter[str]:
+    rows = await db.fetch("SELECT state, count(*) AS n FROM line GROUP BY state")
+    return Counter({row["state"]: row["n"] for row in rows})
+
+
+async def until(there: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not there():
+            await asyncio.sleep(0.01)
+
+
+def events(logs: Logs, event: str) -> list[dict[str, Any]]:
+    return [dict(entry) for entry in logs if entry["event"] == event]
+
+
+async def fail(ledger: Ledger, probes: int = 1, **more: Any) -> Endpoint:
+    """Let a sender meet an endpoint that refuses all, until it has probed it so often."""
+    endpoint = Endpoint(lambda _: 400)
+    async with sending(ledger, endpoint, **more):
+        await endpoint.until(FAILING_AFTER + probes)
+    return endpoint
+
+
+# What it costs
+
+
+@pytest.mark.parametrize(
+    ("status", "proven", "state"),
+    [(400, True, "rejected"), (400, False, "rejected"), (404, False, "not_found"),
+     (500, True, "pending")],
+)  # fmt: skip
+async def test_a_broken_deployment_costs_the_streak_and_no_line_more(
+    ledger: Ledger, db: asyncpg.Connection, status: int, state: str, *, proven: bool
+) -> None:
+    await ledger.take(pendings(60))
+    endpoint = Endpoint(lambda _: status)
+    with capture_logs() as logs:
+        async with sending(ledger, endpoint, concurrency=4, proven=proven) as sender:
+            await endpoint.until(FAILING_AFTER + 14)
+            assert sender.paused is not None
+    found = await states(db)
+    refused = 0 if state == "pending" else FAILING_AFTER
+    assert found == Counter({state: refused}) + Counter(pending=60 - refused)
+    [paused] = events(logs, "sender.paused")
+    assert (paused["reason"], paused["status"]) == ("endpoint_failing", status)
+
+
+async def test_a_probes_404_leaves_its_line_pending_also_where_the_endpoint_has_worked(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    await ledger.take(pendings(40))
+    endpoint = Endpoint(lambda number: 400 if number <= FAILING_AFTER else 404)
+    async with sending(ledger, endpoint):
+        await endpoint.until(FAILING_AFTER + 8)
+    assert await states(db) == Counter(rejected=FAILING_AFTER, pending=40 - FAILING_AFTER)
+
+
+async def test_what_was_in_flight_when_the_pause_began_stays_pending_too(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    await ledger.take(pendings(60))
+    endpoint = Endpoint(lambda _: 400)
+    endpoint.held = {number: asyncio.Event() for number in (2, 5, 9)}
+    async with sending(ledger, endpoint, concurrency=4) as sender:
+        await until(lambda: sender.paused)
+        for number in (2, 5, 9):
+            endpoint.held[number].set()
+        await endpoint.until(FAILING_AFTER + 3 + 4)
+    assert await states(db) == Counter(rejected=FAILING_AFTER, pending=40)
+
+
+async def test_a_probe_that_is_answered_while_the_daemon_stops_leaves_its_line_pending(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    await ledger.take(pendings(30))
+    endpoint = Endpoint(lambda _: 400)
+    endpoint.held = {30: asyncio.Event()}
+    async with sending(ledger, endpoint):
+        await until(lambda: 30 in endpoint.posted)
+        asyncio.get_running_loop().call_later(0.1, endpoint.held[30].set)
+    assert await states(db) == Counter(rejected=FAILING_AFTER, pending=10)
+
+
+async def test_no_time_counts_against_a_line_that_was_a_probe(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    """Its attempts are counted; it does not fail by them, and cannot expire."""
+    await ledger.take(pendings(21))
+    endpoint = Endpoint(lambda _: 500 if len(endpoint.posted) > FAILING_AFTER else 400)
+    async with sending(ledger, endpoint):
+        await endpoint.until(FAILING_AFTER + 10)
+    row = await db.fetchrow("SELECT * FROM line WHERE call_id = 21")
+    assert row["attempts"] >= 9
+    assert (row["state"], row["tries"], row["next_try_at"]) == ("pending", 0, None)
+    assert row["last_status"] == 500
+    clock = await db.fetchval(
+        "SELECT extract(epoch FROM paused_since)::float8 - paused_seconds FROM ledger"
+    )
+    assert abs(clock - row["first_try"]) < 5
+
+
+# Which lines are probes
+
+
+async def test_probes_are_the_first_line_and_the_newest_in_turn_each_of_them_once(
+    ledger: Ledger,
+) -> None:
+    await ledger.take(pendings(60))
+    endpoint = Endpoint(lambda _: 400)
+    async with sending(ledger, endpoint) as sender:
+        await endpoint.until(FAILING_AFTER + 6)
+        await ledger.take(pendings(2, first=61))
+        sender.wake()
+        newer = len(endpoint.posted)
+        await endpoint.until(newer + 6)
+    assert endpoint.posted[:20] == list(range(1, 21))
+    assert endpoint.posted[20:26] == [21, 60, 22, 59, 23, 58]
+    later = endpoint.posted[26:32]
+    assert {61, 62} <= set(later)
+    assert len(set(endpoint.posted)) == len(endpoint.posted)
+
+
+async def test_where_all_have_failed_the_one_that_failed_first_is_next(ledger: Ledger) -> None:
+    await ledger.take(pendings(23))
+    endpoint = Endpoint(lambda _: 400)
+    async with sending(ledger, endpoint):
+        await endpoint.until(FAILING_AFTER + 9)
+    probes = endpoint.posted[20:29]
+    assert probes[:3] == [21, 23, 22]
+    assert all(before != after for before, after in pairwise(probes))
+    assert set(probes[3:6]) == {21, 22, 23}
+
+
+async def test_a_good_line_behind_a_run_of_bad_ones_ends_the_pause(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    """More bad lines than memory holds; each good one that comes costs them another streak."""
+    await ledger.take(pendings(12_000))
+    endpoint = Endpoint(lambda number: 200 if number > 12_000 else 400)
+    with capture_logs() as logs:
+        async with sending(ledger, endpoint, concurrency=4) as sender:
+            await until(lambda: sender.paused)
+            await ledger.take([pending(12_001)])
+            taken_after = len(endpoint.posted)
+            await until(lambda: len(events(logs, "sender.resumed")) == 1)
+            await until(lambda: sender.paused)
+            await ledger.take([pending(12_002)])
+            await until(lambda: len(events(logs, "sender.resumed")) == 2)
+            await until(lambda: sender.paused)
+    # Where the good line came while a probe was read, the one after next.
+    assert endpoint.posted.index(12_001) < taken_after + 5
+    assert await states(db) == Counter(
+        rejected=3 * FAILING_AFTER, delivered=2, pending=12_000 - 3 * FAILING_AFTER
+    )
+
+
+WAITING_FIRST = """
+UPDATE line SET lane = 'record 1',
+    next_try_at = CASE call_id WHEN 1 THEN now() + interval '1 min' END
+WHERE call_id IN (1, 9)
+"""
+PLACES: list[tuple[str, int | None]] = [
+    ("SELECT", 9),
+    ("UPDATE line SET next_try_at = now() + interval '1 min' WHERE call_id = 9", 8),
+    ("INSERT INTO lane VALUES ('record 9', now() + interval '1 min', 1)", 8),
+    ("INSERT INTO lane VALUES ('record 9', now() - interval '1 min', 1)", 9),
+    ("UPDATE line SET lane = 'record 3' WHERE call_id IN (7, 9)", 8),
+    ("UPDATE line SET lane = 'record 3' WHERE call_id IN (7, 8, 9)", 6),
+    # The first of the record waits: the later ones do not pass it.
+    (WAITING_FIRST, 8),
+    ("UPDATE line SET state = 'delivered', settled_at = now() WHERE call_id IN (8, 9)", 7),
+    ("UPDATE line SET probe_failed_at = now() WHERE call_id IN (7, 9)", 8),
+    ("UPDATE line SET probe_failed_at = now() - interval '1 day' WHERE call_id = 9", 9),
+    ("UPDATE line SET probe_failed_at = now()", None),
+    ("UPDATE line SET backfill = true WHERE call_id > 4", 4),
+    ("UPDATE line SET backfill = true, lane = 'record 4' WHERE call_id > 4", 4),
+    ("UPDATE line SET state = 'skipped'", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "expected"), PLACES)
+async def test_the_newest_line_is_ready_first_of_its_record_and_has_not_failed(
+    ledger: Ledger, db: asyncpg.Connection, change: str, expected: int | None
+) -> None:
+    await ledger.take(pendings(9))
+    await ledger.streak_began([])
+    await db.execute(change)
+    found = await ledger.newest(backfill=False)
+    assert (found.key.call_id if found else None) == expected
+
+
+async def test_the_newest_of_backfills_is_asked_for_apart(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    await ledger.take(pendings(4))
+    await ledger.take(pendings(4, first=5), backfill=True)
+    assert (found := await ledger.newest(backfill=True)) is not None
+    assert found.key.call_id == 8
+    await db.execute("UPDATE line SET lane = 'record 1' WHERE call_id IN (1, 8)")
+    assert (found := await ledger.newest(backfill=True)) is not None
+    assert found.key.call_id == 7
+
+
+async def test_probes_of_backfill_lines_come_where_no_live_line_is_left(ledger: Ledger) -> None:
+    await ledger.take(pendings(22))
+    await ledger.take(pendings(3, first=30), backfill=True)
+    endpoint = Endpoint(lambda _: 400)
+    async with sending(ledger, endpoint):
+        await endpoint.until(FAILING_AFTER + 5)
+    assert endpoint.posted[20:25] == [21, 22, 30, 32, 31]
+
+
+# Across restarts
+
+
+async def test_a_restart_in_the_pause_begins_paused_and_probes_at_once(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    await ledger.take(pendings(60))
+    first = await fail(ledger, probes=4)
+    endpoint = Endpoint(lambda _: 400)
+    with capture_logs() as logs:
+        async with sending(ledger, endpoint, concurrency=4) as sender:
+            assert sender.paused == ("endpoint_failing", 0.0)
+            await endpoint.until(6)
+    assert await states(db) == Counter(rejected=FAILING_AFTER, pending=40)
+    newest = {number for number in first.posted[20:] if number > 50}
+    assert endpoint.posted[0] == min(newest) - 1
+    assert not newest & set(endpoint.posted)
+    assert events(logs, "sender.paused")[0]["reason"] == "endpoint_failing"
+    assert not events(logs, "line.rejected")
+
+    endpoint = Endpoint(lambda _: 200)
+    with capture_logs() as logs:
+        async with sending(ledger, endpoint):
+            await endpoint.until(40)
+    assert await states(db) == Counter(rejected=FAILING_AFTER, delivered=40)
+    [resumed] = events(logs, "sender.resumed")
+    assert (resumed["rejected"], resumed["not_found"]) == (FAILING_AFTER, 0)
+    assert await ledger.failing_answers() == FailingAnswers(paused=False, refused={})
+
+
+async def test_a_row_of_refusals_goes_on_after_a_restart(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    """Restarts do not multiply what a broken deployment costs; 15 before, so 5 more pause."""
+    await ledger.take(pendings(15))
+    endpoint = Endpoint(lambda _: 400)
+    async with sending(ledger, endpoint):
+        await endpoint.until(15)
+    await ledger.take(pendings(30, first=16))
+    endpoint = Endpoint(lambda _: 400)
+    with capture_logs() as logs:
+        async with sending(ledger, endpoint):
+            await endpoint.until(5 + 4)
+    assert await states(db) == Counter(rejected=FAILING_AFTER, pending=25)
+    assert len(events(logs, "sender.paused")) == 1
+    [streak] = await OperatorStore(ledger.database).streaks()
+    assert streak.rejected == FAILING_AFTER
+
+
+@pytest.mark.parametrize(
+    ("statuses", "refused"),
+    [
+        ([400, 400, 400], [1, 2, 3]),
+        ([400, 200, 400, 400], [3, 4]),
+        ([400, 409, 400], [3]),
+        ([400, 422, 400], [3]),
+        ([400, 404, 400], [3]),
+        ([400, 400, 500], [1, 2]),
+        ([400, 200], []),
+    ],
+)
+async def test_of_refusals_the_ledger_knows_those_since_any_other_answer(
+    ledger: Ledger, statuses: list[int], refused: list[int]
+) -> None:
+    # One at a time, so that each has a moment of its own.
+    for number, status in enumerate(statuses, start=1):
+        await ledger.take([pending(number)])
+        endpoint = Endpoint(lambda _, status=status: status)  # type: ignore[misc]
+        async with sending(ledger, endpoint, proven=False):
+            await endpoint.until(1)
+    found = await ledger.failing_answers()
+    expected = refused if 404 not in statuses else [1, 2, 3]
+    assert sorted(one.call_id for one in found.refused.values()) == expected
+    await ledger.proven()
+    found = await ledger.failing_answers()
+    assert sorted(one.call_id for one in found.refused.values()) == refused
+
+
+# What stays refused
+
+
+async def test_a_streak_is_remembered_until_nothing_of_it_is_refused(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    desk = OperatorStore(ledger.database)
+    pruner = Pruner(ledger, 90 * 86400.0, 30 * 86400.0)
+    await ledger.take(pendings(30))
+    await fail(ledger)
+    [streak] = await desk.streaks()
+    times = await db.fetchrow(
+        "SELECT min(settled_at), max(settled_at) FROM line WHERE state = 'rejected'"
+    )
+    assert (streak.since, streak.until) == tuple(times)
+    assert (streak.rejected, streak.not_found) == (FAILING_AFTER, 0)
+
+    async for chosen in desk.choose(LineFilter((State.REJECTED,))):
+        await desk.discard(chosen[:5], ACT)
+        await desk.requeue(chosen[5:12], ACT)
+    await pruner.prune(asyncio.Event())
+    [streak] = await desk.streaks()
+    assert streak.rejected == FAILING_AFTER - 12
+    assert (await ledger.failing_answers()).paused
+
+    async for chosen in desk.choose(LineFilter((State.REJECTED,))):
+        await desk.requeue(chosen, ACT)
+    assert await desk.streaks() == []
+    await pruner.prune(asyncio.Event())
+    assert (await ledger.failing_answers()).paused
+    assert await db.fetchval("SELECT count(*) FROM streak") == 1
+
+    endpoint = Endpoint(lambda _: 200)
+    async with sending(ledger, endpoint):
+        await endpoint.until(25)
+    await pruner.prune(asyncio.Event())
+    assert await db.fetchval("SELECT count(*) FROM streak") == 0
+    assert await states(db) == Counter(skipped=5, delivered=25)
+
+
+async def test_several_streaks_are_named_one_by_one_where_others_were_refused_between(
+    ledger: Ledger,
+) -> None:
+    desk = OperatorStore(ledger.database)
+
+    async def another(first: int, between: int) -> None:
+        await ledger.take(pendings(30, first))
+        await fail(ledger)
+        endpoint = Endpoint(lambda number: between if number == first + 29 else 200)
+        async with sending(ledger, endpoint):
+            await endpoint.until(10)
+
+    await another(1, 200)
+    await another(101, 200)
+    [both] = await desk.streaks()
+    assert both.rejected == 2 * FAILING_AFTER
+    await another(201, 422)
+    await another(301, 200)
+    first, second = await desk.streaks()
+    assert (first.rejected, second.rejected) == (3 * FAILING_AFTER, FAILING_AFTER)
+    assert first.until < second.since
+
+
+async def test_streaks_of_500_name_nothing_and_are_forgotten(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    await ledger.take(pendings(25))
+    endpoint = Endpoint(lambda _: 500 if len(endpoint.posted) < 25 else 200)
+    with capture_logs() as logs:
+        async with sending(ledger, endpoint):
+            await until(lambda: events(logs, "sender.resumed"))
+            await until(lambda: len(events(logs, "line.delivered")) == 25)
+    [resumed] = events(logs, "sender.resumed")
+    assert (resumed["rejected"], resumed["not_found"]) == (0, 0)
+    assert datetime.fromisoformat(resumed["since"]).tzinfo is not None
+    assert await OperatorStore(ledger.database).streaks() == []
+    await ledger.prune_streaks()
+    assert await db.fetchval("SELECT count(*) FROM streak") == 0
+
+
+def window(command: str) -> tuple[datetime, datetime]:
+    """What `requeue` makes of the times in a command that was printed."""
+    words = command.split()
+    since, until = (words[words.index(f"--settled-{end}") + 1] for end in ("from", "to"))
+    return parse_local_time(since, BERLIN), parse_local_time(until, BERLIN)
+
+
+def test_the_command_names_whole_seconds_of_the_acds_clocks() -> None:
+    since = datetime(2026, 11, 20, 9, 0, 0, 999_999, tzinfo=UTC)
+    until = datetime(2026, 11, 20, 9, 0, 4, 1, tzinfo=UTC)
+    assert streak_command(Streak(since, until, 20, 0), BERLIN) == (
+        "callstatsd requeue --state rejected --state not_found"
+        " --settled-from 2026-11-20T10:00:00 --settled-to 2026-11-20T10:00:05"
+    )
+
+
+def moments(since: str, until: str) -> st.SearchStrategy[datetime]:
+    first, last = (datetime.fromisoformat(text).timestamp() for text in (since, until))
+    return st.floats(first, last).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
+
+
+MOMENTS = st.one_of(
+    moments("2026-01-01T00:00Z", "2027-01-01T00:00Z"),
+    moments("2026-10-24T23:00Z", "2026-10-25T03:00Z"),
+    moments("2026-03-29T00:00Z", "2026-03-29T03:00Z"),
+)
+
+
+@given(since=MOMENTS, seconds=st.floats(0, 7200))
+def test_the_command_covers_the_streak_on_each_day_of_the_year(
+    since: datetime, seconds: float
+) -> None:
+    ends = since + timedelta(seconds=seconds)
+    found = window(streak_command(Streak(since, ends, 1, 0), BERLIN))
+    assert found[0] <= since <= ends < found[1]
+    if since.month != 10:
+        assert since - found[0] < timedelta(seconds=1)
+        assert found[1] - ends <= timedelta(seconds=1)
+
+
+async def test_no_statement_is_asked_for_where_nothing_fails(ledger: Ledger) -> None:
+    await ledger.take(pendings(30))
+    endpoint = Endpoint(lambda _: 200)
+    asked: list[str] = []
+    for name in ("newest", "streak_began", "streak_ended", "probe_failed"):
+
+        async def noted(*_: Any, name: str = name) -> None:
+            asked.append(name)
+
+        setattr(ledger, name, noted)
+    async with sending(ledger, endpoint, concurrency=4):
+        await endpoint.until(30)
+    assert asked == []
+
+
+async def test_the_newest_line_is_found_behind_thousands_that_may_not_be_sent(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    """They are of one record, whose first line is older than all."""
+    crowd = [pending(1, "crowded"), *(pending(number, "crowded") for number in range(10, 3000))]
+    await ledger.take([*crowd, pending(2), pending(3)])
+    await ledger.streak_began([])
+    found = await ledger.newest(backfill=False)
+    assert found is not None
+    assert found.key.call_id == 3
+    await db.execute("UPDATE line SET probe_failed_at = now() WHERE call_id IN (2, 3)")
+    found = await ledger.newest(backfill=False)
+    assert found is not None
+    assert found.key.call_id == 1

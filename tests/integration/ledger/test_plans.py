@@ -1,0 +1,471 @@
+"""Each named query finds what it wants by the right index, and touches few rows of a long history.
+
+Every statement of the three .sql files is in the tables below, so that none is forgotten. What is
+not expected to touch a large table must not; rows are counted as Postgres reports them after
+running the statement (in a transaction that is rolled back).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import orjson
+import pytest
+
+from daemon.database import statements
+from daemon.delivery.sender import FETCH
+from daemon.demo.postgres import create_database
+from daemon.ingest.intake import NO_ID
+from daemon.ingest.source import FIRST, PAGE, open_source
+from daemon.ledger.store import (
+    ACTIVE_LOCK,
+    DAEMON_LOCK,
+    NEWEST_PAGE,
+    RETENTION_LOCK,
+    UPGRADE_LOCK,
+    open_ledger,
+)
+from tests.benchmark import data
+from tests.support.counters import no_autovacuum
+from tests.support.expected import BERLIN
+
+CALLS = 200_000
+DAYS = 100
+PER_DAY = CALLS // DAYS
+PER_HOUR = PER_DAY // 24
+SKIPPED = 3000
+BACKLOG = 20_000
+BLOCKS = 4 * 32 * 60
+"""Rows that a BRIN index may touch beside those asked for: of some ranges of 32 pages."""
+
+NOW = datetime.now(UTC)
+READY = NOW - timedelta(minutes=2)
+LARGE = {"statisticsparta", "acdstatisticspartb", "statisticspartb", "line",
+         "acdstatisticstransactioncodes"}  # fmt: skip
+
+CALL_IDS = list(range(CALLS // 2 + 1, CALLS // 2 + 2001))
+WINDOW = (READY - timedelta(hours=1), READY)
+PAGED = (*WINDOW, FIRST, 0, None, PAGE)
+STALE = NOW - timedelta(hours=12)
+POLLED = (STALE - timedelta(seconds=6), STALE, FIRST, 0, None, PAGE)
+KEYS = [CALL_IDS[:64], [0] * 64, [0] * 64, [0] * 64]
+HUNG_UP = list(range(CALLS // 2 + 18, CALLS // 2 + 1281, 20))
+"""Calls whose one line has the key A-0-0-0."""
+OLD_KEYS = [[call_id // 2 // 20 * 20 + 18 for call_id in HUNG_UP], [0] * 64, [0] * 64, [0] * 64]
+CODED_KEYS = [HUNG_UP, [0] * 64, [7] * 64, [8] * 64]
+SENT_KEYS = [HUNG_UP, [0] * 64, [0] * 64, [0] * 64]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a query shall look at large tables: by these indexes, touching so many rows at most."""
+
+    indexes: frozenset[str]
+    rows: int
+    arguments: tuple[Any, ...] = ()
+    also: frozenset[str] = frozenset()
+    """Indexes that are as good beside them; which is chosen hangs on the statistics' sample."""
+
+
+def by(*indexes: str, rows: int, given: Iterable[Any] = (), also: Iterable[str] = ()) -> Look:
+    return Look(frozenset(indexes), rows, tuple(given), frozenset(also))
+
+
+def small(*arguments: Any) -> Look:
+    """Nothing but the ledger's own few rows, or the catalogues."""
+    return Look(frozenset(), 0, arguments)
+
+
+def entries(keys: list[list[int]], state: str) -> list[list[Any]]:
+    """Lines to store, as parallel arrays."""
+    count = len(keys[0])
+    return [
+        *keys, [1] * count, ["003000000000000"] * count, [None] * count, [NOW] * count,
+        [state] * count, ["{}"] * count, [None] * count,
+    ]  # fmt: skip
+
+
+def outcomes(keys: list[list[int]]) -> list[list[Any]]:
+    """Outcomes of lines that were sent, as parallel arrays."""
+    count = len(keys[0])
+    return [
+        *keys, [0] * count, ["delivered"] * count, [True] * count, [False] * count,
+        [False] * count, [200] * count, [None] * count, [0.1] * count, [None] * count,
+    ]  # fmt: skip
+
+
+FEW_KEYS = [column[:20] for column in OLD_KEYS]
+"""Of a streak: one line of each record."""
+LANE = (["003000000000000"], [1.0], [1], ["003000000000001"])
+"""One lane to hold for a second after a try, one to free."""
+
+PARTS = {"rows", "expansion", "records"}
+"""Of source.sql: pieces of other statements, not statements."""
+
+ROWS_OF_CALLS = (
+    "statisticsparta_pkey",
+    "acdstatisticspartb_statisticspartaid",
+    "statisticspartb_statisticspartaid",
+    "acdstatisticstransactioncodes_statisticspartaid",
+)
+
+SOURCE = {
+    "columns": small(["statisticsparta"]),
+    "indexed": small(["statisticsparta"]),
+    "views": small(["statisticsparta"]),
+    "newest_start": by("statisticsparta_dtcallstart", rows=1),
+    "newest_clients": by("statisticsparta_dtcallstart", rows=100_000, given=(1,)),
+    "clock": small(),
+    "encoding": small(),
+    "ended": by("statisticsparta_dtcallend", rows=2 * PER_HOUR, given=PAGED),
+    "count_ended": by(
+        "statisticsparta_dtcallend", rows=PER_DAY + 10, given=(NOW - timedelta(days=1), NOW, None)
+    ),
+    "never_ended": by("statisticsparta_dtcallstart", rows=10, given=POLLED),
+    "late_codes": by(
+        "acdstatisticstransactioncodes_dtcreated",
+        "statisticsparta_pkey",
+        rows=4 * PER_HOUR,
+        given=(*PAGED, READY, STALE, NOW - timedelta(days=365)),
+    ),
+    "about": by(*ROWS_OF_CALLS, rows=12, given=(100_014,)),
+    "lines": by(*ROWS_OF_CALLS, rows=6 * len(CALL_IDS), given=(CALL_IDS,)),
+    "keys": by(*ROWS_OF_CALLS, rows=6 * len(CALL_IDS), given=(CALL_IDS,)),
+    "digest": by(*ROWS_OF_CALLS, rows=6 * len(CALL_IDS), given=(CALL_IDS,)),
+    "rebuilt": by(*ROWS_OF_CALLS, rows=6 * 64, given=(KEYS[0], *KEYS)),
+}
+
+LEDGER = {
+    "version": small(),
+    "migrated": small(),
+    "encoding": small(),
+    "lacking_rights": small(),
+    "may_create": small("callstatsd"),
+    "binding": small(),
+    "bind": small(None, "acd", ["jtelstats"], True),
+    "progress": small(),
+    "start": small(NOW, NOW),
+    "in_bulk": small(),
+    # What the calls have is looked at, and where the new lines go.
+    "take": by("line_pkey", rows=3 * 64, given=(*entries(CODED_KEYS, "pending"), False, None)),
+    "advance": small(NOW + timedelta(days=1), NOW),
+    "swept": small(NOW),
+    # Without an id of its own choice: the window's lines, found by their place in the table.
+    "without_id": by(
+        "line_call_ended",
+        "line_settled_at",
+        rows=6 * PER_DAY + 2 * BLOCKS,
+        given=(NOW - timedelta(hours=26), NO_ID, -(2**63), 0, 0, 0, PAGE, NOW - timedelta(99)),
+    ),
+    "identify": by("line_pkey", rows=64, given=(*entries(OLD_KEYS, "pending"), NO_ID)),
+    "pull_back": small(NOW, NOW),
+    "in_order": small(),
+    "pending": by("line_pending", rows=FETCH + 64 + 16, given=(FETCH + 64, ["003000000000000"])),
+    # All of the page, and the lines of each record in it: none is the first of its record.
+    "newest": by(
+        "line_pending",
+        "line_lane",
+        rows=NEWEST_PAGE * 100,
+        given=(False, NEWEST_PAGE, None, None, None),
+        also=["line_pkey"],
+    ),
+    "streak_began": by("line_failed", rows=64 + 1000, given=FEW_KEYS, also=["line_pkey"]),
+    "streak_ended": by("line_failed", rows=1000),
+    "streak_lasts": small(),
+    "probe_failed": by("line_pkey", rows=1, given=(100_014, 0, 0, 0)),
+    "refused_last": by("line_failed", rows=100, given=(100,)),
+    "prune_streaks": by("line_failed", rows=1000),
+    "settle": by("line_pkey", rows=64, given=(*outcomes(SENT_KEYS), 3600.0, *LANE)),
+    "settle_void": by(
+        "line_pkey",
+        rows=64,
+        given=(*OLD_KEYS, [0] * 64, [False] * 64, [200] * 64),
+    ),
+    "pause_began": small(),
+    "pause_ended": small(),
+    "proven": small(),
+    "succeed": small("a-2", 16400, "a-1"),
+    "beat": small("host", 1, "0", 1.0, "sending", None, None, False, "a-2", 16400, None),
+    "wishes": small(UPGRADE_LOCK + 1, UPGRADE_LOCK + 9999),
+    "lock": small(ACTIVE_LOCK),
+    "last_holder": small(),
+    "lock_patiently": small(ACTIVE_LOCK),
+    "want_upgrade": small(UPGRADE_LOCK + 1),
+    "instance": small(),
+    "ping": small(),
+    "keep_all": small(RETENTION_LOCK),
+    "may_prune": small(RETENTION_LOCK),
+    "prune": by("line_settled_at", rows=3000 + BLOCKS, given=(95 * 86400.0, 1000)),
+    "drop_records": by("line_settled_at", rows=BLOCKS, given=(30 * 86400.0, 1000)),
+    "count_act": small(1, 64),
+    # Two acts that lines name, and as many as there are that no line does.
+    "prune_acts": by("line_act", rows=2, given=(95 * 86400.0, 1000)),
+    "prune_lanes": by("line_lane", rows=10, given=(1000,)),
+    "notify": small(),
+    "channel": small(),
+    "want": small(DAEMON_LOCK),
+    "wanted": small(DAEMON_LOCK),
+    "digest": by("line_pkey", rows=2 * len(CALL_IDS), given=(CALL_IDS,)),
+    "known": by("line_pkey", rows=2 * len(CALL_IDS), given=(CALL_IDS,)),
+    "settled_keys": by("line_pkey", rows=2 * len(CALL_IDS), given=(CALL_IDS,)),
+}
+
+CHOICE = (["rejected"], None, None, None, False, None, None)
+AN_HOUR = (NOW - timedelta(days=2), NOW - timedelta(days=2) + timedelta(hours=1))
+SETTLED = (["delivered"], None, None, None, False, *AN_HOUR)
+PLANNED = {"pending": "in_order", "newest": "in_order", "take": "in_bulk"}
+"""Statements before which another one tells the planner what it cannot know."""
+
+DESK = {
+    # An operator's question about everything: it may read everything.
+    "counts": by(rows=10**9),
+    "waiting": by("line_pending", "line_kept", "line_failed", rows=3 * BACKLOG),
+    "oldest": by("line_pending", rows=BACKLOG + 1),
+    "standing": small(),
+    "streaks": by("line_failed", rows=1000, given=(50,)),
+    "holder": small(ACTIVE_LOCK),
+    "hold": small("maintenance"),
+    "release": small(1),
+    "allow_probe": by("line_pending", "line_pkey", rows=4),
+    "any_pending": by("line_pending", rows=1),
+    "begin_act": small(
+        *("requeue", "alice@acd1", ["rejected"], None, None, None, None, None, False, False),
+        *(None, False),
+    ),
+    "end_act": small(1),
+    "latest_acts": small(2),
+    "select_lines": by(
+        "line_kept", rows=SKIPPED, given=(*CHOICE, -(2**63), 0, 0, 0, 1000), also=["line_failed"]
+    ),
+    "count_lines": by("line_kept", rows=SKIPPED, given=CHOICE, also=["line_failed"]),
+    "lock_lines": by("line_pkey", rows=64, given=OLD_KEYS),
+    "requeue": by("line_pkey", rows=64, given=(*OLD_KEYS, ["delivered"] * 64, 1)),
+    "discard": by("line_pkey", rows=64, given=(*OLD_KEYS, ["delivered"] * 64, 1)),
+    "renew": by(
+        "line_pkey", rows=64, given=(*entries(OLD_KEYS, "pending"), None, ["delivered"], 1)
+    ),
+    "window": by(
+        "line_call_ended",
+        rows=3 * PER_DAY + BLOCKS,
+        given=(NOW - timedelta(days=2), NOW - timedelta(days=1)),
+    ),
+    "window_pending": by(
+        "line_pending", rows=BACKLOG, given=(NOW - timedelta(days=2), NOW - timedelta(days=1))
+    ),
+    "pruned": small(),
+    "of_call": by("line_pkey", rows=4, given=(100_014, None)),
+    "calls_of_lane": by("line_lane", rows=200, given=("003000000000000", 10)),
+    "now": small(),
+    "oldest_pending": by("line_pending", rows=20, given=(5,)),
+    "latest_failed": by("line_failed", rows=100, given=(10,)),
+    "settled_by_hour": by(
+        "line_settled_at", rows=2 * PER_DAY + BLOCKS, given=(NOW - timedelta(days=1),)
+    ),
+}
+
+
+# Made once: all tests of one group run in one process.
+pytestmark = pytest.mark.xdist_group("plans")
+
+
+@pytest.fixture(scope="module")
+def long_ledger(server: str, template: str) -> str:
+    """A database with months of calls; a backlog that the planner's statistics do not know of."""
+    return asyncio.run(make(server, template))
+
+
+async def make(server: str, template: str) -> str:
+    dsn = await create_database(server, "plans", template)
+    db = await asyncpg.connect(dsn, server_settings={"search_path": "callstatsd,jtelstats"})
+    try:
+        await data.masters(db)
+        last = NOW - timedelta(minutes=3)
+        calls = data.Calls(CALLS, last, timedelta(days=DAYS), 5000, lost=True)
+        await data.add(db, calls, taken=True)
+        await db.execute("UPDATE ledger SET start_from = '2020-01-01', watermark = now()")
+        await db.execute("UPDATE ledger SET dropped_before = now() - interval '30 days 15 minutes'")
+        await db.execute(f"UPDATE line SET state = 'rejected' WHERE call_id % {CALLS // 100} = 0")
+        await db.execute(
+            "INSERT INTO streak (since, until)"
+            " SELECT settled_at - interval '1 s', settled_at + interval '1 s' FROM line"
+            " WHERE state = 'rejected' ORDER BY settled_at DESC LIMIT 20"
+        )
+        await db.execute(
+            "INSERT INTO act (kind, who, began_at)"
+            " SELECT 'requeue', 'alice@acd1', now() - interval '99 days'"
+            " FROM generate_series(1, 100)"
+        )
+        await db.execute("UPDATE line SET act_id = 1 + call_id % 2 WHERE state = 'rejected'")
+        await db.execute("VACUUM ANALYZE")
+        middle = CALLS // 2
+        await db.execute(
+            "UPDATE line SET state = 'pending', settled_at = NULL, record = '{}'"
+            " WHERE call_id BETWEEN $1 AND $2",
+            middle - BACKLOG // 3,
+            middle + BACKLOG // 3,
+        )
+        # As autovacuum does when a range is full.
+        for index in ("line_call_ended", "line_settled_at"):
+            await db.execute("SELECT brin_summarize_new_values($1)", index)
+    finally:
+        await db.close()
+    await no_autovacuum(dsn)
+    return dsn
+
+
+@asynccontextmanager
+async def source_session(dsn: str) -> AsyncIterator[tuple[Any, dict[str, str]]]:
+    """A session as the daemon's own to the source, and the statements as it sends them."""
+    async with open_source(dsn, ("jtelstats",), BERLIN, None) as source:
+        await source.prepare()
+        async with source._database.connection() as connection:
+            yield connection, source._sql
+
+
+@asynccontextmanager
+async def ledger_session(dsn: str) -> AsyncIterator[Any]:
+    """A session as the daemon's own to the ledger."""
+    async with open_ledger(dsn, "callstatsd") as ledger, ledger.database.connection() as connection:
+        yield connection
+
+
+async def explained(connection: Any, statement: str, arguments: Iterable[Any]) -> dict[str, Any]:
+    """Run a statement, undo it, and return its plan."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        text = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"
+        plan: dict[str, Any] = orjson.loads(await connection.fetchval(text, *arguments))[0]["Plan"]
+    finally:
+        await transaction.rollback()
+    return plan
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All nodes of a plan."""
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def check(plan: dict[str, Any], look: Look) -> None:
+    """Compare how a statement went about it with how it shall."""
+    scans = [
+        node
+        for node in nodes(plan)
+        if node.get("Relation Name") in LARGE and node["Node Type"].endswith("Scan")
+    ]
+    indexes = {node["Index Name"] for node in nodes(plan) if "Index Name" in node}
+    own = {name for name in indexes if not name.startswith(("lane_", "pg_"))}
+    touched = sum(
+        (
+            node["Actual Rows"]
+            + node.get("Rows Removed by Filter", 0)
+            + node.get("Rows Removed by Index Recheck", 0)
+        )
+        * node["Actual Loops"]
+        for node in scans
+    )
+    scanned = {node["Relation Name"] for node in scans if node["Node Type"] == "Seq Scan"}
+    told = (
+        f"by {sorted(own)}, {touched:,.0f} rows, all of {sorted(scanned)}; expected "
+        f"{sorted(look.indexes)}, {look.rows:,} rows:\n"
+        + orjson.dumps(plan, option=orjson.OPT_INDENT_2).decode()
+    )
+    assert not (scanned and look.indexes), told
+    assert (own & INDEXES) - look.also == look.indexes, told
+    assert touched <= look.rows, told
+
+
+INDEXES = {index for look in (SOURCE | LEDGER | DESK).values() for index in look.indexes}
+
+
+def test_every_named_query_is_looked_at() -> None:
+    assert statements.load("ingest/source.sql").keys() == SOURCE.keys() | PARTS
+    assert statements.load("ledger/store.sql").keys() == LEDGER.keys()
+    assert statements.load("ledger/operator.sql").keys() == DESK.keys()
+
+
+@pytest.mark.parametrize("name", SOURCE)
+async def test_source(name: str, long_ledger: str) -> None:
+    async with source_session(long_ledger) as (connection, sql):
+        check(await explained(connection, sql[name], SOURCE[name].arguments), SOURCE[name])
+
+
+@pytest.mark.parametrize("name", [name for name in LEDGER if name not in {"in_order", "in_bulk"}])
+async def test_ledger(name: str, long_ledger: str) -> None:
+    sql = statements.load("ledger/store.sql")
+    async with ledger_session(long_ledger) as connection, connection.transaction():
+        if name in PLANNED:
+            await connection.execute(sql[PLANNED[name]])
+        check(await explained(connection, sql[name], LEDGER[name].arguments), LEDGER[name])
+
+
+@pytest.mark.parametrize("name", DESK)
+async def test_desk(name: str, long_ledger: str) -> None:
+    sql = statements.load("ledger/operator.sql")
+    async with ledger_session(long_ledger) as connection, connection.transaction():
+        if name in {"oldest_pending", "allow_probe"}:
+            await connection.execute(statements.load("ledger/store.sql")["in_order"])
+        check(await explained(connection, sql[name], DESK[name].arguments), DESK[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("count_lines", SETTLED), ("select_lines", (*SETTLED, -(2**63), 0, 0, 0, 1000))],
+)
+async def test_lines_settled_in_a_window_are_found_by_when_they_were_settled(
+    name: str, arguments: tuple[Any, ...], long_ledger: str
+) -> None:
+    look = by("line_settled_at", rows=3 * PER_HOUR + BLOCKS)
+    async with ledger_session(long_ledger) as connection:
+        check(
+            await explained(connection, statements.load("ledger/operator.sql")[name], arguments),
+            look,
+        )
+
+
+async def test_a_backlog_of_a_new_ledger_is_read_in_order(dsn: str, db: asyncpg.Connection) -> None:
+    """Nothing was ever counted there, so the planner believes that few lines are pending."""
+    await no_autovacuum(dsn)
+    await data.masters(db)
+    calls = data.Calls(data.calls_of(BACKLOG), READY, timedelta(hours=9), 1000)
+    await data.add(db, calls, taken=True, record="{}")
+    await db.execute("UPDATE line SET state = 'pending', settled_at = NULL")
+    sql = statements.load("ledger/store.sql")
+    look = LEDGER["pending"]
+    async with ledger_session(dsn) as connection, connection.transaction():
+        await connection.execute(sql["in_order"])
+        plan = await explained(connection, sql["pending"], look.arguments)
+    check(plan, look)
+    assert all(node["Node Type"] != "Sort" for node in nodes(plan))
+
+
+async def test_taking_into_a_ledger_without_statistics_compares_no_line_with_each(
+    dsn: str, db: asyncpg.Connection
+) -> None:
+    """Nor where one call has thousands of lines, of which a page is taken again."""
+    await no_autovacuum(dsn)
+    await data.masters(db)
+    calls = data.Calls(data.calls_of(BACKLOG), READY, timedelta(hours=9), 1000)
+    await data.add(db, calls, taken=True)
+    await db.execute(
+        "INSERT INTO line (call_id, group_id, leg_id, code_id, ordinal, lane, call_ended, backfill,"
+        " state) SELECT $1, 0, n, n % 2 * n, n, 'x', now(), false, 'delivered'"
+        " FROM generate_series(1, $2::bigint) AS n",
+        10**9,
+        BACKLOG,
+    )
+    count = 2000
+    lines = entries([[10**9] * count, [7] * count, [*range(1, count + 1)], [0] * count], "pending")
+    sql = statements.load("ledger/store.sql")
+    async with ledger_session(dsn) as connection, connection.transaction():
+        await connection.execute(sql["in_bulk"])
+        plan = await explained(connection, sql["take"], (*lines, False, None))
+    check(plan, by("line_pkey", rows=BACKLOG + count))
+    assert all(node["Node Type"] != "Nested Loop" for node in nodes(plan))
+    assert not [node for node in nodes(plan) if node.get("Rows Removed by Join Filter", 0) > count]

@@ -1,0 +1,719 @@
+"""The page for people, over real HTTP and a real ledger."""
+
+import asyncio
+import re
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import aiohttp
+import asyncpg
+import pytest
+from aiohttp import web
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from daemon.database import statements
+from daemon.delivery.outcome import PauseReason
+from daemon.demo.standin import Reply
+from daemon.ingest.source import open_source
+from daemon.ledger.acts import Act, ActKind
+from daemon.ledger.operator import OperatorStore
+from daemon.ledger.store import ACTIVE_LOCK, InstanceStatus, Ledger, Tenure, open_ledger
+from daemon.lines import LineKey, NewLine, State
+from daemon.reports import meanings
+from daemon.settings.model import Settings
+from daemon.web import chart, page, wording
+from daemon.web.allowed_hosts import AllowedHosts
+from daemon.web.cache import CachedQuery, within
+from daemon.web.health import InstanceState
+from daemon.web.masking import fields, masked
+from daemon.web.search import SearchQuery, SearchQueryError, read_search
+from tests.integration.web.test_health import free_port
+from tests.support.calls import long_id, masters, plain_call, record_id
+from tests.support.daemon_process import PATIENCE, running
+from tests.support.load import stretched
+from tests.support.markup import Strict
+from tests.support.proxy import Mode, proxied
+from tests.support.whole import Site
+
+BERLIN = ZoneInfo("Europe/Berlin")
+NOW = datetime(2026, 11, 20, 12, 34, 56, tzinfo=UTC)
+
+
+@dataclass
+class Shown:
+    """An answer of the page."""
+
+    status: int
+    headers: dict[str, str]
+    html: str
+
+    @property
+    def text(self) -> str:
+        """What people read; the markup must be without fault."""
+        read = Strict(self.html)
+        assert read.faults == []
+        return read.text
+
+
+async def get(port: int, path: str = "/", method: str = "GET", **headers: str) -> Shown:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, f"http://127.0.0.1:{port}{path}", headers=headers) as answer,
+    ):
+        return Shown(answer.status, dict(answer.headers), await answer.text())
+
+
+@dataclass
+class Look:
+    """A page that is served, and the ledger behind it."""
+
+    port: int
+    condition: InstanceState
+    ledger: Ledger
+    db: asyncpg.Connection
+
+    async def get(self, path: str = "/", method: str = "GET", **headers: str) -> Shown:
+        return await get(self.port, path, method, **headers)
+
+    async def line(self, call: int, state: State, **columns: Any) -> None:
+        """A line in that state, settled now unless told otherwise."""
+        record = columns.pop("record", '{"CallerID":"4930998877"}')
+        entry = NewLine(
+            LineKey(call, 0, 0, columns.pop("code", 0)), 1, record_id(call), record_id(call),
+            NOW + timedelta(seconds=call), state, record,
+        )  # fmt: skip
+        await self.ledger.take([entry], backfill=columns.pop("backfill", False))
+        for name, value in columns.items():
+            await self.db.execute(
+                f"UPDATE line SET {name} = $1 WHERE call_id = $2 AND code_id = $3",
+                value, call, entry.key.code_id,
+            )  # fmt: skip
+
+    async def beat(self, reason: str | None = None, retry_in: float | None = None) -> None:
+        """Let the active instance say what it does."""
+        state = "paused" if reason else "sending"
+        await self.ledger.beat(
+            InstanceStatus("acd-01", 4711, "0", 1, state, reason, retry_in), Tenure()
+        )
+
+
+@asynccontextmanager
+async def looking(
+    dsn: str,
+    db: asyncpg.Connection,
+    ledger_dsn: str | None = None,
+    patience: float = page.PATIENCE,
+    port: int = 0,
+    **more: Any,
+) -> AsyncIterator[Look]:
+    settings = Settings(source_dsn=dsn, ledger_dsn=ledger_dsn or dsn, **more)
+    condition = InstanceState(active=True)
+    async with (
+        open_source(dsn, ("jtelstats",), BERLIN, None) as source,
+        open_ledger(settings.ledger_dsn.get_secret_value(), "callstatsd") as ledger,
+        open_ledger(dsn, "callstatsd") as straight,
+    ):
+        runner = web.AppRunner(page.watched(settings, source, ledger, condition, patience))
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", port).start()
+            yield Look(runner.addresses[0][1], condition, straight, db)
+        finally:
+            await runner.cleanup()
+
+
+@pytest.fixture
+async def holder(dsn: str) -> AsyncIterator[None]:
+    """Somebody who holds the ledger's lock."""
+    connection = await asyncpg.connect(dsn, server_settings={"search_path": "callstatsd"})
+    await connection.fetch(
+        "SELECT pg_advisory_lock($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)",
+        ACTIVE_LOCK,
+    )
+    yield
+    await connection.close()
+
+
+@pytest.fixture
+async def look(dsn: str, db: asyncpg.Connection, holder: None) -> AsyncIterator[Look]:
+    async with looking(dsn, db) as look:
+        await look.beat()
+        await db.execute("UPDATE ledger SET watermark = now() - interval '2 minutes'")
+        yield look
+
+
+# What is served, and to whom
+
+
+async def test_the_page_is_whole_without_a_line(look: Look) -> None:
+    shown = await look.get()
+    assert shown.status == 200
+    assert "Taking calls" in shown.text
+    assert "All is sent" in shown.text
+    assert "Nothing waits to be sent." in shown.text
+    assert "No line has failed." in shown.text
+    assert "No line was settled." in shown.text
+    read = Strict(shown.html)
+    assert read.headings[0] == 1
+    assert read.headings.count(1) == 1
+    assert read.landmarks[:3] == ["header", "search", "main"]
+    assert '<html lang="en">' in shown.html
+
+
+@pytest.mark.parametrize("path", ["/", "/live", "/page.css", "/page.js", "/page.svg", "/?q=1"])
+async def test_nothing_is_kept_framed_guessed_or_run_that_is_not_ours(
+    look: Look, path: str
+) -> None:
+    shown = await look.get(path)
+    assert shown.status == 200
+    policy = dict(
+        part.strip().split(" ", 1) for part in shown.headers["Content-Security-Policy"].split(";")
+    )
+    assert policy == {
+        "default-src": "'none'", "style-src": "'self'", "script-src": "'self'",
+        "img-src": "'self' data:", "connect-src": "'self'", "form-action": "'self'",
+        "frame-ancestors": "'none'", "base-uri": "'none'",
+    }  # fmt: skip
+    assert shown.headers["Cache-Control"] == "no-store"
+    assert shown.headers["X-Content-Type-Options"] == "nosniff"
+    assert shown.headers["Referrer-Policy"] == "no-referrer"
+    assert shown.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert shown.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert "Access-Control-Allow-Origin" not in shown.headers
+
+
+async def test_the_page_can_only_be_read(look: Look) -> None:
+    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
+        assert (await look.get("/", method)).status == 405
+    head = await look.get("/", "HEAD")
+    assert (head.status, head.html) == (200, "")
+    assert (await look.get("/nothing")).status == 404
+
+
+async def test_a_strange_name_gets_advice_instead_of_the_page(look: Look) -> None:
+    for host in ("evil.example", f"evil.example:{look.port}", "", "127.0.0.1.evil.example", "a@b"):
+        for path in ("/", "/live", "/?q=1", "/page.js"):
+            shown = await look.get(path, Host=host)
+            assert shown.status == 421
+            assert f"http://127.0.0.1:{look.port}/" in shown.html
+            assert shown.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    for path in ("/metrics", "/healthz"):
+        assert (await look.get(path, Host="prometheus-target.example")).status == 200
+    for host in ("localhost", "LOCALHOST:1", f"127.0.0.1:{look.port}", "[::1]:9464"):
+        assert (await look.get("/", Host=host)).status == 200
+
+
+def test_where_the_listener_is_not_on_loopback_the_machine_has_more_names() -> None:
+    own = socket.gethostname()
+    everywhere = AllowedHosts(("0.0.0.0", 9464))
+    assert all(everywhere.ours(host) for host in (own, f"{own}:9464", "10.1.2.3:9464", "[fd00::1]"))
+    assert not any(everywhere.ours(host) for host in ("evil.example", f"{own}.evil.example", "[x]"))
+    assert AllowedHosts(("acd.example.com", 9464)).ours("ACD.example.com.:9464")
+    assert not AllowedHosts(("127.0.0.1", 9464)).ours("10.1.2.3:9464")
+    assert not AllowedHosts(("localhost", 9464)).ours(own + ".example")
+    assert "http://[::1]:9464/" in AllowedHosts(("::1", 9464)).advice(("::1", 9464, 0, 0))
+
+
+# What it says
+
+
+async def test_what_waits_and_what_failed_is_shown_with_what_to_do(look: Look) -> None:
+    await look.line(1, State.PENDING, pending_since=datetime.now(UTC) - timedelta(minutes=5))
+    await look.line(
+        2, State.PENDING, attempts=2, last_status=423, last_error="record is locked",
+        next_try_at=datetime.now(UTC) + timedelta(minutes=1),
+    )  # fmt: skip
+    await look.line(3, State.PENDING, backfill=True)
+    await look.line(4, State.REJECTED, last_status=400, last_error="no such field")
+    await look.line(5, State.NOT_FOUND, last_status=404, last_error=None)
+    await look.line(6, State.CONFLICT, last_status=409)
+    await look.line(7, State.EXPIRED, last_status=500)
+    await look.line(8, State.INVALID, last_error="StatisticsPartA.ID is no whole number")
+    for code in (1, 2, 3):
+        await look.line(9, State.NOT_FOUND, last_status=404, code=code)
+    await look.line(10, State.SKIPPED)
+    await look.line(11, State.DELIVERED)
+
+    text = (await look.get()).text
+    assert "1 5 minutes not sent yet" in text
+    assert "tried 2 times, next try" in text
+    assert "its record was locked in Salesforce (423): record is locked" in text
+    assert "less than a minute backfill not sent yet" in text
+    assert "rejected 400: no such field Fix what the reason names" in text
+    failed = ((4, "rejected"), (5, "not_found"), (6, "conflict"), (7, "expired"), (8, "invalid"))
+    for call, state in failed:
+        assert f"callstatsd requeue --state {state} --call-id {call}" in text
+    for state in ("pending", "delivered", "skipped"):
+        assert f"--state {state}" not in text
+    assert "not_found 3 lines 404" in text
+    assert re.search(r"Waiting to be sent 3\b", text)
+    assert re.search(r"Delivered in 24 hours 1\b", text)
+    assert re.search(r"Refused in 24 hours 5\b", text)
+    assert re.search(r"Needs your action 3\b", text)
+
+
+async def test_the_commands_that_are_shown_are_commands(site: Site) -> None:
+    await plain_call(site.db, 3, record=record_id(3))
+    site.salesforce.rule = lambda _: Reply(400, "Caller +49 (0)30 998877 is blocked")
+    port = free_port()
+    settings = site.settings(http_listen=f"127.0.0.1:{port}")
+    async with running(settings, site.folder) as daemon:
+        await site.until(rejected=1)
+        shown = await get(port)
+        command = re.search(r"callstatsd (requeue [-a-z0-9 ]+\d)", shown.text)
+        assert command is not None
+        assert "Caller …77 is blocked" in shown.text
+        site.salesforce.rule = lambda _: None
+        assert (await site.run(*command[1].split()))[0] == 0
+        await site.until(delivered=1)
+        found = await get(port, "/?q=3")
+        assert "delivered at" in found.text
+        assert "998877" not in found.html
+        assert await daemon.stop() == 0
+
+
+async def test_an_instance_that_stands_by_says_who_sends(site: Site) -> None:
+    first, second = free_port(), free_port()
+    async with running(site.settings(http_listen=f"127.0.0.1:{first}"), site.folder) as active:
+        await active.until("daemon.started")
+        behind = site.settings(http_listen=f"127.0.0.1:{second}")
+        async with running(behind, site.folder) as standby:
+            await standby.until("daemon.standby")
+            text = (await get(second)).text
+            who = f"The instance on {socket.gethostname()} (process {active.process.pid})"
+            assert "Standing by" in text
+            assert f"{who} has the ledger" in text
+            assert f"{who} sends" in text
+            assert await standby.stop() == 0
+        await site.run("pause", "--reason", "release tonight, call 030 1234567")
+        await active.until("sender.paused")
+        text = (await get(first)).text
+        assert "Paused by an operator" in text
+        assert "release tonight, call …67" in text
+        assert "callstatsd resume lets sending go on" in text
+        assert await active.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "reason", [reason for reason in PauseReason if reason is not PauseReason.OPERATOR]
+)
+async def test_every_pause_is_told_with_its_remedy_and_the_next_try(
+    look: Look, reason: PauseReason
+) -> None:
+    await look.beat(reason, 600)
+    text = (await look.get()).text
+    said = meanings.PAUSES[reason]
+    assert said.text.replace("`", "") in text
+    assert said.remedy is not None
+    assert said.remedy.replace("`", "") in text
+    assert re.search(r"Next try: \d\d:\d\d:\d\d|Next try: 20", text)
+
+
+async def test_the_poller_says_when_it_waits_for_the_source_or_is_behind(look: Look) -> None:
+    await look.db.execute("UPDATE ledger SET watermark = NULL")
+    assert "No call has been looked for yet." in (await look.get()).text
+    view = wording.PageContext(NOW, BERLIN, timedelta(minutes=2), active=True, source_away=False)
+    standing = await OperatorStore(look.ledger.database).standing()
+    behind = replace(standing, watermark=NOW - timedelta(hours=3))
+    assert wording.taking(behind, view).heading == "Catching up with calls"
+    away = replace(view, source_away=True)
+    assert wording.taking(behind, away).tone is meanings.Severity.BAD
+    assert "2026-11-20" not in wording.taking(behind, away).text
+    assert "10:34:56" in wording.taking(behind, away).text
+
+
+async def test_the_commands_of_an_instance_name_it(
+    dsn: str, db: asyncpg.Connection, holder: None
+) -> None:
+    async with looking(dsn, db, instance="north") as look:
+        await look.beat(PauseReason.UNAUTHORIZED, 600)
+        await look.line(4, State.REJECTED, settled_at=NOW, last_status=400)
+        shown = (await look.get("/?q=4")).text
+        assert "callstatsd requeue --instance north --state rejected --call-id 4" in shown
+        assert "callstatsd show --instance north 4 tells the same" in shown
+        assert "callstatsd check --instance north asks for a token" in shown
+        assert not re.search(r"callstatsd (requeue|discard|check|show|resume)(?! --inst)", shown)
+
+
+async def test_all_is_sent_is_not_said_beside_lines_that_need_action(look: Look) -> None:
+    await look.line(4, State.REJECTED, settled_at=NOW, last_status=400)
+    shown = await look.get()
+    assert "All is sent" not in shown.text
+    assert "Nothing waits to be sent" in shown.text
+    assert "1 line needs your action." in shown.text
+
+
+# What it must not say
+
+
+async def test_no_phone_number_and_no_agent_is_on_the_page(dsn: str, look: Look) -> None:
+    said = "FIELD_CUSTOM_VALIDATION_EXCEPTION: +49 (0)30/998877-5 called 0035g00000LnZXkAAN"
+    record = (
+        '{"SalesForceID":"0035g00000LnZXkAAN","jtelStatisticsPartAID":12345678,'
+        '"AgentUID":"erika.muster","bOutbound":0,"CallerID":"49309988775","ServiceNumber":'
+        '"498001234567","ServiceName":"Hotline 0800 1234567","dtCallStart":"2026-11-20T09:00:00",'
+        '"dtCallEnd":null}'
+    )
+    await look.line(
+        12345678, State.REJECTED, last_status=400, last_error=said, record=record
+    )  # fmt: skip
+    await look.line(2, State.PENDING, attempts=1, last_status=500, last_error=said)
+
+    for path in ("/", "/live", "/?q=12345678", "/?q=2", f"/?q={record_id(2)}"):
+        html = (await look.get(path)).html
+        assert "998877" not in html
+        assert "1234567<" not in html
+        assert "erika" not in html
+        assert "called 0035g00000LnZXkAAN" in html
+    found = await look.get("/?q=12345678")
+    assert "CallerID …75" in found.text
+    assert "ServiceNumber …67" in found.text
+    assert "ServiceName Hotline …67" in found.text
+    assert "AgentUID hidden" in found.text
+    assert "jtelStatisticsPartAID 12345678" in found.text
+    assert "dtCallStart 2026-11-20T09:00:00" in found.text
+    assert "dtCallEnd empty" in found.text
+    async with looking(dsn, look.db, log_personal_data=True) as other:
+        found = await other.get("/?q=12345678")
+        assert "AgentUID erika.muster" in found.text
+        assert "CallerID …75" in found.text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Caller 4930998877 is blocked", "Caller …77 is blocked"),
+        ("+49 (0)30 / 99 88-77", "…77"),
+        ("call 1201 failed with 400", "call 1201 failed with 400"),
+        ("call 12345678 failed", "call 12345678 failed"),
+        ("0035g00000LnZXkAAN and 0035g00000LnZXk", "0035g00000LnZXkAAN and 0035g00000LnZXk"),
+        ("001000000000123 is digits only", "…23 is digits only"),
+        ("2026-11-20T09:00:01.234Z 2026-11-20", "2026-11-20T09:00:01.234Z 2026-11-20"),
+        ("cannot connect to 10.20.130.240:54321", "cannot connect to …21"),
+        ("failed 400: 2026-11-20T09:00:01Z", "failed 400: 2026-11-20T09:00:01Z"),
+        ("12345678, 2 lines; 12345678 9", "12345678, 2 lines; 12345678 9"),
+        ("sip:4930998877@pbx.example", "sip:…77@pbx.example"),
+        ("tel4930998877", "tel…77"),
+        ("tel491715551234 CALLER491715551", "tel…34 CALLER…51"),
+        ("030.12.34.567, 030.123.45.67, 171.555.12.34", "…34"),
+        ("0171_555_1234 and +49\t171\t5551234", "…34 and …34"),
+        ("003Df0000012345 a0B0X00000123456EQ", "003Df0000012345 a0B0X…56EQ"),
+        ("003AQlxrPxmMARBYI4 003AQlxrPxmMARBYI5", "003AQlxrPxmMARBYI4 …"),
+        ("4915112345678x1, 4915112345678abcde", "…78x…78abcde"),
+        ("491511234567890AAA x4915112345678a", "…90AAA x…78a"),
+        ("12.34.56.78", "…78"),
+        ("+49:151:1234:5678 +49,151,1234,5678", "…78"),
+        ("49 | 151 | 1234567", "…67"),
+        ("owner erika.müster+1@crm.example.com is gone", "owner hidden is gone"),
+        ("sip:+4930998877@10.20.130.240", "sip:…40"),
+        ("\u0663\u0660\u0669\u0669\u0668\u0668\u0667\u0667", "…\u0667\u0667"),
+        ("49\u00a030\u00a0998877", "…77"),
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_phone_number_is_shortened(text: str, shown: str) -> None:
+    assert masked(text, (12345678,)) == shown
+
+
+def test_the_key_of_the_line_itself_stays() -> None:
+    text = "1201-2201-3201-0 is there, 1202-2201-3201-0 and 49-151-123-4567"
+    shown = "1201-2201-3201-0 is there, …10 and …67"
+    assert masked(text, (1201, 2201, 3201, 0)) == shown
+
+
+DIGITS = st.text("0123456789", min_size=7, max_size=20)
+SEPARATORS = st.text(
+    st.characters(codec="utf-8").filter(lambda character: not character.isalnum()), max_size=4
+)
+
+
+@given(DIGITS, st.lists(SEPARATORS, min_size=20, max_size=20), st.from_regex("[a-z]{0,5}x?[0-9]?"))
+def test_a_number_is_shortened_whatever_stands_between_its_digits(
+    digits: str, separators: list[str], end: str
+) -> None:
+    written = "".join(map("".join, zip(separators, digits, strict=False))) + end
+    assume(not re.search(r"\d{4}-\d\d-\d\d", written))  # a date
+    shown = masked(f"Caller {written}, is blocked")
+    left = "".join(filter(str.isdecimal, shown.removesuffix(", is blocked").partition("…")[2]))
+    assert "…" in shown
+    assert len(left) <= 2 + len(end)
+
+
+@pytest.mark.parametrize("piece", ["1", "1 ", "a", "a1-", "a.", "@"])
+def test_a_long_text_is_cut_and_takes_no_time(piece: str) -> None:
+    text = piece * 10**6
+    began = time.process_time()
+    assert len(masked(text, (1,))) <= 2001
+    assert time.process_time() - began < 1
+
+
+def test_of_an_extension_nothing_is_left() -> None:
+    assert fields('{"CallerID":"117","CONNRES":2}', with_people=False) == [
+        ("CallerID", "…"), ("CONNRES", "2"),
+    ]  # fmt: skip
+
+
+async def test_what_salesforce_or_a_visitor_says_is_never_markup(look: Look) -> None:
+    evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)> `</code><b>`"
+    await look.line(1, State.REJECTED, last_status=400, last_error=evil)
+    await look.line(2, State.PENDING, attempts=1, last_status=500, last_error=evil)
+    await look.db.execute("UPDATE ledger SET held_since = now(), held_reason = $1", evil)
+    await look.beat()
+    for path in ("/", "/live", "/?q=1", "/?q=2", "/?q=%3Cscript%3Ealert(1)%3C/script%3E%22%27"):
+        shown = await look.get(path)
+        assert "<script>" not in shown.html
+        assert "<img" not in shown.html
+        assert "alert(1)" in shown.text or "&lt;script&gt;" in shown.html
+
+
+# Asking
+
+
+async def test_a_search_tells_what_show_tells(site: Site) -> None:
+    port = free_port()
+    await plain_call(site.db, 1, record=long_id(1))
+    await plain_call(site.db, 2, record=None)
+    settings = site.settings(http_listen=f"127.0.0.1:{port}")
+    async with running(settings, site.folder) as daemon:
+        await site.until(delivered=1, skipped=1)
+        for call in (1, 2, 77):
+            shown = await get(port, f"/?q={call}")
+            _, told, _ = await site.run("show", str(call))
+            for line in told.splitlines():
+                if line.startswith(("Call", "The source", "  delivered", "  skipped")):
+                    assert " ".join(line.replace("`", "").split()) in shown.text
+            assert f"callstatsd show {call}" in shown.text
+        for q in (record_id(1), long_id(1), "1-0-0-0", "%201%20"):
+            assert "Salesforce has it" in (await get(port, f"/?q={q}")).text
+        assert (
+            "No line of the ledger is about this record."
+            in (await get(port, f"/?q={record_id(9)}")).text
+        )
+        assert await daemon.stop() == 0
+
+
+async def test_of_a_call_with_thousands_of_lines_the_first_are_shown(look: Look) -> None:
+    record = record_id(1)
+    await look.db.execute(
+        "INSERT INTO line (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id,"
+        " call_ended, backfill, state, record, last_error)"
+        " SELECT c, 0, n, 0, n, $1, $1, now(), false, 'pending', '{\"CONNRES\":1}',"
+        " 'call 4930998877'"
+        " FROM generate_series(1, 4) AS c, generate_series(1, 10000 / c) AS n",
+        record,
+    )
+    shown = await look.get("/?q=1")
+    assert shown.html.count('<dl class="record">') == 200
+    assert "1-0-200-0" in shown.text
+    assert "These are the first 200 lines of 10,000; 9,800 are not shown." in shown.text
+    assert "callstatsd show 1 --json" in shown.text
+    assert "998877" not in shown.html
+    assert len(shown.html) < 200_000
+    several = await look.get(f"/?q={record}")
+    assert "5,000 lines" in several.text
+    assert "These are the first 50 lines of 3,333; 3,283 are not shown." in several.text
+
+
+@pytest.mark.parametrize(
+    ("q", "hint"),
+    [
+        ("9223372036854775808", "too large for a call id"),
+        ("0" * 30 + "1", "too large for a call id"),
+        ("0035g00000LnZXkAAB", "last three characters"),
+        ("0035g00000", "has 15 or 18 letters and digits; this has 10"),
+        ("hello world", "Type a call id"),
+        ("-5", "Type a call id"),
+        ("%00", "Type a call id"),
+        ("1%00", "Type a call id"),
+        ("%D9%A1", "Type a call id"),
+        ("x" * 5000, "this has 5000"),
+    ],
+)
+async def test_what_is_no_id_gets_a_hint(look: Look, q: str, hint: str) -> None:
+    shown = await look.get(f"/?q={q}")
+    assert shown.status == 200
+    assert hint in shown.text
+    assert 'aria-invalid="true"' in shown.html
+
+
+def test_a_question_is_a_call_or_a_record() -> None:
+    assert read_search(" 1201 ") == SearchQuery(1201, None)
+    assert read_search("1201-2201-3201-0") == SearchQuery(1201, None)
+    assert read_search("0035g00000LnZXkAAN") == SearchQuery(None, "0035g00000LnZXkAAN")
+    with pytest.raises(SearchQueryError):
+        read_search("1201-2201")
+
+
+# What must not hold it up
+
+
+async def test_a_page_of_a_ledger_that_is_away_comes_quickly_with_what_is_known(
+    dsn: str, db: asyncpg.Connection, holder: None
+) -> None:
+    await masters(db)
+    await plain_call(db, 1, record=record_id(1))
+    patience = stretched(0.3)
+    async with (
+        proxied(dsn) as (wire, ledger_dsn),
+        looking(dsn, db, ledger_dsn, patience) as look,
+    ):
+        await wire.switch(Mode.REFUSE)
+        shown = await look.get()
+        assert shown.status == 200
+        assert "The ledger's database cannot be used" in shown.text
+        assert "cannot be used now; please try again" in (await look.get("/?q=1")).text
+
+        await wire.switch(Mode.PASS)
+        await look.line(4, State.REJECTED, last_status=400)
+        async with asyncio.timeout(PATIENCE):
+            while "rejected" not in (await look.get("/live")).html:
+                await asyncio.sleep(0.1)
+
+        await wire.switch(Mode.STALL)
+        async with asyncio.timeout(PATIENCE):
+            while "cannot be used" not in (await look.get("/live")).html:
+                await asyncio.sleep(0.1)
+        async with asyncio.timeout(16 * patience):
+            shown = await look.get("/?q=1")
+        assert "What follows is from" in shown.text
+        assert "requeue --state rejected --call-id 4" in shown.text
+
+
+async def test_a_source_that_is_silent_leaves_what_the_ledger_has(
+    dsn: str, db: asyncpg.Connection, holder: None
+) -> None:
+    patience = stretched(0.3)
+    async with (
+        proxied(dsn) as (wire, source_dsn),
+        looking(source_dsn, db, dsn, patience) as look,
+    ):
+        await wire.switch(Mode.STALL)
+        async with open_ledger(dsn, "callstatsd") as ledger:
+            look.ledger = ledger
+            await look.line(4, State.REJECTED, last_status=400)
+            async with asyncio.timeout(16 * patience):
+                shown = await look.get("/?q=4")
+    assert "The source database is away, so this is only what the ledger has." in shown.text
+    assert "rejected at" in shown.text
+
+
+async def test_many_who_look_ask_the_ledger_once(dsn: str, db: asyncpg.Connection) -> None:
+    async with proxied(dsn) as (wire, ledger_dsn), looking(dsn, db, ledger_dsn) as look:
+        async with asyncio.TaskGroup() as group:
+            looks = [group.create_task(look.get("/live")) for _ in range(40)]
+        assert {one.result().html for one in looks} == {looks[0].result().html}
+        assert wire.accepted == 1
+
+
+async def test_a_reading_that_was_slow_is_kept_for_longer() -> None:
+    asked = 0
+
+    async def read() -> int:
+        nonlocal asked
+        asked += 1
+        await gate.wait()
+        return asked
+
+    gate = asyncio.Event()
+    reading = CachedQuery(read, 0.05)
+    assert await reading.get() is None
+    assert reading.failing
+    gate.set()
+    while await reading.get() is None:
+        await asyncio.sleep(0)
+    assert await reading.get() == 1
+    assert not reading.failing
+    assert asked == 1
+    assert await within(0.01, asyncio.sleep(60)) is None
+
+
+# The chart
+
+
+def test_the_chart_has_24_hours_of_local_clocks_also_when_these_change() -> None:
+    back = datetime(2026, 10, 25, 11, 30, tzinfo=UTC)
+    first = chart.first_hour(back, BERLIN)
+    assert back - first == timedelta(hours=23, minutes=30)
+    view = wording.PageContext(back, BERLIN, timedelta(0), active=True, source_away=False)
+    hours = [wording.clock(first + hour * chart.HOUR, view) for hour in range(24)]
+    assert hours.count("02:00") == 2
+    assert hours[-1] == "12:00"
+    kolkata = ZoneInfo("Asia/Kolkata")
+    assert chart.first_hour(NOW, kolkata).minute == 30
+
+
+def test_one_failure_among_thousands_is_seen_and_no_bar_is_too_high() -> None:
+    first = chart.first_hour(NOW, BERLIN)
+    settled = {
+        (first, State.DELIVERED): 7999,
+        (first, State.REJECTED): 1,
+        (first + chart.HOUR, State.SKIPPED): 3,
+    }
+    drawn = chart.chart(settled, first)
+    bar = drawn.bars[0]
+    assert drawn.top == 8000
+    assert [part.kind for part in bar.parts] == ["delivered", "kept"]
+    assert bar.parts[1].height >= chart.LEAST
+    assert bar.parts[1].y >= 0
+    assert bar.parts[0].y + bar.parts[0].height == pytest.approx(chart.HEIGHT, abs=0.2)
+    assert drawn.of("kept") == 1
+    assert drawn.total(State.SKIPPED) == 3
+    assert len(drawn.bars) == 24
+
+
+@pytest.mark.parametrize(("most", "top"), [(0, 2), (1, 2), (3, 4), (9, 10), (11, 20), (61, 80)])
+def test_the_top_of_the_chart_is_a_round_number(most: int, top: int) -> None:
+    first = chart.first_hour(NOW, BERLIN)
+    assert chart.chart({(first, State.DELIVERED): most}, first).top == top
+
+
+async def test_what_people_did_is_shown_and_who_only_where_people_may_be_named(
+    dsn: str, db: asyncpg.Connection, look: Look
+) -> None:
+    desk = OperatorStore(look.ledger.database)
+    pause = Act(ActKind.PAUSE, "alice@acd1", reason="ask +49 151 1234567")
+    await desk.hold(pause)
+    requeue = Act(ActKind.REQUEUE, "alice@acd1", (State.REJECTED,), call_id=5)
+    await look.line(5, State.PENDING, act_id=await desk.begin(requeue), generation=1)
+
+    for people in (False, True):
+        async with looking(dsn, db, log_personal_data=people) as page:
+            overview, found = (await page.get()).text, (await page.get("/?q=5")).text
+        assert "callstatsd requeue --state rejected --call-id 5" in overview
+        assert "0 lines so far, not finished" in overview
+        assert "callstatsd pause --reason 'ask …67'" in overview
+        assert "1234567" not in overview
+        assert ("alice@acd1" in overview) == people
+        assert ("put back by alice@acd1 at" in found) == people
+        assert ("put back by an operator at" in found) != people
+
+
+async def test_what_people_look_at_is_read_by_indexes(look: Look) -> None:
+    """On a ledger of some size; the plans, not the time, so that a slow machine says the same."""
+    await look.db.execute(
+        """
+        INSERT INTO line (call_id, group_id, leg_id, code_id, ordinal, lane, call_ended, backfill,
+                          state, record, settled_at)
+        SELECT n, 0, 0, 0, 1, n::text, now() - (60000 - n) * interval '1 minute', false,
+               CASE WHEN n % 500 = 0 THEN 'rejected' ELSE 'delivered' END, repeat('x', 400),
+               now() - (60000 - n) * interval '1 minute'
+        FROM generate_series(1, 60000) AS n
+        """
+    )
+    await look.db.execute("VACUUM ANALYZE line")
+    since = datetime.now(UTC) - timedelta(hours=24)
+    for name, index, arguments in (
+        ("oldest_pending", "line_pending", (5,)),
+        ("latest_failed", "line_failed", (200,)),
+        ("settled_by_hour", "line_settled_at", (since,)),
+    ):
+        statement = statements.load("ledger/operator.sql")[name]
+        plan = "\n".join(row[0] for row in await look.db.fetch(f"EXPLAIN {statement}", *arguments))
+        assert index in plan, plan
+        assert "Seq Scan on line" not in plan, plan

@@ -1,0 +1,140 @@
+"""A whole call centre whose ledger, source and Salesforce are behind proxies of the test's."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from daemon.demo.standin import WRITE_PATH, Reply
+from daemon.ledger.lease import GRACE, TRUSTED_FOR
+from tests.support.audit import UNSETTLED, Break
+from tests.support.daemon_process import PATIENCE, Daemon
+from tests.support.load import stretched
+from tests.support.proxy import Proxy, fronting, proxied
+from tests.support.whole import Site
+
+CONCURRENCY = 4
+MARGIN = GRACE - TRUSTED_FOR
+"""Seconds that a request may take from the holder's decision to the stand-in, on a busy machine."""
+
+
+@dataclass
+class Wired:
+    """A site, its three wires, and the moments at which the test broke something."""
+
+    site: Site
+    ledger: Proxy
+    source: Proxy
+    salesforce: Proxy
+    ledger_dsn: str
+    source_dsn: str
+    url: str
+    breaks: list[Break] = field(default_factory=list)
+
+    def settings(self, **more: str) -> dict[str, str]:
+        """Settings of a daemon that sees everything through the proxies."""
+        near = Site(self.source_dsn, self.url, self.site.salesforce, self.site.db, self.site.folder)
+        usual = {
+            "ledger_dsn": self.ledger_dsn,
+            "concurrency": str(CONCURRENCY),
+            "retry_max": "1",
+            "request_timeout": "5",
+        }
+        return near.settings(**(usual | more))
+
+    def broke(self) -> None:
+        """Note that from now on answers may be lost: what is in flight or unsettled is repeated."""
+        self.breaks.append(Break(time.monotonic(), CONCURRENCY + UNSETTLED))
+
+    async def settled(self, lines: int, within: float = PATIENCE) -> None:
+        """Wait until the ledger has so many lines and none of them is pending."""
+        async with asyncio.timeout(stretched(within)):
+            while True:  # a table tells nobody
+                states = await self.site.states()
+                if states.total() == lines and not states["pending"]:
+                    return
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def wired(site: Site) -> AsyncIterator[Wired]:
+    """Put proxies before everything that the site's daemon talks to."""
+    async with (
+        proxied(site.dsn) as (ledger, ledger_dsn),
+        proxied(site.dsn) as (source, source_dsn),
+        fronting(site.url) as (salesforce, url),
+    ):
+        yield Wired(site, ledger, source, salesforce, ledger_dsn, source_dsn, url)
+
+
+def as_named(site: Site, name: str) -> dict[str, str]:
+    """Settings by which the stand-in knows one instance from another: a token of its own."""
+    site.salesforce.tokens.add(name)
+    return {
+        "request_timeout": "60",
+        "auth": "bearer",
+        "bearer_token": name,
+        "endpoint_url": f"{site.url}{WRITE_PATH}",
+        "concurrency": "1",
+    }
+
+
+def not_before(site: Site) -> asyncio.Event:
+    """Let no request be answered before the event: both instances shall be there by then."""
+    ready = asyncio.Event()
+    site.salesforce.rule = lambda _: Reply(hold=ready)
+    return ready
+
+
+def starts_of(site: Site) -> list[tuple[float, str]]:
+    """When requests came (`time.monotonic`), and from which of the instances so named."""
+    return sorted(
+        (one.started, one.headers["Authorization"].removeprefix("Bearer "))
+        for one in site.salesforce.requests
+    )
+
+
+@dataclass
+class Lateness:
+    """By how many seconds this process got its turn too late, at worst."""
+
+    worst: float = 0.0
+
+    async def watch(self) -> None:
+        while True:
+            due = time.monotonic() + 0.01
+            await asyncio.sleep(0.01)
+            self.worst = max(self.worst, time.monotonic() - due)
+
+
+@asynccontextmanager
+async def lateness() -> AsyncIterator[Lateness]:
+    """Watch how late the stand-in may have seen what came in time."""
+    late = Lateness()
+    watching = asyncio.create_task(late.watch())
+    try:
+        yield late
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
+
+
+def seconds_of(event: dict[str, Any], since: float) -> float:
+    """When an event was logged, in seconds after `since` (by `time.time`)."""
+    return datetime.fromisoformat(event["timestamp"]).timestamp() - since
+
+
+def later(daemon: Daemon, event: str, since: float, **fields: Any) -> list[dict[str, Any]]:
+    """The events logged after `since` (by `time.time`)."""
+    return [one for one in daemon.seen(event, **fields) if seconds_of(one, since) > 0]
+
+
+async def delivered_since(daemon: Daemon, since: float, within: float) -> float:
+    """Wait for the first delivery after `since` (by `time.time`); returns the seconds it took."""
+    async with asyncio.timeout(stretched(within)):
+        while not (found := later(daemon, "line.delivered", since)):
+            await asyncio.sleep(0.02)
+    return seconds_of(found[0], since)
