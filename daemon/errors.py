@@ -56,7 +56,7 @@ class InvalidLineError(CallstatsdError):
     """A row cannot become a record; the message names the column and the kind of value only."""
 
 
-def first(group: BaseExceptionGroup[CallstatsdError]) -> CallstatsdError:
+def first_error(group: BaseExceptionGroup[CallstatsdError]) -> CallstatsdError:
     """Return one error of ours from a task group's, however deep it lies."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):

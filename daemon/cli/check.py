@@ -11,7 +11,7 @@ from daemon.database.pool import LENDS
 from daemon.errors import CallstatsdError, ConfigurationError, UnreachableError
 from daemon.ingest.source import TABLES, Clock, Source, missing_indexes, schema_faults
 from daemon.ledger.store import Binding, Ledger
-from daemon.salesforce.client import Endpoint
+from daemon.salesforce.client import EndpointUrl
 from daemon.salesforce.oauth import TokenError
 from daemon.service.instance import ledger_code, open_databases, open_tokens
 from daemon.settings.model import Settings
@@ -172,7 +172,7 @@ async def _salesforce(settings: Settings) -> AsyncIterator[Finding]:
             if token.instance_url is None:
                 text = f"none is fetched with CALLSTATSD_AUTH={settings.auth}"
             yield _ok("token", text)
-            found = await probe(session, Endpoint(settings.endpoint_url), token)
+            found = await probe(session, EndpointUrl(settings.endpoint_url), token)
             yield Finding(
                 "endpoint",
                 Verdict.FAIL if found.exit_code else Verdict.OK,

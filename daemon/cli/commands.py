@@ -34,7 +34,7 @@ from daemon.ledger.operator import LineFilter, OperatorStore, StatusReport
 from daemon.ledger.store import SCHEMA_VERSION, Binding, open_ledger
 from daemon.lines import State
 from daemon.reports import explain
-from daemon.reports.lookup import inquire, rules_of
+from daemon.reports.lookup import look_up, rules_of
 from daemon.service import backfill
 from daemon.service.instance import check_ledger, open_databases, record_options
 from daemon.service.lifecycle import stop_on_signals
@@ -235,8 +235,8 @@ def status_command(
     settings = _settings()
 
     async def read() -> StatusReport:
-        async with _desk(settings) as desk:
-            return await desk.overview()
+        async with _operator_store(settings) as operator_store:
+            return await operator_store.overview()
 
     overview = _run(read())
     if as_json:
@@ -275,13 +275,13 @@ def show_command(
     rules = rules_of(settings)
     found = _run(_inquire(settings, call_id, salesforce_id))
     if as_json:
-        told = [explain.as_json(evidence, rules) for evidence in found]
+        told = [explain.as_json(history, rules) for history in found]
         for call in told:
             call["note"] = printable(call["note"])
         typer.echo(orjson.dumps(told[0] if call_id is not None else told))
     elif found:
-        for evidence in found:
-            output.show_call(evidence, rules, verbose=verbose)
+        for history in found:
+            output.show_call(history, rules, verbose=verbose)
     else:
         say(f"No line of the ledger is about the record {salesforce_id}.")
 
@@ -312,7 +312,7 @@ def backfill_command(
     period = backfill.Period(*(_time(text, settings) for text in (since, until)))
     if period.since >= period.until:
         raise typer.BadParameter("--from must be before --to")
-    with output.telling(settings) as tell:
+    with output.show_progress(settings) as tell:
         try:
             progress, complete = _run(
                 _backfill(settings, period, tell, dry_run=dry_run, resend=resend, wait=not no_wait)
@@ -517,12 +517,12 @@ def demo(
     Example: callstatsd demo --calls 500 --stay
     """
     invocation().refuse_settings()
-    from daemon.demo import play  # noqa: PLC0415 - the demo's parts are an extra
+    from daemon.demo import run as demo_run  # noqa: PLC0415 - its parts are an extra
 
     if serve_only:
-        _run(play.serve_only(port, seed))
+        _run(demo_run.serve_only(port, seed))
     else:
-        raise typer.Exit(_run(play.play(play.Show(calls, seed, faults, stay))))
+        raise typer.Exit(_run(demo_run.run_demo(demo_run.Show(calls, seed, faults, stay))))
 
 
 async def _migrate(settings: Settings, *, reference_schema: bool, rebind: bool) -> None:
@@ -574,18 +574,18 @@ async def _inquire(
 ) -> list[explain.CallHistory]:
     async with open_databases(settings) as (source, ledger):
         await check_ledger(settings, source, ledger)
-        return await inquire(source, OperatorStore(ledger.database), call_id, record)
+        return await look_up(source, OperatorStore(ledger.database), call_id, record)
 
 
 async def _backfill(
     settings: Settings,
     period: backfill.Period,
-    tell: Callable[[backfill.Progress], None],
+    tell: Callable[[backfill.BackfillProgress], None],
     *,
     dry_run: bool,
     resend: bool,
     wait: bool,
-) -> tuple[backfill.Progress, bool]:
+) -> tuple[backfill.BackfillProgress, bool]:
     with stop_on_signals() as stop:
         progress = await backfill.backfill(
             settings, period, stop, tell, dry_run=dry_run, resend=resend, wait=wait
@@ -600,8 +600,8 @@ def _chosen(settings: Settings, kind: ActKind, choice: LineFilter, *, dry_run: b
         raise typer.BadParameter(refused)
 
     async def count() -> dict[str, int]:
-        async with _desk(settings) as desk:
-            return await desk.count(choice)
+        async with _operator_store(settings) as operator_store:
+            return await operator_store.count(choice)
 
     counts: dict[str, int] = _run(count())
     would = "would be sent again" if kind is ActKind.REQUEUE else "would be discarded"
@@ -640,24 +640,24 @@ async def _requeue(settings: Settings, choice: LineFilter, changed: operations.C
         async with open_databases(settings) as (source, ledger):
             await check_ledger(settings, source, ledger)
             intake = Intake(source, ledger, record_options(settings))
-            desk = OperatorStore(ledger.database)
-            await operations.requeue(desk, intake, choice, operator(), changed, stop)
+            operator_store = OperatorStore(ledger.database)
+            await operations.requeue(operator_store, intake, choice, operator(), changed, stop)
 
 
 async def _discard(settings: Settings, choice: LineFilter, changed: operations.Changed) -> None:
     with stop_on_signals() as stop:
-        async with _desk(settings) as desk:
-            await operations.discard(desk, choice, operator(), changed, stop)
+        async with _operator_store(settings) as operator_store:
+            await operations.discard(operator_store, choice, operator(), changed, stop)
 
 
 async def _pause(settings: Settings, reason: str | None) -> None:
-    async with _desk(settings) as desk:
-        await operations.hold(desk, reason, operator())
+    async with _operator_store(settings) as operator_store:
+        await operations.hold(operator_store, reason, operator())
 
 
 async def _resume(settings: Settings) -> operations.AfterResume:
-    async with _desk(settings) as desk:
-        return await operations.resume(desk, operator())
+    async with _operator_store(settings) as operator_store:
+        return await operations.resume(operator_store, operator())
 
 
 def _lines(count: int) -> str:
@@ -665,7 +665,7 @@ def _lines(count: int) -> str:
 
 
 @asynccontextmanager
-async def _desk(settings: Settings) -> AsyncIterator[OperatorStore]:
+async def _operator_store(settings: Settings) -> AsyncIterator[OperatorStore]:
     async with open_databases(settings) as (source, ledger):
         await check_ledger(settings, source, ledger)
         yield OperatorStore(ledger.database)

@@ -66,7 +66,7 @@ class Changed:
 
 
 async def requeue(
-    desk: OperatorStore,
+    operator_store: OperatorStore,
     intake: Intake,
     choice: LineFilter,
     who: str,
@@ -78,43 +78,47 @@ async def requeue(
     A line goes with the record as it was sent. Where that was dropped, or never could be sent, it
     is made anew from the source; such a line may end as `skipped` or `invalid` again.
     """
-    act_id = await desk.begin(choice.act(ActKind.REQUEUE, who))
-    async for lines in desk.choose(choice):
+    act_id = await operator_store.begin(choice.act(ActKind.REQUEUE, who))
+    async for lines in operator_store.choose(choice):
         as_sent = [line for line in lines if line.has_record and not line.without_id]
-        requeued = await desk.requeue(as_sent, act_id)
+        requeued = await operator_store.requeue(as_sent, act_id)
         changed.lines[State.PENDING] += len(requeued)
         anew = [line.key for line in lines if line.key not in requeued]
-        rebuilt = await intake.rebuilt(anew)
-        renewed = await desk.renew(rebuilt, act_id, choice.states)
+        lines_by_key = await intake.lines_by_key(anew)
+        renewed = await operator_store.renew(lines_by_key, act_id, choice.states)
         changed.lines.update(renewed.values())
-        changed.lines["gone"] += len(anew) - len(rebuilt)
+        changed.lines["gone"] += len(anew) - len(lines_by_key)
         if stop.is_set():
             break
     else:
         changed.complete = True
-    await _finish(desk, act_id, "requeue", choice, changed)
+    await _finish(operator_store, act_id, "requeue", choice, changed)
 
 
 async def discard(
-    desk: OperatorStore, choice: LineFilter, who: str, changed: Changed, stop: asyncio.Event
+    operator_store: OperatorStore,
+    choice: LineFilter,
+    who: str,
+    changed: Changed,
+    stop: asyncio.Event,
 ) -> None:
     """Withdraw lines, batch by batch; an answer that is under way changes them no more."""
-    act_id = await desk.begin(choice.act(ActKind.DISCARD, who))
-    async for lines in desk.choose(choice):
-        changed.lines[State.SKIPPED] += len(await desk.discard(lines, act_id))
+    act_id = await operator_store.begin(choice.act(ActKind.DISCARD, who))
+    async for lines in operator_store.choose(choice):
+        changed.lines[State.SKIPPED] += len(await operator_store.discard(lines, act_id))
         if stop.is_set():
             break
     else:
         changed.complete = True
-    await _finish(desk, act_id, "discard", choice, changed)
+    await _finish(operator_store, act_id, "discard", choice, changed)
 
 
 async def _finish(
-    desk: OperatorStore, act_id: int, act: str, choice: LineFilter, changed: Changed
+    operator_store: OperatorStore, act_id: int, act: str, choice: LineFilter, changed: Changed
 ) -> None:
     changed.lines = +changed.lines
     if changed.complete:
-        await desk.end(act_id)
+        await operator_store.end(act_id)
     _log.info(
         logs.OPERATOR_ACTED,
         act=act,
@@ -129,9 +133,9 @@ async def _finish(
     )
 
 
-async def hold(desk: OperatorStore, reason: str | None, who: str) -> None:
+async def hold(operator_store: OperatorStore, reason: str | None, who: str) -> None:
     """Stop sending until somebody resumes it."""
-    await desk.hold(Act(ActKind.PAUSE, who, reason=reason))
+    await operator_store.pause(Act(ActKind.PAUSE, who, reason=reason))
     _log.info(logs.OPERATOR_ACTED, act="pause")
 
 
@@ -175,39 +179,39 @@ AfterResume = Sends | Pauses | NotHeard | StandsBy | NobodyRuns
 
 
 def after_resume(
-    act_id: int, standing: LedgerStatus, *, daemon_runs: bool, pending: bool, late: bool
+    act_id: int, status: LedgerStatus, *, daemon_runs: bool, pending: bool, late: bool
 ) -> AfterResume | None:
     """Say what is the case after the act `act_id` resumed sending; None while that is unknown.
 
     `pending` if there was a line to try with; `late` when nobody can wait longer.
     """
-    if not standing.active:
+    if not status.active:
         if not daemon_runs:
             return NobodyRuns()
         return StandsBy() if late else None
-    if standing.held is not None:
+    if status.operator_pause is not None:
         return Pauses("operator", None, tried=False)
-    answered = standing.probe_answered is not None and standing.probe_answered >= act_id
-    if answered and standing.state == "sending":
+    answered = status.probe_answered is not None and status.probe_answered >= act_id
+    if answered and status.state == "sending":
         return Sends()
     # Until it has heard of the act, the instance may still say that the operator pauses it.
-    automatic = standing.reason if standing.reason != "operator" else None
-    if standing.state == "paused" and automatic and (answered or late or not pending):
-        return Pauses(automatic, standing.retry_at, tried=answered, idle=not pending)
-    return NotHeard(standing.host, standing.pid) if late else None
+    automatic = status.reason if status.reason != "operator" else None
+    if status.state == "paused" and automatic and (answered or late or not pending):
+        return Pauses(automatic, status.retry_at, tried=answered, idle=not pending)
+    return NotHeard(status.host, status.pid) if late else None
 
 
-async def resume(desk: OperatorStore, who: str) -> AfterResume:
+async def resume(operator_store: OperatorStore, who: str) -> AfterResume:
     """Let sending go on, and an automatic pause try at once; returns what is then the case."""
-    act_id, pending = await desk.release(Act(ActKind.RESUME, who))
+    act_id, pending = await operator_store.resume(Act(ActKind.RESUME, who))
     _log.info(logs.OPERATOR_ACTED, act="resume")
     until = time.monotonic() + LISTENS_FOR
     while True:
         late = time.monotonic() >= until
         said = after_resume(
             act_id,
-            await desk.standing(),
-            daemon_runs=await desk.daemon_runs(),
+            await operator_store.status(),
+            daemon_runs=await operator_store.daemon_runs(),
             pending=pending,
             late=late,
         )

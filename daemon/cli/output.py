@@ -64,9 +64,9 @@ def status_json(overview: StatusReport, zone: ZoneInfo) -> Status:
     status: Status = {
         "lines": overview.lines,
         "oldest_pending_seconds": overview.oldest_pending_seconds,
-        "watermark": _iso(overview.standing.watermark),
-        "last_delivered_at": _iso(overview.standing.last_delivered_at),
-        "sender": _sender(overview.standing),
+        "watermark": _iso(overview.status.watermark),
+        "last_delivered_at": _iso(overview.status.last_delivered_at),
+        "sender": _sender(overview.status),
     }
     if overview.streaks:
         status["streaks"] = [
@@ -82,15 +82,15 @@ def status_json(overview: StatusReport, zone: ZoneInfo) -> Status:
     return status
 
 
-def _sender(standing: LedgerStatus) -> SenderStatus:
+def _sender(status: LedgerStatus) -> SenderStatus:
     """Tell what the sender does; what a dead instance said of itself is not believed."""
-    if not standing.active:
-        reason = "operator" if standing.held else None
+    if not status.active:
+        reason = "operator" if status.operator_pause else None
         return {"state": "stopped", "reason": reason, "retry_at": None}
-    if standing.held is not None:
+    if status.operator_pause is not None:
         return {"state": "paused", "reason": "operator", "retry_at": None}
-    if standing.state == "paused":
-        return {"state": "paused", "reason": standing.reason, "retry_at": _iso(standing.retry_at)}
+    if status.state == "paused":
+        return {"state": "paused", "reason": status.reason, "retry_at": _iso(status.retry_at)}
     return {"state": "sending", "reason": None, "retry_at": None}
 
 
@@ -108,15 +108,15 @@ def show_status(overview: StatusReport, zone: ZoneInfo) -> None:
         say(f"  {state:10} {REMEDIES[state]}", hanging=13)
         if command := requeue_command(state):
             say_command(command, indent=13)
-    standing = overview.standing
-    say(f"\nsender          {_sender_sentence(standing, zone)}", hanging=16)
-    if advice := _advice(standing):
+    status = overview.status
+    say(f"\nsender          {_sender_sentence(status, zone)}", hanging=16)
+    if advice := _advice(status):
         say(f"what to do      {advice}", hanging=16)
     oldest = overview.oldest_pending_seconds
     waiting = "nothing is pending" if oldest is None else str(timedelta(seconds=round(oldest)))
     say(f"oldest pending  {waiting}")
-    say(f"taken up to     {_local(standing.watermark, zone) or 'not started yet'}")
-    say(f"last delivered  {_local(standing.last_delivered_at, zone) or 'never'}")
+    say(f"taken up to     {_local(status.watermark, zone) or 'not started yet'}")
+    say(f"last delivered  {_local(status.last_delivered_at, zone) or 'never'}")
     for number, recorded in enumerate(overview.acts):
         act = recorded.act
         said = ", ".join(filter(None, (command_line(act, zone), outcome(recorded))))
@@ -128,27 +128,27 @@ def show_status(overview: StatusReport, zone: ZoneInfo) -> None:
     say(explain.times_of(zone))
 
 
-def _sender_sentence(standing: LedgerStatus, zone: ZoneInfo) -> str:
-    sender = _sender(standing)
+def _sender_sentence(status: LedgerStatus, zone: ZoneInfo) -> str:
+    sender = _sender(status)
     text = sender["state"]
     if sender["reason"]:
         text += f" ({sender['reason']})"
-    if standing.held is not None and standing.held.reason:
-        text += f": {standing.held.reason}"
+    if status.operator_pause is not None and status.operator_pause.reason:
+        text += f": {status.operator_pause.reason}"
     elif sender["retry_at"]:
-        text += f", next try {_local(standing.retry_at, zone)}"
-    if standing.active:
-        text += f", {standing.host} pid {standing.pid}"
+        text += f", next try {_local(status.retry_at, zone)}"
+    if status.active:
+        text += f", {status.host} pid {status.pid}"
     return text
 
 
-def _advice(standing: LedgerStatus) -> str | None:
+def _advice(status: LedgerStatus) -> str | None:
     """Return what to do so that lines are sent; None while they are."""
-    if standing.held is not None:
+    if status.operator_pause is not None:
         return "`callstatsd resume` lets sending go on."
-    if not standing.active:
+    if not status.active:
         return "No daemon runs: start it; by hand that is `callstatsd run`."
-    pause = PAUSES.get(standing.reason or "") if standing.state == "paused" else None
+    pause = PAUSES.get(status.reason or "") if status.state == "paused" else None
     return None if pause is None else f"{pause.text} {pause.remedy or ''}".rstrip()
 
 
@@ -201,12 +201,14 @@ def show_counts(counts: dict[str, int], heading: str) -> None:
     console().print(table)
 
 
-def show_call(evidence: explain.CallHistory, rules: explain.Rules, *, verbose: bool) -> None:
+def show_call(
+    history: explain.CallHistory, rules: explain.ReadinessRules, *, verbose: bool
+) -> None:
     """Print the story of a call; `verbose` spreads each record over lines."""
-    for sentence in explain.sentences(evidence, rules):
+    for sentence in explain.sentences(history, rules):
         say(sentence)
     say(explain.times_of(rules.zone))
-    for line in evidence.lines[: explain.SHOWN]:
+    for line in history.lines[: explain.SHOWN]:
         console().print(f"\n{line.key}", markup=False, style="bold")
         say(f"  {explain.line_sentence(line, rules.zone)}", hanging=2)
         if step := explain.next_step(line):
@@ -218,8 +220,8 @@ def show_call(evidence: explain.CallHistory, rules: explain.Rules, *, verbose: b
             say(f"  Salesforce record {line.salesforce_id}", hanging=2)
         if line.record:
             _show_record(line.record, verbose=verbose)
-    if rest := explain.rest_sentence(len(evidence.lines), explain.SHOWN):
-        say(f"\n{rest} `callstatsd show {evidence.call_id} --json` has all of them.")
+    if rest := explain.rest_sentence(len(history.lines), explain.SHOWN):
+        say(f"\n{rest} `callstatsd show {history.call_id} --json` has all of them.")
 
 
 def _show_record(record: str, *, verbose: bool) -> None:
@@ -245,7 +247,9 @@ def show_finding(finding: check.Finding) -> None:
     say(wrap(text, columns(sys.stdout), 16)[5:])
 
 
-def backfill_json(progress: backfill.Progress, *, dry_run: bool, resend: bool) -> dict[str, Any]:
+def backfill_json(
+    progress: backfill.BackfillProgress, *, dry_run: bool, resend: bool
+) -> dict[str, Any]:
     """Return `backfill --json` (contract, section 8); with `--resend` also how many it renewed."""
     counts: dict[str, Any] = {
         "calls": progress.calls,
@@ -259,7 +263,7 @@ def backfill_json(progress: backfill.Progress, *, dry_run: bool, resend: bool) -
     return counts | progress.states | {"seconds": round(progress.seconds, 3)}
 
 
-def show_backfill(progress: backfill.Progress, *, dry_run: bool, resend: bool) -> None:
+def show_backfill(progress: backfill.BackfillProgress, *, dry_run: bool, resend: bool) -> None:
     """Print what a backfill came to."""
     would = "would be " if dry_run else ""
     again = f", {progress.resent:,} settled lines {would}sent again" if resend else ""
@@ -272,13 +276,13 @@ def show_backfill(progress: backfill.Progress, *, dry_run: bool, resend: bool) -
 
 
 @contextmanager
-def telling(settings: Settings) -> Iterator[Callable[[backfill.Progress], None]]:
+def show_progress(settings: Settings) -> Iterator[Callable[[backfill.BackfillProgress], None]]:
     """Yield what shows the progress of a backfill: a bar on a terminal, events otherwise."""
     if not sys.stderr.isatty():
         logs.configure(settings.log_format, settings.log_level, settings.log_personal_data)
-        teller = ProgressLogger()
-        yield teller.tell
-        teller.done()
+        logger = ProgressLogger()
+        yield logger.tell
+        logger.done()
         return
     level = settings.log_level if settings.log_level == "error" else "warning"
     shown = console(err=True)
@@ -288,7 +292,7 @@ def telling(settings: Settings) -> Iterator[Callable[[backfill.Progress], None]]
         task = bar.add_task("counting", total=None, counted="")
         began = time.monotonic()
 
-        def tell(progress: backfill.Progress) -> None:
+        def tell(progress: backfill.BackfillProgress) -> None:
             # The lines of calls not read yet are taken to be like those that were.
             share = progress.calls / progress.total if progress.total else 1.0
             total = progress.lines / share if share else None
@@ -308,9 +312,9 @@ class ProgressLogger:
     def __init__(self) -> None:
         """Tell nothing yet."""
         self._told_at = time.monotonic()
-        self._last: backfill.Progress | None = None
+        self._last: backfill.BackfillProgress | None = None
 
-    def tell(self, progress: backfill.Progress) -> None:
+    def tell(self, progress: backfill.BackfillProgress) -> None:
         """Log it, if the last time is long enough ago."""
         self._last = progress
         if time.monotonic() - self._told_at >= TELL_EVERY:

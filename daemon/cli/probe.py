@@ -12,7 +12,7 @@ import aiohttp
 
 from daemon.database import network
 from daemon.delivery.outcome import PauseReason, PauseSender, Response, classify
-from daemon.salesforce.client import BODY_LIMIT, Endpoint, Session
+from daemon.salesforce.client import BODY_LIMIT, EndpointUrl, Session
 from daemon.salesforce.oauth import Token, first_bytes
 from daemon.salesforce.transport import begin_request, in_words
 
@@ -29,7 +29,7 @@ class Probe:
     text: str
 
 
-async def probe(session: Session, endpoint: Endpoint, token: Token) -> Probe:
+async def probe(session: Session, endpoint: EndpointUrl, token: Token) -> Probe:
     """GET the endpoint with the token; Apex answers 405 where a class has only @HttpPost."""
     url = endpoint.under(token.instance_url)
     headers = {"Authorization": token.authorization} if token.authorization else {}

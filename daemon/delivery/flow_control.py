@@ -83,15 +83,15 @@ class FlowControl:
         self.failing = paused
         self.newest = paused
         self.avoid: dict[str, int] = {}
-        self.pause = Pause(PauseReason.ENDPOINT_FAILING, -inf, 0, None) if paused else None
+        self.current_pause = Pause(PauseReason.ENDPOINT_FAILING, -inf, 0, None) if paused else None
         self.epoch = 0
         self._probed_epoch = -1
         self._probed_at = float("-inf")
 
     def may_start(self, in_flight: int, now: float) -> bool:
         """Whether a request may start beside those in flight."""
-        if self.pause is not None:
-            return in_flight == 0 and now >= self.pause.until
+        if self.current_pause is not None:
+            return in_flight == 0 and now >= self.current_pause.until
         return in_flight < self._window
 
     @property
@@ -115,7 +115,7 @@ class FlowControl:
                 return PauseSender(PauseReason.ENDPOINT_FAILING, 404, None, error)
         return None
 
-    def judge(self, outcome: Outcome, lane: str, key: LineKey | None = None) -> PauseSender | None:
+    def assess(self, outcome: Outcome, lane: str, key: LineKey | None = None) -> PauseSender | None:
         """Say whether the sender must pause: for this outcome, or for a streak of its kind.
 
         The key is that of the line, to be named if a streak refuses it.
@@ -167,29 +167,29 @@ class FlowControl:
         """Let the first line be the next probe: there is no newest one that may be."""
         self.newest = False
 
-    def answered(self, epoch: int) -> bool:
+    def record_success(self, epoch: int) -> bool:
         """Take an answer that calls for no pause; True if it ends one."""
         if epoch != self.epoch:
             return False
-        if self.pause is None:
+        if self.current_pause is None:
             self._window = min(self._window * 2, self._concurrency)
             return False
-        self.pause = None
+        self.current_pause = None
         self.failing = self.newest = False
         self.avoid.clear()
         self._row.clear()
         self._window = min(2, self._concurrency)
         return True
 
-    def halt(self, halted: PauseSender, lane: str | None, epoch: int, now: float) -> Pause | None:
+    def pause(self, pausing: PauseSender, lane: str | None, epoch: int, now: float) -> Pause | None:
         """Pause, or lengthen the pause that this request probed; None for an older request."""
         if epoch != self.epoch:
             return None
-        tries = self.pause.tries + 1 if self.pause else 1
-        delay = self._backoff.delay(tries, halted.retry_after)
-        if self.failing or halted.reason is PauseReason.ENDPOINT_FAILING:
+        tries = self.current_pause.tries + 1 if self.current_pause else 1
+        delay = self._backoff.delay(tries, pausing.retry_after)
+        if self.failing or pausing.reason is PauseReason.ENDPOINT_FAILING:
             # Whatever else a probe meets meanwhile: the next one takes its turn, and soon.
-            if not halted.retry_after:
+            if not pausing.retry_after:
                 delay = min(delay, FAILING_MAX)
             self.newest = self.failing and not self.newest
             self.failing = True
@@ -197,20 +197,22 @@ class FlowControl:
             self.avoid.clear()
         if lane is not None:
             self.avoid[lane] = self.epoch
-        self.pause = Pause(halted.reason, now + delay, tries, lane)
+        self.current_pause = Pause(pausing.reason, now + delay, tries, lane)
         self.epoch += 1
         self._window = 1
-        return self.pause
+        return self.current_pause
 
     def probe(self, now: float) -> None:
         """Let the next request of a pause start now, because an operator asks for it."""
-        if self.pause is not None:
-            self.pause = replace(self.pause, until=min(self.pause.until, now))
+        if self.current_pause is not None:
+            self.current_pause = replace(
+                self.current_pause, until=min(self.current_pause.until, now)
+            )
             self._probed_epoch, self._probed_at = self.epoch, now
 
     def probing(self, now: float) -> bool:
         """Whether such a request has not been answered yet and may still be soon."""
-        asked = self.pause is not None and self._probed_epoch == self.epoch
+        asked = self.current_pause is not None and self._probed_epoch == self.epoch
         return asked and now - self._probed_at < PROBE_FOR
 
     def _failed(

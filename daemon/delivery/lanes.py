@@ -43,18 +43,18 @@ class Lanes(Generic[Line]):
     Invariants: no two lines of a lane are out at once; a lane hands out its lines in order; a
     lane holds at most `depth` waiting lines, and only one while `most` wait in all; once it had
     to leave one out it accepts no later ones until it is empty, so that none can overtake.
-    `waiting` counts the waiting lines, `roomy` those of lanes that left none out.
+    `waiting` counts the waiting lines, `untruncated` those of lanes that left none out.
     """
 
-    def __init__(self, depth: int, most: float = inf) -> None:
+    def __init__(self, depth: int, max_waiting: float = inf) -> None:
         """Keep at most `depth` lines waiting in one lane, so that no record can fill memory."""
         self._depth = depth
-        self._most = most
+        self._max_waiting = max_waiting
         self._lanes: dict[str, _Lane[Line]] = {}
         self._ready: list[tuple[Any, str]] = []
         self._keys: set[Hashable] = set()
         self.waiting = 0
-        self.roomy = 0
+        self.untruncated = 0
 
     def __contains__(self, key: Hashable) -> bool:
         """Whether the line is here, waiting or out."""
@@ -66,7 +66,7 @@ class Lanes(Generic[Line]):
         return [name for name, lane in self._lanes.items() if lane.truncated and lane.waiting]
 
     @property
-    def starved(self) -> bool:
+    def needs_refill(self) -> bool:
         """Whether a lane that had to leave lines out has none left."""
         return any(lane.truncated and not lane.waiting for lane in self._lanes.values())
 
@@ -81,14 +81,14 @@ class Lanes(Generic[Line]):
                 lane.truncated = False
             if lane.truncated:
                 continue
-            if len(lane.waiting) >= (self._depth if self.waiting < self._most else 1):
+            if len(lane.waiting) >= (self._depth if self.waiting < self._max_waiting else 1):
                 lane.truncated = True
-                self.roomy -= len(lane.waiting)
+                self.untruncated -= len(lane.waiting)
                 continue
             insort(lane.waiting, line, key=lambda held: held.order)
             self._keys.add(line.key)
             self.waiting += 1
-            self.roomy += 1
+            self.untruncated += 1
             added += 1
             if not lane.busy and lane.waiting[0] is line:
                 heappush(self._ready, (line.order, line.lane))
@@ -143,17 +143,17 @@ class Lanes(Generic[Line]):
         lane.busy = True
         return True
 
-    def done(self, line: Line, *, held_back: bool = False) -> None:
-        """Free the line's lane; with `held_back` forget the lane's waiting lines as well.
+    def release(self, line: Line, *, drop_waiting: bool = False) -> None:
+        """Free the line's lane; with `drop_waiting` forget the lane's waiting lines as well.
 
         They are still in the ledger, and come back when the lane may go on.
         """
         lane = self._lanes[line.lane]
         lane.busy = False
-        if held_back:
+        if drop_waiting:
             self._keys.difference_update(held.key for held in lane.waiting)
             self.waiting -= len(lane.waiting)
-            self.roomy -= 0 if lane.truncated else len(lane.waiting)
+            self.untruncated -= 0 if lane.truncated else len(lane.waiting)
             lane.waiting.clear()
             lane.truncated = False
         if lane.waiting:
@@ -161,7 +161,7 @@ class Lanes(Generic[Line]):
         elif not lane.truncated:
             del self._lanes[line.lane]
 
-    def forgive(self) -> None:
+    def reopen_truncated(self) -> None:
         """Let lanes that had to leave lines out start anew: the ledger has none for them now."""
         for name, lane in list(self._lanes.items()):
             if lane.truncated and not lane.waiting:
@@ -169,7 +169,7 @@ class Lanes(Generic[Line]):
                 if not lane.busy:
                     del self._lanes[name]
 
-    def settled(self, line: Line) -> None:
+    def forget(self, line: Line) -> None:
         """Forget the line: the ledger knows what became of it."""
         self._keys.discard(line.key)
 
@@ -182,11 +182,11 @@ class Lanes(Generic[Line]):
             if not lane.busy:
                 del self._lanes[name]
         self._ready.clear()
-        self.waiting = self.roomy = 0
+        self.waiting = self.untruncated = 0
 
     def _take(self, lane: _Lane[Line]) -> Line:
         line = lane.waiting.pop(0)
         lane.busy = True
         self.waiting -= 1
-        self.roomy -= not lane.truncated
+        self.untruncated -= not lane.truncated
         return line

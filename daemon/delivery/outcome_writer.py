@@ -42,7 +42,7 @@ class OutcomeWriter:
 
     It outlives the ledger's lock: an outcome is void only if the line is no longer pending in the
     generation that was sent, so that writing needs no lock. Whoever reads pending lines takes
-    `turn` for it: lines read before an outcome was written must not come back after it.
+    `write_lock` for it: lines read before an outcome was written must not come back after it.
     """
 
     def __init__(self, ledger: Ledger, retry_for: float) -> None:
@@ -59,7 +59,7 @@ class OutcomeWriter:
         self._paused_written: bool | None = None
         self._proven = False
         self._proven_written = False
-        self.turn = asyncio.Lock()
+        self.write_lock = asyncio.Lock()
         self.on_settled: Callable[[Sequence[AttemptResult]], None] = lambda _: None
 
     @property
@@ -135,7 +135,7 @@ class OutcomeWriter:
             else:
                 await asyncio.sleep(RETRY_EVERY)
 
-    async def idle(self) -> None:
+    async def wait_written(self) -> None:
         """Wait until all outcomes are written."""
         await self._clean.wait()
 
@@ -159,7 +159,7 @@ class OutcomeWriter:
     async def _try(self) -> bool:
         """Write all there is; False if the ledger did not take it."""
         try:
-            async with self.turn:
+            async with self.write_lock:
                 # A batch under way is finished whatever happens to us: half known is unknown.
                 writing = asyncio.ensure_future(self._write())
                 try:

@@ -43,7 +43,7 @@ LOW_WATER = 500
 """Fewer lines than this in memory, but for those of crowded records, and more are read."""
 LANE_DEPTH = 256
 """Lines of one record in memory: it is sent one at a time; fewer would have to be read often."""
-MOST = 10_000
+MAX_IN_MEMORY = 10_000
 """Lines in memory beyond which each record has one at a time: some ten megabytes."""
 BACKFILL = (True,)
 """The order of the first of all backfill lines."""
@@ -53,7 +53,7 @@ DRAIN_EXTRA = 5.0
 """Seconds beyond REQUEST_TIMEOUT to wait for requests in flight when stopping."""
 
 
-class Endpoint(Protocol):
+class Transport(Protocol):
     """Where lines are sent; never raises for what the network does."""
 
     async def post(self, key: str, record: bytes) -> Response | NoResponse | TokenFailure:
@@ -88,9 +88,9 @@ class Sender:
     def __init__(
         self,
         ledger: Ledger,
-        endpoint: Endpoint,
-        settler: OutcomeWriter,
-        pace: FlowControl,
+        endpoint: Transport,
+        writer: OutcomeWriter,
+        flow: FlowControl,
         backoff: Backoff,
         limits: Limits,
         may_send: Callable[[], bool],
@@ -104,48 +104,48 @@ class Sender:
         """
         self._ledger = ledger
         self._endpoint = endpoint
-        self._settler = settler
+        self._writer = writer
         self._backoff = backoff
         self._limits = limits
         self._may_send = may_send
         self._on_lasting_pause = on_lasting_pause
-        self._lanes: Lanes[PendingLine] = Lanes(LANE_DEPTH, MOST)
+        self._lanes: Lanes[PendingLine] = Lanes(LANE_DEPTH, MAX_IN_MEMORY)
         self._lane_tries: dict[str, int] = {}
         self._in_flight: dict[asyncio.Task[None], Request] = {}
-        self._resting: dict[asyncio.Task[None], asyncio.Future[None]] = {}
-        self._look = True
-        self._more = False
+        self._idle_workers: dict[asyncio.Task[None], asyncio.Future[None]] = {}
+        self._refill_wanted = True
+        self._has_more = False
         self._forgotten = 0
         self._due: list[float] = []
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._stopping = False
         self._timer: asyncio.TimerHandle | None = None
-        self._sparing = False
+        self._backfill_waits = False
         self._newest_wanted = False
         self._newest: PendingLine | None = None
-        self.pace = pace
-        self.held = False
+        self.flow = flow
+        self.operator_paused = False
         self.on_turn: Callable[[], None] = lambda: None
-        settler.on_settled = self._settled
+        writer.on_settled = self._settled
 
     def wake(self) -> None:
         """Look into the ledger now: there are new lines."""
-        self._look = True
+        self._refill_wanted = True
         self._wake.set()
 
-    def forget(self) -> None:
+    def reload(self) -> None:
         """Read the lines in memory anew: a person has changed what shall be sent."""
         self._lanes.clear()
         self._forgotten += 1
         self.wake()
 
-    def hold(self, *, held: bool) -> None:
+    def set_operator_pause(self, *, paused: bool) -> None:
         """Stop or start sending at an operator's wish; requests in flight finish."""
-        if held == self.held:
+        if paused == self.operator_paused:
             return
-        self.held = held
-        if held:
+        self.operator_paused = paused
+        if paused:
             _log.warning(logs.SENDER_PAUSED, reason=PauseReason.OPERATOR, retry_in=None)
             metrics.PAUSES.labels(PauseReason.OPERATOR).inc()
         else:
@@ -155,26 +155,26 @@ class Sender:
                 reason, retry_in = self.paused
                 _log.warning(logs.SENDER_PAUSED, reason=reason, retry_in=round(retry_in or 0.0, 3))
         self._mark_paused()
-        self.forget()
+        self.reload()
 
     def probe(self) -> None:
         """End an automatic pause with a try now, at an operator's wish."""
-        self.pace.probe(_now())
+        self.flow.probe(_now())
         self.wake()
 
     @property
     def probing(self) -> bool:
         """Whether that try has not been answered yet and may still be soon."""
-        return self.pace.probing(_now())
+        return self.flow.probing(_now())
 
     @property
     def paused(self) -> tuple[str, float | None] | None:
         """The reason of a pause and the seconds until the next try, if the sender is paused."""
-        if self.held:
+        if self.operator_paused:
             return PauseReason.OPERATOR, None
-        if self.pace.pause is None:
+        if self.flow.current_pause is None:
             return None
-        return self.pace.pause.reason, max(0.0, self.pace.pause.until - _now())
+        return self.flow.current_pause.reason, max(0.0, self.flow.current_pause.until - _now())
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until told to stop, then finish what is in flight.
@@ -203,7 +203,7 @@ class Sender:
             await asyncio.gather(stopped, refilling, *workers, return_exceptions=True)
             if self._timer is not None:
                 self._timer.cancel()
-            self._settler.leave_clock()
+            self._writer.leave_clock()
 
     def _abort(self) -> None:
         """Give up the requests in flight, to be cut now: nobody knows whether they arrived."""
@@ -216,11 +216,11 @@ class Sender:
 
     def _pump(self) -> None:
         """Start as many requests as may start now."""
-        while self._resting and (request := self._next()) is not None:
-            worker, woken = self._resting.popitem()
+        while self._idle_workers and (request := self._next()) is not None:
+            worker, woken = self._idle_workers.popitem()
             self._in_flight[worker] = request
             woken.set_result(None)
-        if self._lanes.roomy < LOW_WATER and (self._more or self._lanes.starved):
+        if self._lanes.untruncated < LOW_WATER and (self._has_more or self._lanes.needs_refill):
             self._wake.set()
 
     def _next(self) -> Request | None:
@@ -229,17 +229,17 @@ class Sender:
         if (
             self._stopping
             or self._stop.is_set()
-            or self.held
-            or not self._settler.writable
-            or self._settler.waiting >= UNSETTLED
-            or not self.pace.may_start(len(self._in_flight), now)
+            or self.operator_paused
+            or not self._writer.writable
+            or self._writer.waiting >= UNSETTLED
+            or not self.flow.may_start(len(self._in_flight), now)
             or not self._may_send()
         ):
             return None
-        line = self._next_newest() if self.pace.newest else None
-        if not self.pace.newest:
-            line = self._lanes.next(self.pace.avoid, BACKFILL if self._spares(now) else None)
-        return None if line is None else Request(line, self.pace.epoch, now)
+        line = self._next_newest() if self.flow.newest else None
+        if not self.flow.newest:
+            line = self._lanes.next(self.flow.avoid, BACKFILL if self._spares(now) else None)
+        return None if line is None else Request(line, self.flow.epoch, now)
 
     def _next_newest(self) -> PendingLine | None:
         """Take the newest line for a probe, or have it read; the first one where there is none."""
@@ -249,15 +249,15 @@ class Sender:
             self._wake.set()
             return None
         if not self._lanes.claim(line):
-            self.pace.probe_first()
+            self.flow.probe_first()
             return None
         return line
 
     def _spares(self, now: float) -> bool:
         """Whether backfill waits for the org's other users; told when that changes."""
-        spares = self.pace.live_only(now)
-        if spares != self._sparing:
-            self._sparing = spares
+        spares = self.flow.live_only(now)
+        if spares != self._backfill_waits:
+            self._backfill_waits = spares
             _log.info(logs.SENDER_SPARES, backfill_waits=spares)
         return spares
 
@@ -267,8 +267,8 @@ class Sender:
         while not self._stopping:
             request = self._in_flight.get(worker)
             if request is None:
-                self._resting[worker] = asyncio.get_running_loop().create_future()
-                await self._resting[worker]
+                self._idle_workers[worker] = asyncio.get_running_loop().create_future()
+                await self._idle_workers[worker]
                 continue
             line = request.line
             answer = await self._endpoint.post(str(line.key), line.record.encode())
@@ -284,13 +284,13 @@ class Sender:
         """Judge an answer: what becomes of the line, its lane and the sender."""
         line = request.line
         outcome, code = self._outcome(line, answer)
-        halted, error = (None, None) if self._stopping else self._assess(request, answer, outcome)
-        if halted is not None:
-            self._halt(halted, request, error)
+        pausing, error = (None, None) if self._stopping else self._assess(request, answer, outcome)
+        if pausing is not None:
+            self._halt(pausing, request, error)
         elif not isinstance(outcome, Unanswered | PauseSender):
             self._go_on(request)
-        if self.pace.endpoint_proven:
-            self._settler.mark_proven()
+        if self.flow.endpoint_proven:
+            self._writer.mark_proven()
         seconds = _now() - request.began
         _measure(answer, seconds)
         settlement = settle(
@@ -301,22 +301,22 @@ class Sender:
         elif settlement.free:
             self._lane_tries.pop(line.lane, None)
         if not holds_lane(outcome):
-            self._lanes.done(line)
-        self._settler.add(AttemptResult(line, seconds, outcome, settlement, code))
+            self._lanes.release(line)
+        self._writer.add(AttemptResult(line, seconds, outcome, settlement, code))
 
     def _assess(
         self, request: Request, answer: Response | NoResponse | TokenFailure, outcome: Outcome
     ) -> tuple[PauseSender | None, str | None]:
         """Say whether the sender must pause, and why in words that may be logged."""
-        halted = self.pace.judge(outcome, request.line.lane, request.line.key)
+        pausing = self.flow.assess(outcome, request.line.lane, request.line.key)
         # What the endpoint says may name a caller; only our own words go to the log.
         if not isinstance(answer, Response):
-            return halted, answer.error
-        if halted is not None or (halted := self.pace.used(answer.api_usage, _now())) is None:
-            return halted, None
-        if self.pace.failing and not isinstance(outcome, Unanswered | PauseSender):
+            return pausing, answer.error
+        if pausing is not None or (pausing := self.flow.used(answer.api_usage, _now())) is None:
+            return pausing, None
+        if self.flow.failing and not isinstance(outcome, Unanswered | PauseSender):
             self._go_on(request)  # the endpoint works again; only its budget is used up
-        return halted, halted.error
+        return pausing, pausing.error
 
     def _outcome(
         self, line: PendingLine, answer: Response | NoResponse | TokenFailure
@@ -326,32 +326,32 @@ class Sender:
         Beside it is the code that the answer gives for a failure.
         """
         outcome, code = _judged(line, answer)
-        if not self.pace.failing:
+        if not self.flow.failing:
             return outcome, code
-        outcome = self.pace.spared(outcome) or outcome
+        outcome = self.flow.spared(outcome) or outcome
         if isinstance(outcome, PauseSender) and outcome.sent:
-            self._settler.note_failed_probe(line.key)
+            self._writer.note_failed_probe(line.key)
         return outcome, code
 
     def _go_on(self, request: Request) -> None:
         """End the pause that the request was a probe of."""
-        failing = self.pace.failing
-        if not self.pace.answered(request.epoch):
+        failing = self.flow.failing
+        if not self.flow.record_success(request.epoch):
             return
         if failing:
-            self._settler.note_streak_ended()
+            self._writer.note_streak_ended()
         else:
             _log.info(logs.SENDER_RESUMED)
         self._mark_paused()
 
-    def _halt(self, halted: PauseSender, request: Request, error: str | None) -> None:
-        before = self.pace.pause.reason if self.pace.pause else None
-        refused = None if self.pace.failing else self.pace.refused
-        pause = self.pace.halt(halted, request.line.lane, request.epoch, _now())
+    def _halt(self, pausing: PauseSender, request: Request, error: str | None) -> None:
+        before = self.flow.current_pause.reason if self.flow.current_pause else None
+        refused = None if self.flow.failing else self.flow.refused
+        pause = self.flow.pause(pausing, request.line.lane, request.epoch, _now())
         if pause is None:
             return
-        if self.pace.failing and refused is not None:
-            self._settler.note_streak(refused)
+        if self.flow.failing and refused is not None:
+            self._writer.note_streak(refused)
         if pause.tries > 2 and pause.reason in ENDPOINT_AWAY:
             self._on_lasting_pause()
         retry_in = pause.until - _now()
@@ -361,7 +361,7 @@ class Sender:
             logs.SENDER_PAUSED if news else logs.SENDER_STILL_PAUSED,
             reason=pause.reason,
             retry_in=round(retry_in, 3),
-            status=halted.status,
+            status=pausing.status,
             error=error,
         )
         if news:
@@ -372,41 +372,41 @@ class Sender:
         self._timer = asyncio.get_running_loop().call_later(retry_in, self._pump)
 
     def _mark_paused(self) -> None:
-        self._settler.mark_paused(paused=self.held or self.pace.pause is not None)
+        self._writer.mark_paused(paused=self.operator_paused or self.flow.current_pause is not None)
 
     # Reading
 
     async def _refill(self) -> None:
         """Keep lines at hand, reading at least once per idle interval."""
         self._mark_paused()
-        if self.pace.pause is not None:  # left by an earlier sender
-            _log.warning(logs.SENDER_PAUSED, reason=self.pace.pause.reason, retry_in=0.0)
-            metrics.PAUSES.labels(self.pace.pause.reason).inc()
+        if self.flow.current_pause is not None:  # left by an earlier sender
+            _log.warning(logs.SENDER_PAUSED, reason=self.flow.current_pause.reason, retry_in=0.0)
+            metrics.PAUSES.labels(self.flow.current_pause.reason).inc()
         # Outcomes of an earlier lease come first: their lines are pending until they are written.
-        await self._settler.idle()
+        await self._writer.wait_written()
         while True:
             self._wake.clear()
             try:
                 await self._read()
-                if self._newest_wanted and self.pace.newest:
+                if self._newest_wanted and self.flow.newest:
                     await self._read_newest()
             except UnreachableError as error:
                 _log.debug(logs.SENDER_UNREAD, error=str(error))
                 await asyncio.sleep(self._limits.idle)
-                self._look = True
+                self._refill_wanted = True
             self._pump()
             self._newest = None
             self.on_turn()
-            await self._until_woken()
+            await self._wait_for_work()
 
     async def _read(self) -> None:
         """Read pending lines: when there is news, and until enough are here or none are left."""
         limit = FETCH + 2 * self._limits.concurrency
-        while self._look or self._lanes.roomy < LOW_WATER:
-            self._look = False
+        while self._refill_wanted or self._lanes.untruncated < LOW_WATER:
+            self._refill_wanted = False
             while self._due and self._due[0] <= _now():
                 heappop(self._due)
-            async with self._settler.turn:
+            async with self._writer.write_lock:
                 forgotten = self._forgotten
                 lines = await self._ledger.pending(limit, self._lanes.full)
                 if forgotten != self._forgotten:
@@ -416,15 +416,17 @@ class Sender:
                         self._lane_tries.setdefault(line.lane, line.lane_tries)
                 added = self._lanes.add(lines)
             # A full page that brought nothing new was read while enough is here.
-            self._more = len(lines) == limit and (added > 0 or self._lanes.roomy >= LOW_WATER)
+            self._has_more = len(lines) == limit and (
+                added > 0 or self._lanes.untruncated >= LOW_WATER
+            )
             self._pump()
-            if not self._more:
-                self._lanes.forgive()
+            if not self._has_more:
+                self._lanes.reopen_truncated()
                 return
 
     async def _read_newest(self) -> None:
         """Read the newest line that may be the next probe; `_pump` takes it at once, or never."""
-        async with self._settler.turn:
+        async with self._writer.write_lock:
             forgotten = self._forgotten
             line = await self._ledger.newest(backfill=False)
             if line is None and not self._spares(_now()):
@@ -434,13 +436,13 @@ class Sender:
             return
         self._newest_wanted = False
         if line is None:
-            self.pace.probe_first()
+            self.flow.probe_first()
             return
         if line.lane_tries:
             self._lane_tries.setdefault(line.lane, line.lane_tries)
         self._newest = line
 
-    async def _until_woken(self) -> None:
+    async def _wait_for_work(self) -> None:
         seconds = self._limits.idle
         if self._due:
             seconds = min(seconds, max(0.0, self._due[0] - _now()))
@@ -448,7 +450,7 @@ class Sender:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
         except TimeoutError:
-            self._look = True
+            self._refill_wanted = True
 
     # Settling
 
@@ -458,8 +460,8 @@ class Sender:
             if attempt.line.key not in self._lanes:
                 continue  # of an earlier lease
             if holds_lane(attempt.outcome):
-                self._lanes.done(attempt.line, held_back=True)
-            self._lanes.settled(attempt.line)
+                self._lanes.release(attempt.line, drop_waiting=True)
+            self._lanes.forget(attempt.line)
             if attempt.settlement.state is State.PENDING:
                 self._look_again(attempt.settlement.wait)
         self._pump()

@@ -226,7 +226,7 @@ def is_id(value: Any) -> bool:
     return value in (value[:15], long_form(value[:15]))
 
 
-def fate(record: str) -> Fate:
+def expected_outcome(record: str) -> Fate:
     """Tell what Salesforce makes of a record id, by the last of its first 15 characters."""
     if record[12:15] == "404":
         return "missing"

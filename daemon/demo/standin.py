@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from aiohttp import web
 
-from daemon.demo.calls import fate, is_id
+from daemon.demo.calls import expected_outcome, is_id
 from daemon.errors import CallstatsdError
 
 CLIENT_ID = "callstatsd-demo"
@@ -216,7 +216,7 @@ class StandIn:
             return 400, platform_error("JSON_PARSER_ERROR", "; ".join(faults))
         if self.require_token and token not in self.tokens:
             return 401, platform_error("INVALID_SESSION_ID", EXPIRED)
-        destiny = fate(incoming.record["SalesForceID"] or "")
+        destiny = expected_outcome(incoming.record["SalesForceID"] or "")
         if destiny == "missing":
             return 404, "Salesforce record not found"
         if destiny == "conflict":

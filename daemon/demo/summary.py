@@ -11,7 +11,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from daemon.demo.badday import FaultInjector
+from daemon.demo.faults import FaultInjector
 from daemon.demo.standin import StandIn
 from daemon.ledger.operator import LineDetail, StatusReport
 from daemon.lines import State

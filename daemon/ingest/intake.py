@@ -21,7 +21,7 @@ import structlog
 from daemon import metrics
 from daemon.errors import InvalidLineError, UnreadableRowError
 from daemon.ingest.record import call_statistics, lane, to_json
-from daemon.ingest.source import Found, Source
+from daemon.ingest.source import RowRef, Source
 from daemon.ledger.store import Ledger
 from daemon.lines import NON_NUMERIC_ID, NOT_AN_ID, DataLine, LineKey, NewLine, State
 
@@ -73,7 +73,7 @@ class Intake:
 
     async def take(
         self,
-        found: Sequence[Found],
+        found: Sequence[RowRef],
         *,
         only_codes: Collection[int] | None = None,
         watermark: datetime | None = None,
@@ -97,7 +97,7 @@ class Intake:
         )
 
     async def entry_pages(
-        self, found: Sequence[Found], *, only_codes: Collection[int] | None = None
+        self, found: Sequence[RowRef], *, only_codes: Collection[int] | None = None
     ) -> AsyncGenerator[list[NewLine], None]:
         """Yield all lines of calls a few at a time, ready to be stored."""
         calls = {row.call_id: row for row in found}
@@ -123,7 +123,7 @@ class Intake:
         if nameless := _nameless(calls, reached):
             yield nameless
 
-    async def _unreadable(self, call: Found, only_codes: Collection[int] | None) -> list[NewLine]:
+    async def _unreadable(self, call: RowRef, only_codes: Collection[int] | None) -> list[NewLine]:
         keys = sorted(await self._source.keys([call.call_id]))
         return [
             _invalid(key, number, call.moment, UNREADABLE)
@@ -131,9 +131,9 @@ class Intake:
             if only_codes is None or key.code_id in only_codes
         ]
 
-    async def rebuilt(self, keys: Sequence[LineKey]) -> list[NewLine]:
+    async def lines_by_key(self, keys: Sequence[LineKey]) -> list[NewLine]:
         """Return known lines made anew from the rows that are still there."""
-        lines, unreadable = await _apart(self._source.rebuilt, list(keys))
+        lines, unreadable = await _apart(self._source.lines_by_key, list(keys))
         entries = await self._made(lines)
         for key in unreadable:
             facts = await self._source.about(key.call_id)
@@ -159,7 +159,7 @@ class Intake:
         async for keys in self._ledger.without_id(since, floor, NO_ID):
             entries = [
                 entry
-                for entry in await self.rebuilt(keys)
+                for entry in await self.lines_by_key(keys)
                 if entry.salesforce_id is not None
                 or (entry.state is State.INVALID and entry.error != UNREADABLE)
             ]
@@ -208,7 +208,7 @@ async def _apart(
         return first + second, bad + worse
 
 
-def _nameless(calls: Mapping[int, Found], known: Container[int]) -> list[NewLine]:
+def _nameless(calls: Mapping[int, RowRef], known: Container[int]) -> list[NewLine]:
     """Keep a trace of calls whose own id is no whole number, so that no row can be asked for."""
     return [
         _invalid(LineKey(call_id, 0, 0, 0), 1, row.moment, f"StatisticsPartA.ID {NOT_AN_ID}")

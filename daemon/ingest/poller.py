@@ -11,10 +11,10 @@ import structlog
 from daemon import logs, metrics
 from daemon.errors import ConfigurationError, UnreachableError
 from daemon.ingest.intake import Intake
-from daemon.ingest.source import FIRST, Clock, Page, Readiness, Source, Window
+from daemon.ingest.source import MIN_TIME, Clock, Page, Readiness, Source, Window
 from daemon.ledger.store import Binding, Ledger
 from daemon.lines import LineKey
-from daemon.service.lifecycle import pause
+from daemon.service.lifecycle import sleep_or_stop
 
 _log = structlog.get_logger()
 _TICK = timedelta(microseconds=1)
@@ -25,7 +25,7 @@ time that it carries, which matters where SETTLE_DELAY is shorter than that mome
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ReadinessRules:
     """When a call is ready (contract 3): durations, and START_FROM where it is set."""
 
     settle_delay: timedelta
@@ -58,7 +58,7 @@ class Poller:
         source: Source,
         ledger: Ledger,
         intake: Intake,
-        rules: Rules,
+        rules: ReadinessRules,
         on_taken: Callable[[], None],
     ) -> None:
         """Take the rooms to join; `on_taken` is called when new lines are in the ledger.
@@ -103,7 +103,7 @@ class Poller:
             took = time.monotonic() - began
             rest = max(interval - took, min(interval, took))
             self.on_turn(rest)
-            await pause(stop, rest)
+            await sleep_or_stop(stop, rest)
 
     async def poll(self) -> TakeResult:
         """Take what became ready since the last time."""
@@ -145,8 +145,8 @@ class Poller:
         reached = never_ended_until or watermark + (started_by - until)
         stale_since = reached + _TICK - OVERLAP
         # Rows are read up to `until`, but only what was surely replayed counts as covered.
-        limit = visible(clock, self._rules.settle_delay)
-        stale_limit = None if limit == FIRST else limit + (started_by - until)
+        limit = visible_until(clock, self._rules.settle_delay)
+        stale_limit = None if limit == MIN_TIME else limit + (started_by - until)
         # Codes of calls that were read before; those read below are taken whole, in their order.
         ready = Readiness(ended_by=since - _TICK, started_by=stale_since - _TICK, floor=floor)
         async for page in self._source.late_codes(Window(since, until), ready):
@@ -180,11 +180,11 @@ class Poller:
         self.on_turn(0.0)
 
 
-def visible(clock: Clock, settle_delay: timedelta) -> datetime:
+def visible_until(clock: Clock, settle_delay: timedelta) -> datetime:
     """Return up to when all calls that are ready can be seen; FIRST if a standby cannot tell."""
     moment = clock.now
     if clock.standby:
-        moment = min(moment, max(clock.replayed or FIRST, FIRST + settle_delay))
+        moment = min(moment, max(clock.replayed or MIN_TIME, MIN_TIME + settle_delay))
     return moment - settle_delay
 
 

@@ -31,7 +31,7 @@ NOTHING = timedelta()
 
 # The driver gives Postgres' infinities as the first and the last datetime. Nothing else in these
 # years is a call's time either, and no zone's offset pushes a moment between them out of range.
-NEVER = (1, 9999)
+INFINITE_YEARS = (1, 9999)
 
 # A subtype before its base: True is an int, a datetime is a date.
 KINDS = (
@@ -232,7 +232,7 @@ def local_time(moment: datetime | None, zone: ZoneInfo) -> str | None:
     """
     if moment is None:
         return None
-    if moment.year in NEVER:
+    if moment.year in INFINITE_YEARS:
         raise OverflowError("no moment of a call")
     local = moment if moment.tzinfo is None else moment.astimezone(zone)
     return local.isoformat()[:19]

@@ -93,8 +93,8 @@ BLANKS = (
 )  # fmt: skip
 """All characters that `str.strip` removes; below 128 they are the same in every encoding."""
 
-FIRST = datetime.min.replace(tzinfo=UTC)
-LAST = datetime.max.replace(tzinfo=UTC)
+MIN_TIME = datetime.min.replace(tzinfo=UTC)
+MAX_TIME = datetime.max.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 REPEATED_HOUR = timedelta(hours=1)
 _LARGEST = 2**63 - 1
@@ -127,7 +127,7 @@ class Readiness:
     floor: datetime
 
 
-class Found(NamedTuple):
+class RowRef(NamedTuple):
     """A row that a window chose: its call, its own id (a code's, or the call's), its time.
 
     A `call_id` below `NON_NUMERIC_ID` stands for an id that is no whole number.
@@ -142,7 +142,7 @@ class Found(NamedTuple):
 class Page:
     """Rows of a window in order; all of the window up to `covered` are in it or in earlier ones."""
 
-    found: list[Found]
+    found: list[RowRef]
     covered: datetime
 
 
@@ -170,7 +170,7 @@ class Source:
         self._sql: dict[str, str] = {}
 
     @property
-    def away(self) -> bool:
+    def unreachable(self) -> bool:
         """Whether the source was away when last asked."""
         return self._database.lost
 
@@ -280,14 +280,14 @@ class Source:
         rows = await self._fetch("keys", call_ids) if call_ids else []
         if rows and all(type(part) is int for part in rows[0]):
             return list(dict.fromkeys(map(LineKey._make, rows)))
-        return list(dict.fromkeys(LineKey(*map(whole, row)) for row in rows))
+        return list(dict.fromkeys(LineKey(*map(to_bigint, row)) for row in rows))
 
     async def digest(self, call_ids: Sequence[int]) -> Digest:
         """Return what the calls' data lines come to; far cheaper than `keys`."""
         (row,) = await self._fetch("digest", call_ids)
         return Digest(*row)
 
-    async def rebuilt(self, keys: Sequence[LineKey]) -> list[DataLine]:
+    async def lines_by_key(self, keys: Sequence[LineKey]) -> list[DataLine]:
         """Return the lines of known keys from the rows that are still there.
 
         A key whose call has gone is left out; where a leg or code has gone, it is as without one.
@@ -296,7 +296,9 @@ class Source:
         if not keys:
             return []
         columns = [list(column) for column in zip(*keys, strict=True)]
-        return Numbering().lines(await self._fetch("rebuilt", sorted(set(columns[0])), *columns))
+        return Numbering().lines(
+            await self._fetch("lines_by_key", sorted(set(columns[0])), *columns)
+        )
 
     async def _fetch(self, statement: str, *arguments: Any) -> list[Any]:
         if not self._sql:
@@ -311,7 +313,7 @@ class Source:
                         return rows
                 rows = await connection.fetch(text, *arguments)
             except asyncpg.DataError as error:
-                if statement == "rebuilt":
+                if statement == "lines_by_key":
                     raise UnreadableRowError(f"SQLSTATE {error.sqlstate}") from error
                 raise
             return rows
@@ -340,7 +342,7 @@ class Source:
     async def _pages(
         self, statement: str, window: Window, *arguments: datetime
     ) -> AsyncIterator[Page]:
-        since, cursor, row_id = window.since, FIRST, 0
+        since, cursor, row_id = window.since, MIN_TIME, 0
         while True:
             rows = await self._fetch(
                 statement, since, window.until, cursor, row_id, self._clients_id, PAGE, *arguments
@@ -350,7 +352,9 @@ class Source:
                 # Local times that the clock skips or repeats are not in their instants' order.
                 slack = timedelta(0) if cursor.tzinfo else REPEATED_HOUR
                 reached = rows[-1]["moment"] - slack
-                found = [Found(whole(call), whole(row), moment) for call, row, _, moment in rows]
+                found = [
+                    RowRef(to_bigint(call), to_bigint(row), moment) for call, row, _, moment in rows
+                ]
                 # Of the last row's very time there may be more.
                 yield Page(found, reached - _MICROSECOND)
                 since = max(since, reached)
@@ -422,7 +426,7 @@ def schema_faults(
     return tuple(faults)
 
 
-def whole(value: Any) -> int:
+def to_bigint(value: Any) -> int:
     """Return an id as a bigint; one that is none becomes a number below `NON_NUMERIC_ID`."""
     if type(value) is int:
         return value
@@ -458,7 +462,9 @@ class Numbering:
             call_id, group_id, leg_id, code_id, *rest = row
             self._ordinal = self._ordinal + 1 if call_id == self._last_call else 1
             self._last_call = call_id
-            key = LineKey(whole(call_id), whole(group_id), whole(leg_id), whole(code_id))
+            key = LineKey(
+                to_bigint(call_id), to_bigint(group_id), to_bigint(leg_id), to_bigint(code_id)
+            )
             if key != self._last_key:  # also of the rows before these
                 lines.setdefault(key, DataLine(key, self._ordinal, *rest))
             self._last_key = key
@@ -532,6 +538,6 @@ def _decoder(epoch: datetime) -> Any:
         try:
             return epoch + timedelta(0, 0, value[0])  # by name it takes half as long again
         except OverflowError:
-            return (LAST if value[0] > 0 else FIRST).replace(tzinfo=epoch.tzinfo)
+            return (MAX_TIME if value[0] > 0 else MIN_TIME).replace(tzinfo=epoch.tzinfo)
 
     return decode

@@ -11,11 +11,11 @@ import structlog
 from daemon import logs, metrics
 from daemon.errors import ConfigurationError, UnreachableError
 from daemon.ingest.intake import Intake
-from daemon.ingest.poller import Rules, TakeResult, log_taken, visible
-from daemon.ingest.source import FIRST, Clock, Page, Readiness, Source, Window
+from daemon.ingest.poller import ReadinessRules, TakeResult, log_taken, visible_until
+from daemon.ingest.source import MIN_TIME, Clock, Page, Readiness, Source, Window
 from daemon.ledger.store import Ledger
 from daemon.lines import NON_NUMERIC_ID, LineKey, missing_keys
-from daemon.service.lifecycle import pause
+from daemon.service.lifecycle import sleep_or_stop
 
 _log = structlog.get_logger()
 
@@ -43,7 +43,7 @@ class Sweeper:
         source: Source,
         ledger: Ledger,
         intake: Intake,
-        rules: Rules,
+        rules: ReadinessRules,
         lookback: timedelta,
         on_taken: Callable[[], None],
     ) -> None:
@@ -68,7 +68,7 @@ class Sweeper:
                     wide_at = time.monotonic() + WIDE_EVERY
             except (UnreachableError, ConfigurationError) as error:
                 _log.debug(logs.SWEEP_FAILED, error=str(error))
-            await pause(stop, NEAR_EVERY)
+            await sleep_or_stop(stop, NEAR_EVERY)
 
     async def sweep(self, *, wide: bool) -> TakeResult:
         """Look again once, at the last half hour or at all of LOOKBACK."""
@@ -85,11 +85,11 @@ class Sweeper:
         since = until - NEAR
         if wide:
             swept_at = min(progress.swept_at or floor, ended_by)
-            since = max(swept_at, FIRST + self._lookback) - self._lookback
-        seen = visible(clock, self._rules.settle_delay)
+            since = max(swept_at, MIN_TIME + self._lookback) - self._lookback
+        seen = visible_until(clock, self._rules.settle_delay)
         try:
             await self._look(taken, Window(since, until), clock, floor, wide=wide)
-            if wide and seen > FIRST:
+            if wide and seen > MIN_TIME:
                 # Not the watermark: what lies between is still to be polled, so that whatever
                 # neither sees becomes visible later than now. Where nobody looks back so far
                 # any more, lines may be pruned.

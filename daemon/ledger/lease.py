@@ -62,13 +62,13 @@ def seconds_since_boot() -> float:
 class Lease:
     """The right to send for a ledger; see this module's invariants."""
 
-    def __init__(self, database: Database, *, wanting: bool) -> None:
+    def __init__(self, database: Database, *, is_daemon: bool) -> None:
         """Take the ledger's database; no connection is opened yet.
 
-        `wanting` tells a backfill that sends that a `run` is here, so that it hands over.
+        `is_daemon` tells a backfill that sends that a `run` is here, so that it hands over.
         """
         self._database = database
-        self._wanting = wanting
+        self._is_daemon = is_daemon
         self._connection: Any = None
         self._ledger_oid = 0
         self._process = secrets.token_hex(8)
@@ -195,13 +195,13 @@ class Lease:
             )
             row = await self._connection.fetchrow(_SQL["channel"])
             await self._connection.add_listener(row["channel"], lambda *_: self.on_notice())
-            if self._wanting:
+            if self._is_daemon:
                 await self._connection.fetchval(_SQL["want"], DAEMON_LOCK)
         self._ledger_oid = row["ledger_oid"]
         self._ended = ended = asyncio.Event()
         self._connection.add_termination_listener(lambda _: ended.set())
 
-    async def wanted(self) -> bool:
+    async def daemon_waiting(self) -> bool:
         """Whether a `run` is here. Raises `UnreachableError`."""
         async with self._database.connection() as connection:
             return bool(await connection.fetchval(_SQL["wanted"], DAEMON_LOCK))

@@ -33,7 +33,7 @@ class LedgerStatus:
     watermark: datetime | None
     start_from: datetime | None
     last_delivered_at: datetime | None
-    held: OperatorPause | None
+    operator_pause: OperatorPause | None
     active: bool
     host: str | None
     pid: int | None
@@ -54,7 +54,7 @@ class StatusReport:
 
     lines: dict[str, int]
     oldest_pending_seconds: float | None
-    standing: LedgerStatus
+    status: LedgerStatus
     streaks: Sequence[Streak]
     acts: Sequence[RecordedAct] = ()
 
@@ -151,7 +151,7 @@ class RecentLines:
     """What people look at first, as of the ledger's `now`; the lines come without records."""
 
     now: datetime
-    standing: LedgerStatus
+    status: LedgerStatus
     waiting: Sequence[LineDetail]
     failed: Sequence[LineDetail]
     streaks: Sequence[Streak] = ()
@@ -178,18 +178,18 @@ class OperatorStore:
         async with self._database.connection() as connection:
             counted = await connection.fetch(_SQL["counts"])
             oldest = await connection.fetchval(_SQL["oldest"])
-        standing, streaks = await self.standing(), await self.streaks()
+        status, streaks = await self.status(), await self.streaks()
         acts = await self.latest_acts(ACTS)
-        return StatusReport(_by_state(counted), _seconds(oldest), standing, streaks, acts)
+        return StatusReport(_by_state(counted), _seconds(oldest), status, streaks, acts)
 
-    async def standing(self) -> LedgerStatus:
+    async def status(self) -> LedgerStatus:
         """Return what the ledger and its instance say of themselves; costs next to nothing."""
         async with self._database.connection() as connection:
             row = dict(await connection.fetchrow(_SQL["standing"]))
             active = await connection.fetchval(_SQL["holder"], ACTIVE_LOCK)
         since, reason = row.pop("held_since"), row.pop("held_reason")
-        held = None if since is None else OperatorPause(since, reason)
-        return LedgerStatus(held=held, active=active, **row)
+        pause = None if since is None else OperatorPause(since, reason)
+        return LedgerStatus(operator_pause=pause, active=active, **row)
 
     async def streaks(self) -> list[Streak]:
         """Return what is still refused of the lines that a failing endpoint refused."""
@@ -237,8 +237,8 @@ class OperatorStore:
             oldest = await connection.fetch(_SQL["oldest_pending"], waiting)
             latest = await connection.fetch(_SQL["latest_failed"], failed)
         done = await self.latest_acts(acts)
-        standing, streaks = await self.standing(), await self.streaks()
-        return RecentLines(now, standing, _told(oldest), _told(latest), streaks, done)
+        status, streaks = await self.status(), await self.streaks()
+        return RecentLines(now, status, _told(oldest), _told(latest), streaks, done)
 
     async def latest_acts(self, limit: int) -> list[RecordedAct]:
         """Return what people did last, newest first."""
@@ -264,7 +264,7 @@ class OperatorStore:
             rows = await connection.fetch(_SQL["calls_of_lane"], lane, limit)
         return [row["call_id"] for row in rows]
 
-    async def hold(self, act: Act) -> None:
+    async def pause(self, act: Act) -> None:
         """Pause sending until `release`, across restarts."""
 
         async def hold(connection: Any) -> None:
@@ -275,7 +275,7 @@ class OperatorStore:
 
         await self._database.change(hold)
 
-    async def release(self, act: Act) -> tuple[int, bool]:
+    async def resume(self, act: Act) -> tuple[int, bool]:
         """Let sending go on, and an automatic pause try again at once.
 
         Returns the act's id, which `LedgerStatus.probe_answered` reaches when the instance reports

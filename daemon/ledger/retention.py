@@ -8,7 +8,7 @@ import structlog
 from daemon import logs
 from daemon.errors import UnreachableError
 from daemon.ledger.store import Ledger
-from daemon.service.lifecycle import pause
+from daemon.service.lifecycle import sleep_or_stop
 
 _log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ class Pruner:
                 await self.prune(stop)
             except UnreachableError as error:
                 _log.debug(logs.RETENTION_FAILED, error=str(error))
-            await pause(stop, EVERY)
+            await sleep_or_stop(stop, EVERY)
 
     async def prune(self, stop: asyncio.Event) -> Pruned:
         """Remove all that is old enough, in small batches."""

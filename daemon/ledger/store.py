@@ -53,7 +53,7 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class TakingProgress:
     """How far calls are taken, in instants of the source's clock; None before the first start.
 
     Calls without an end are taken up to `never_ended_until`, by their start.
@@ -211,9 +211,9 @@ class Ledger:
                 "use another CALLSTATSD_LEDGER_SCHEMA, or run `callstatsd migrate --rebind`"
             )
 
-    async def progress(self) -> Progress:
+    async def progress(self) -> TakingProgress:
         """Return how far calls are taken."""
-        return Progress(*await self._only_row("progress"))
+        return TakingProgress(*await self._only_row("progress"))
 
     async def start(self, start_from: datetime, watermark: datetime) -> None:
         """Keep START_FROM and the first watermark; only the first start does."""
@@ -468,7 +468,7 @@ class Ledger:
                 _SQL["succeed"], tenure.lease, tenure.ledger_oid, tenure.previous
             )
 
-    async def beat(self, beat: InstanceStatus, tenure: Tenure) -> Wishes:
+    async def write_heartbeat(self, beat: InstanceStatus, tenure: Tenure) -> Wishes:
         """Write what this instance does; return what people want of it.
 
         Raises `LeaseLostError`, and writes nothing, once another instance holds the ledger.

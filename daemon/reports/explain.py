@@ -17,7 +17,7 @@ from daemon.reports.meanings import MEANINGS, REMEDIES, requeue_command
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ReadinessRules:
     """The settings that decide when a call is taken."""
 
     clients_id: int | None
@@ -32,7 +32,7 @@ class CallHistory:
 
     call_id: int
     lines: Sequence[LineDetail]
-    standing: LedgerStatus
+    status: LedgerStatus
     clock: Clock | None
     facts: CallFacts | None
     keys: Sequence[LineKey]
@@ -72,10 +72,10 @@ def streak_sentence(streak: Streak) -> str:
     )
 
 
-def as_json(evidence: CallHistory, rules: Rules) -> dict[str, Any]:
+def as_json(history: CallHistory, rules: ReadinessRules) -> dict[str, Any]:
     """Return `show --json` (contract, section 8); times are ISO 8601 with offset."""
     return {
-        "call_id": evidence.call_id,
+        "call_id": history.call_id,
         "lines": [
             {
                 "key": str(line.key),
@@ -89,33 +89,32 @@ def as_json(evidence: CallHistory, rules: Rules) -> dict[str, Any]:
                 "settled_at": _iso(line.settled_at),
                 "record": None if line.record is None else json.loads(line.record),
             }
-            for line in evidence.lines
+            for line in history.lines
         ],
         "note": " ".join(
             [
-                *sentences(evidence, rules),
-                *_of_acts(evidence.lines, rules.zone),
+                *sentences(history, rules),
+                *_of_acts(history.lines, rules.zone),
                 times_of(rules.zone),
             ]
         ),
     }
 
 
-def sentences(evidence: CallHistory, rules: Rules) -> list[str]:
+def sentences(history: CallHistory, rules: ReadinessRules) -> list[str]:
     """Tell the call: what the source has of it, and what holds it or its lines."""
-    told = _of_the_source(evidence, rules)
-    if evidence.lines:
-        told += _of_pending(evidence, rules)
-        missing = missing_keys(evidence.keys, [line.key for line in evidence.lines])
-        if missing and evidence.facts is not None:
+    told = _of_the_source(history, rules)
+    if history.lines:
+        told += _of_pending(history, rules)
+        missing = missing_keys(history.keys, [line.key for line in history.lines])
+        if missing and history.facts is not None:
             named = ", ".join(map(str, sorted(missing)[:NAMED]))
             more = f" and {len(missing) - NAMED:,} more" if len(missing) > NAMED else ""
             told.append(
-                f"{len(missing)} of its {len(evidence.keys)} lines are not taken yet: "
-                f"{named}{more}."
+                f"{len(missing)} of its {len(history.keys)} lines are not taken yet: {named}{more}."
             )
-    elif evidence.facts is not None and evidence.clock is not None:
-        told.append(why_not_taken(evidence.facts, evidence.clock, evidence.standing, rules))
+    elif history.facts is not None and history.clock is not None:
+        told.append(why_not_taken(history.facts, history.clock, history.status, rules))
     return told
 
 
@@ -206,7 +205,9 @@ def _attempts(line: LineDetail) -> str:
     return f"{text}, {some}, {meaning}."
 
 
-def why_not_taken(facts: CallFacts, clock: Clock, standing: LedgerStatus, rules: Rules) -> str:
+def why_not_taken(
+    facts: CallFacts, clock: Clock, status: LedgerStatus, rules: ReadinessRules
+) -> str:
     """Say why a call of the source has no line in the ledger."""
     ended = facts.ended
     if rules.clients_id is not None and facts.clients_id != rules.clients_id:
@@ -222,18 +223,18 @@ def why_not_taken(facts: CallFacts, clock: Clock, standing: LedgerStatus, rules:
         waiting = f"It is taken after the settle delay, at {_local(due, rules.zone)}."
     if clock.now < due:
         return waiting
-    if standing.start_from is None:
+    if status.start_from is None:
         return "Nothing was ever taken: start `callstatsd run`."
-    if moment < standing.start_from:
-        start_from = _local(standing.start_from, rules.zone)
+    if moment < status.start_from:
+        start_from = _local(status.start_from, rules.zone)
         return (
             f"It was over before CALLSTATSD_START_FROM ({start_from}), "
             "so it is left to `callstatsd backfill`."
         )
-    if not standing.active:
+    if not status.active:
         return "It is ready to be taken, but no daemon runs: `callstatsd run`."
     # A call without an end is ready by its start, so much later than that.
-    passed = None if standing.watermark is None else standing.watermark + rules.settle_delay
+    passed = None if status.watermark is None else status.watermark + rules.settle_delay
     if passed is None or passed < due:
         return "It is ready, and taken with the next poll."
     return (
@@ -242,42 +243,42 @@ def why_not_taken(facts: CallFacts, clock: Clock, standing: LedgerStatus, rules:
     )
 
 
-def _of_the_source(evidence: CallHistory, rules: Rules) -> list[str]:
-    facts = evidence.facts
-    if evidence.clock is None:
+def _of_the_source(history: CallHistory, rules: ReadinessRules) -> list[str]:
+    facts = history.facts
+    if history.clock is None:
         return ["The source database is away, so this is only what the ledger has."]
     if facts is None:
-        gone = "no longer in" if evidence.lines else "not in"
-        return [f"Call {evidence.call_id} is {gone} the source's StatisticsPartA."]
+        gone = "no longer in" if history.lines else "not in"
+        return [f"Call {history.call_id} is {gone} the source's StatisticsPartA."]
     started = _local(facts.started, rules.zone) if facts.started else "at an unknown time"
     ended = f"ended {_local(facts.ended, rules.zone)}" if facts.ended else "has no end"
     rows = (
         f"{_count(facts.visits, 'group visit')}, {_count(facts.legs, 'attempt')} and "
         f"{_count(facts.codes, 'transaction code')}"
     )
-    lines = _count(len(evidence.keys), "line")
+    lines = _count(len(history.keys), "line")
     return [
-        f"Call {evidence.call_id} started {started} and {ended}.",
+        f"Call {history.call_id} started {started} and {ended}.",
         f"The source has {rows} for it, which give {lines}.",
     ]
 
 
-def _of_pending(evidence: CallHistory, rules: Rules) -> list[str]:
-    standing = evidence.standing
-    pending = [line for line in evidence.lines if line.state is State.PENDING]
+def _of_pending(history: CallHistory, rules: ReadinessRules) -> list[str]:
+    status = history.status
+    pending = [line for line in history.lines if line.state is State.PENDING]
     told: list[str] = []
     if not pending:
         return told
-    if standing.held is not None:
+    if status.operator_pause is not None:
         told.append("Sending is paused by an operator: `callstatsd resume` lets it go on.")
-    elif not standing.active:
+    elif not status.active:
         told.append("No daemon runs: `callstatsd run` will send what is pending.")
-    elif standing.state == "paused":
-        told.append(f"The sender is paused ({standing.reason}).")
-        if standing.retry_at:
-            told.append(f"It tries again at {_local(standing.retry_at, rules.zone)}.")
-    killed = not standing.active and standing.started_at is not None and standing.stopped_at is None
-    unclean = standing.unclean_at
+    elif status.state == "paused":
+        told.append(f"The sender is paused ({status.reason}).")
+        if status.retry_at:
+            told.append(f"It tries again at {_local(status.retry_at, rules.zone)}.")
+    killed = not status.active and status.started_at is not None and status.stopped_at is None
+    unclean = status.unclean_at
     if killed or (unclean is not None and any(line.pending_since <= unclean for line in pending)):
         told.append(
             "The daemon was killed while this was pending: it may have arrived, and is sent again "

@@ -10,51 +10,51 @@ from daemon.ingest.record import lane, salesforce_id
 from daemon.ingest.source import CallFacts, Clock, Source
 from daemon.ledger.operator import OperatorStore
 from daemon.lines import LineKey
-from daemon.reports.explain import CallHistory, Rules
+from daemon.reports.explain import CallHistory, ReadinessRules
 from daemon.settings.model import Settings
 
 LATEST = 20
 """Calls of one Salesforce record to show."""
 
-Said = tuple[Clock, dict[int, CallFacts | None], dict[int, list[LineKey]]]
+SourceAnswer = tuple[Clock, dict[int, CallFacts | None], dict[int, list[LineKey]]]
 """What the source says of some calls."""
 
 
-async def inquire(
+async def look_up(
     source: Source,
-    desk: OperatorStore,
+    operator_store: OperatorStore,
     call_id: int | None,
     record: str | None,
     *,
-    patience: float | None = None,
+    within: float | None = None,
     records: int | None = None,
 ) -> list[CallHistory]:
     """Return what is known of a call, or of the latest calls of a Salesforce record.
 
     Of each call the first `records` lines come with their records, or all.
 
-    The source may be away or lack a column, and is given up after `patience` seconds; raises
+    The source may be away or lack a column, and is given up after `within` seconds; raises
     `UnreachableError` when the ledger is away.
     """
     if call_id is not None:
         calls = [call_id]
     else:
         known = salesforce_id(record) or record or ""
-        calls = await desk.calls_of_lane(lane(LineKey(0, 0, 0, 0), known), LATEST)
-    lines = {call: await desk.call(call, records) for call in calls}
-    standing = await desk.standing()
-    said = await _patiently(source, calls, patience)
+        calls = await operator_store.calls_of_lane(lane(LineKey(0, 0, 0, 0), known), LATEST)
+    lines = {call: await operator_store.call(call, records) for call in calls}
+    status = await operator_store.status()
+    said = await _patiently(source, calls, within)
     if said is None:
-        return [CallHistory(call, lines[call], standing, None, None, ()) for call in calls]
+        return [CallHistory(call, lines[call], status, None, None, ()) for call in calls]
     clock, facts, keys = said
     return [
-        CallHistory(call, lines[call], standing, clock, facts[call], keys[call]) for call in calls
+        CallHistory(call, lines[call], status, clock, facts[call], keys[call]) for call in calls
     ]
 
 
-def rules_of(settings: Settings) -> Rules:
+def rules_of(settings: Settings) -> ReadinessRules:
     """Return what a call's story depends on."""
-    return Rules(
+    return ReadinessRules(
         settings.clients_id,
         timedelta(seconds=settings.settle_delay),
         timedelta(seconds=settings.stale_call_after),
@@ -62,12 +62,14 @@ def rules_of(settings: Settings) -> Rules:
     )
 
 
-async def _patiently(source: Source, calls: Sequence[int], patience: float | None) -> Said | None:
+async def _patiently(
+    source: Source, calls: Sequence[int], within: float | None
+) -> SourceAnswer | None:
     """Ask the source; None if it is away or takes too long."""
     asking = asyncio.create_task(_of_the_source(source, calls))
     try:
         # Not cancelled and waited for: a silent server holds up that too.
-        done, _ = await asyncio.wait({asking}, timeout=patience)
+        done, _ = await asyncio.wait({asking}, timeout=within)
         return asking.result() if done else None
     except (UnreachableError, ConfigurationError):
         return None
@@ -75,7 +77,7 @@ async def _patiently(source: Source, calls: Sequence[int], patience: float | Non
         asking.cancel()
 
 
-async def _of_the_source(source: Source, calls: Sequence[int]) -> Said:
+async def _of_the_source(source: Source, calls: Sequence[int]) -> SourceAnswer:
     clock = await source.clock()
     facts = {call: await source.about(call) for call in calls}
     keys: dict[int, list[LineKey]] = defaultdict(list)

@@ -20,7 +20,7 @@ class Severity(StrEnum):
 class StatusCard:
     """A state in words: a heading, a sentence or two, and what to do about it, if anything."""
 
-    tone: Severity
+    severity: Severity
     heading: str
     text: str
     remedy: str | None = None

@@ -43,7 +43,7 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class EndpointUrl:
     """Where lines go: an absolute URL, or a path under the token's `instance_url`."""
 
     url: str
@@ -64,7 +64,7 @@ class Salesforce:
     def __init__(
         self,
         session: aiohttp.ClientSession,
-        endpoint: Endpoint,
+        endpoint: EndpointUrl,
         tokens: Tokens,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

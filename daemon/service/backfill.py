@@ -14,7 +14,7 @@ import structlog
 from daemon import logs
 from daemon.delivery.outcome_writer import OutcomeWriter
 from daemon.delivery.sender import DRAIN_EXTRA
-from daemon.errors import CallstatsdError, UnreachableError, first
+from daemon.errors import CallstatsdError, UnreachableError, first_error
 from daemon.ingest.intake import Intake
 from daemon.ingest.source import Page, Source, Window
 from daemon.ledger.acts import Act, ActKind, operator
@@ -23,7 +23,7 @@ from daemon.ledger.operator import OperatorStore
 from daemon.ledger.store import Binding, Ledger
 from daemon.lines import LineKey, NewLine, State, missing_keys
 from daemon.service.instance import Instance, open_databases, open_salesforce, record_options
-from daemon.service.lifecycle import SystemdNotifier, pause, unless
+from daemon.service.lifecycle import SystemdNotifier, run_until, sleep_or_stop
 from daemon.settings.model import Settings
 from daemon.web.health import InstanceState
 
@@ -44,7 +44,7 @@ class WindowPrunedError(CallstatsdError):
 
 
 @dataclass(slots=True)
-class Progress:
+class BackfillProgress:
     """How far a backfill is; `total` calls are in the window, `pending` of its lines unsent."""
 
     total: int = 0
@@ -75,8 +75,8 @@ class Backfill:
         ledger: Ledger,
         intake: Intake,
         period: Period,
-        tell: Callable[[Progress], None],
-        kept: Callable[[], None],
+        tell: Callable[[BackfillProgress], None],
+        ensure_retention_locked: Callable[[], None],
         act: Act,
     ) -> None:
         """Take the rooms to join; `tell` is called when there is progress to show.
@@ -86,20 +86,20 @@ class Backfill:
         """
         self._source = source
         self._ledger = ledger
-        self._desk = OperatorStore(ledger.database)
+        self._operator_store = OperatorStore(ledger.database)
         self._intake = intake
         self._period = period
         self._tell = tell
-        self._kept = kept
+        self._ensure_retention_locked = ensure_retention_locked
         self._act = act
-        self.progress = Progress()
+        self.progress = BackfillProgress()
 
     async def prepare(self, settle_delay: float, zone: ZoneInfo, *, resend: bool) -> Window:
         """Return the window's ready part; raises `WindowPrunedError` unless `resend`.
 
         `zone` is the ACD server's, in which the error names the earliest time to begin.
         """
-        pruned = await self._desk.pruned_before()
+        pruned = await self._operator_store.pruned_before()
         if pruned is not None and self._period.since <= pruned and not resend:
             earliest = (pruned + timedelta(seconds=1)).astimezone(zone)
             raise WindowPrunedError(
@@ -127,19 +127,19 @@ class Backfill:
                     async for entries in pages:
                         here |= {entry.key for entry in entries}
                         self.progress.resent += _sent_again(entries, settled)
-                gone = await self._intake.rebuilt(sorted(have - here))
+                gone = await self._intake.lines_by_key(sorted(have - here))
                 self.progress.resent += _sent_again(gone, settled)
             self._count(page, len(keys), len(missing_keys(keys, have)))
 
     async def take(self, window: Window, *, resend: bool) -> None:
         """Take the window page by page; with `resend` settled lines are made anew and sent."""
-        act_id = await self._desk.begin(self._act)
+        act_id = await self._operator_store.begin(self._act)
         async for page in self._source.ended(window):
             here: set[LineKey] = set()
             added = 0
             async with aclosing(self._intake.entry_pages(page.found)) as pages:
                 async for entries in pages:
-                    self._kept()
+                    self._ensure_retention_locked()
                     new = await self._intake.store(entries, backfill=True, act=act_id)
                     here |= {entry.key for entry in entries}
                     added += len(new)
@@ -150,13 +150,15 @@ class Backfill:
             if resend:
                 have = await self._ledger.known([found.call_id for found in page.found])
                 # Lines whose leg or code has gone, or got a code since, are lines all the same.
-                await self._renew(await self._intake.rebuilt(sorted(have - here)), act_id)
+                await self._renew(await self._intake.lines_by_key(sorted(have - here)), act_id)
             self._count(page, len(here), added)
-        await self._desk.end(act_id)
+        await self._operator_store.end(act_id)
         self.progress.taken = True
 
     async def _renew(self, entries: Sequence[NewLine], act_id: int) -> None:
-        renewed = await self._desk.renew(entries, act_id, backfill=True) if entries else {}
+        renewed = (
+            await self._operator_store.renew(entries, act_id, backfill=True) if entries else {}
+        )
         self.progress.resent += sum(state is State.PENDING for state in renewed.values())
 
     async def watch(self, stop: asyncio.Event) -> None:
@@ -166,7 +168,9 @@ class Backfill:
             progress = self.progress
             # Asked before the count: what is taken after it is not counted.
             taken = progress.taken
-            progress.pending = await self._desk.pending_in(self._period.since, self._period.until)
+            progress.pending = await self._operator_store.pending_in(
+                self._period.since, self._period.until
+            )
             self._tell(progress)
             if taken and progress.pending == 0:
                 return
@@ -180,19 +184,21 @@ class Backfill:
                         f"the sender has been paused for {PAUSED_FOR / 60:.0f} minutes ({reason}); "
                         f"{progress.pending} lines stay pending, `callstatsd run` will send them"
                     )
-            await pause(stop, LOOK_EVERY)
+            await sleep_or_stop(stop, LOOK_EVERY)
 
-    async def finish(self, began: float) -> Progress:
+    async def finish(self, began: float) -> BackfillProgress:
         """Return the window's lines per state and the seconds since, at the end."""
         self.progress.seconds = time.monotonic() - began
-        self.progress.states = await self._desk.window(self._period.since, self._period.until)
+        self.progress.states = await self._operator_store.window(
+            self._period.since, self._period.until
+        )
         return self.progress
 
     async def _pause(self) -> str | None:
-        standing = await self._desk.standing()
-        if standing.held is not None:
+        status = await self._operator_store.status()
+        if status.operator_pause is not None:
             return "operator"
-        return standing.reason if standing.active and standing.state == "paused" else None
+        return status.reason if status.active and status.state == "paused" else None
 
     def _count(self, page: Page, lines: int, new: int) -> None:
         self.progress.calls += len(page.found)
@@ -212,21 +218,21 @@ async def send_without_daemon(site: Instance, stop: asyncio.Event) -> None:
     Raises `SettleTimeoutError` when outcomes cannot be written.
     """
     async with asyncio.TaskGroup() as group:
-        settling = group.create_task(site.settler.run())
+        settling = group.create_task(site.writer.run())
         while not stop.is_set():
             try:
-                if not await site.lease.wanted() and await site.lease.try_acquire():
+                if not await site.lease.daemon_waiting() and await site.lease.try_acquire():
                     handing_over = asyncio.Event()
                     watching = group.create_task(_until_wanted(site.lease, stop, handing_over))
                     await site.run_active(handing_over, poll=False)
                     watching.cancel()
                     # Whoever comes next must not send again what is only not written yet.
-                    await _within(DRAIN_EXTRA, site.settler.idle())
+                    await _within(DRAIN_EXTRA, site.writer.wait_written())
                     site.lease.release()
             except UnreachableError as error:
                 _log.debug(logs.DAEMON_WAITING, error=str(error))
-            await pause(stop, LOOK_EVERY)
-        await site.settler.finish(DRAIN_EXTRA)
+            await sleep_or_stop(stop, LOOK_EVERY)
+        await site.writer.finish(DRAIN_EXTRA)
         settling.cancel()
 
 
@@ -242,9 +248,9 @@ async def _until_wanted(lease: Lease, stop: asyncio.Event, handing_over: asyncio
     """Set `handing_over` when told to stop, or when a `run` has come."""
     wanted = False
     while not (wanted or stop.is_set()):
-        await pause(stop, LOOK_EVERY)
+        await sleep_or_stop(stop, LOOK_EVERY)
         try:
-            wanted = await lease.wanted()
+            wanted = await lease.daemon_waiting()
         except UnreachableError as error:
             _log.debug(logs.DAEMON_WAITING, error=str(error))
     handing_over.set()
@@ -254,12 +260,12 @@ async def backfill(
     settings: Settings,
     period: Period,
     stop: asyncio.Event,
-    tell: Callable[[Progress], None],
+    tell: Callable[[BackfillProgress], None],
     *,
     dry_run: bool,
     resend: bool,
     wait: bool,
-) -> Progress:
+) -> BackfillProgress:
     """Run a whole backfill; returns how far it came, all the way unless `stop` was set.
 
     Raises `ConfigurationError` for a source or ledger that is not ours, `WindowPrunedError`, and
@@ -272,31 +278,31 @@ async def backfill(
         await ledger.check_binding(
             Binding(settings.clients_id, clock.database, settings.source_schemas)
         )
-        kept = await keeping.enter_async_context(ledger.retention_locked())
+        ensure_retention_locked = await keeping.enter_async_context(ledger.retention_locked())
         intake = Intake(source, ledger, record_options(settings))
         act = Act(
             ActKind.BACKFILL, operator(), since=period.since, until=period.until, resend=resend
         )
-        work = Backfill(source, ledger, intake, period, tell, kept, act)
+        work = Backfill(source, ledger, intake, period, tell, ensure_retention_locked, act)
         window = await work.prepare(settings.settle_delay, settings.source_timezone, resend=resend)
         if dry_run:
-            await unless(stop, work.count(window, resend=resend))
+            await run_until(stop, work.count(window, resend=resend))
             work.progress.seconds = time.monotonic() - began
             return work.progress
         if not wait:
-            await unless(stop, work.take(window, resend=resend))
+            await run_until(stop, work.take(window, resend=resend))
             return await work.finish(began)
         async with (
             open_salesforce(settings) as salesforce,
-            Lease(ledger.database, wanting=False) as lease,
+            Lease(ledger.database, is_daemon=False) as lease,
         ):
-            settler = OutcomeWriter(ledger, settings.retry_for)
+            writer = OutcomeWriter(ledger, settings.retry_for)
             site = Instance(
                 settings,
                 source,
                 ledger,
                 salesforce,
-                settler,
+                writer,
                 lease,
                 SystemdNotifier(),
                 InstanceState(),
@@ -312,8 +318,8 @@ async def backfill(
                         taking.cancel()
                         done.set()
             except* CallstatsdError as errors:
-                raise first(errors) from errors
+                raise first_error(errors) from errors
             finally:
-                if settler.waiting:
-                    await settler.finish(FINAL_FLUSH)
+                if writer.waiting:
+                    await writer.finish(FINAL_FLUSH)
         return await work.finish(began)

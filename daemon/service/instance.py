@@ -27,10 +27,10 @@ from daemon.errors import (
     DatabaseSetupError,
     LeaseLostError,
     UnreachableError,
-    first,
+    first_error,
 )
 from daemon.ingest.intake import Intake, RecordOptions
-from daemon.ingest.poller import Poller, Rules
+from daemon.ingest.poller import Poller, ReadinessRules
 from daemon.ingest.source import Source, open_source
 from daemon.ingest.sweeper import Sweeper
 from daemon.ledger.lease import TRY_EVERY, Lease
@@ -38,7 +38,7 @@ from daemon.ledger.operator import OperatorStore
 from daemon.ledger.retention import Pruner
 from daemon.ledger.store import Binding, InstanceStatus, Ledger, Tenure, open_ledger
 from daemon.lines import State
-from daemon.salesforce.client import Endpoint, Salesforce, Session, open_session
+from daemon.salesforce.client import EndpointUrl, Salesforce, Session, open_session
 from daemon.salesforce.oauth import (
     ClientCredentials,
     FixedToken,
@@ -48,16 +48,16 @@ from daemon.salesforce.oauth import (
     Tokens,
     jwt_bearer,
 )
-from daemon.service.lifecycle import SystemdNotifier, in_words, pause, unless
-from daemon.service.watchdog import Part
+from daemon.service.lifecycle import SystemdNotifier, run_until, sleep_or_stop, status_line
+from daemon.service.watchdog import Loop
 from daemon.settings.model import Auth, EmptyAs, Settings
 from daemon.web.health import InstanceState
 
 _log = structlog.get_logger()
 
-BEAT_EVERY = 2.0
+HEARTBEAT_EVERY = 2.0
 """Seconds between two words of the active instance to `status`."""
-PROBE_BEAT_EVERY = 0.2
+PROBE_HEARTBEAT_EVERY = 0.2
 """The same, while somebody waits to hear what a try came to that they asked for."""
 STATUS_EVERY = 5.0
 """Seconds between two counts for `systemctl status`."""
@@ -78,7 +78,7 @@ class Instance:
     source: Source
     ledger: Ledger
     salesforce: Salesforce
-    settler: OutcomeWriter
+    writer: OutcomeWriter
     lease: Lease
     notifier: SystemdNotifier
     condition: InstanceState
@@ -89,14 +89,14 @@ class Instance:
             self.condition.active = True
             await self._work(stop, poll=poll)
         except* LeaseLostError as lost:
-            _log.warning(logs.DAEMON_STANDBY, error=str(first(lost)))
+            _log.warning(logs.DAEMON_STANDBY, error=str(first_error(lost)))
         except* DatabaseSetupError as group:
-            raise first(group) from group
+            raise first_error(group) from group
         except* UnreachableError as away:
             _log.debug(logs.DAEMON_WAITING, error=str(away.exceptions[0]))
-            await pause(stop, TRY_EVERY)
+            await sleep_or_stop(stop, TRY_EVERY)
         except* CallstatsdError as group:
-            raise first(group) from group
+            raise first_error(group) from group
         finally:
             self.condition.active = False
             self.condition.paused = None
@@ -120,24 +120,26 @@ class Instance:
         await self.ledger.check_binding(binding)
         sender = await self._sender()
         leave = asyncio.Event()
-        heart = Heartbeat(self.ledger, sender, self.condition, binding, self.lease.tenure, leave)
-        self.lease.on_notice = heart.look
-        await heart.begin()
+        heartbeat = Heartbeat(
+            self.ledger, sender, self.condition, binding, self.lease.tenure, leave
+        )
+        self.lease.on_notice = heartbeat.look
+        await heartbeat.begin()
         try:
             if not self.lease.held:
                 _log.debug(logs.DAEMON_WAITING, error=MAY_STILL_SEND)
                 self.notifier.ready(MAY_STILL_SEND)
-            await unless(stop, self.lease.until_held())
+            await run_until(stop, self.lease.until_held())
             if not stop.is_set():
-                await self._serve(sender, heart, (stop, leave), poll=poll)
+                await self._serve(sender, heartbeat, (stop, leave), poll=poll)
         finally:
             if self.lease.held:
-                await heart.end()
-        if heart.upgrade:
+                await heartbeat.end()
+        if heartbeat.upgrade:
             # Whoever upgrades the ledger shall find all outcomes in it.
             with suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_EXTRA):
-                    await self.settler.idle()
+                    await self.writer.wait_written()
             raise ConfigurationError(
                 "callstatsd migrate is upgrading the ledger; install the new version here too"
             )
@@ -145,7 +147,7 @@ class Instance:
     async def _serve(
         self,
         sender: Sender,
-        heart: "Heartbeat",
+        heartbeat: "Heartbeat",
         ends: tuple[asyncio.Event, asyncio.Event],
         *,
         poll: bool,
@@ -155,10 +157,10 @@ class Instance:
         self.notifier.ready("sending")
         async with asyncio.TaskGroup() as group:
             background = [
-                group.create_task(heart.run()),
+                group.create_task(heartbeat.run()),
                 group.create_task(_follow(stop, leave)),
             ]
-            if self.notifier.heard:
+            if self.notifier.enabled:
                 background.append(group.create_task(self._tell_systemd(sender)))
             if poll:
                 background.append(group.create_task(self._poll(sender, leave)))
@@ -172,7 +174,7 @@ class Instance:
         # What an earlier lease of ours has learnt of the endpoint must be in the ledger first.
         with suppress(TimeoutError):
             async with asyncio.timeout(LEARNT_WITHIN):
-                await self.settler.idle()
+                await self.writer.wait_written()
         progress = await self.ledger.progress()
         failing = await self.ledger.failing_answers()
         self.salesforce.permit = self.lease
@@ -180,7 +182,7 @@ class Instance:
         sender = Sender(
             self.ledger,
             self.salesforce,
-            self.settler,
+            self.writer,
             FlowControl(
                 settings.concurrency,
                 backoff,
@@ -197,26 +199,26 @@ class Instance:
             lambda: self.lease.held,
             self.salesforce.ask_address,
         )
-        sender.on_turn = partial(self.notifier.watch.turned, Part.SENDING)
+        sender.on_turn = partial(self.notifier.watch.progressed, Loop.SENDING)
         return sender
 
     async def _tell_systemd(self, sender: Sender) -> None:
         """Say every few seconds how many lines wait, until cancelled."""
-        desk = OperatorStore(self.ledger.database)
+        operator_store = OperatorStore(self.ledger.database)
         while True:
             try:
-                waiting, standing = await desk.waiting(), await desk.standing()
+                waiting, status = await operator_store.waiting(), await operator_store.status()
             except UnreachableError as error:
                 self.notifier.status(str(error))
             else:
                 delivered = metrics.counted("callstatsd_lines_total", state=State.DELIVERED)
                 now = datetime.now(self.settings.source_timezone)
-                self.notifier.status(in_words(waiting, standing, sender.paused, delivered, now))
+                self.notifier.status(status_line(waiting, status, sender.paused, delivered, now))
             await asyncio.sleep(STATUS_EVERY)
 
     async def _poll(self, sender: Sender, stop: asyncio.Event) -> None:
         settings = self.settings
-        rules = Rules(
+        rules = ReadinessRules(
             timedelta(seconds=settings.settle_delay),
             timedelta(seconds=settings.stale_call_after),
             settings.start_from,
@@ -238,7 +240,7 @@ class Instance:
             group.create_task(poller.run(settings.poll_interval, stop))
 
     def _has_polled(self, rest: float) -> None:
-        self.notifier.watch.turned(Part.TAKING, rest_until=time.monotonic() + rest)
+        self.notifier.watch.progressed(Loop.TAKING, rest_until=time.monotonic() + rest)
 
 
 class Heartbeat:
@@ -271,7 +273,7 @@ class Heartbeat:
 
     def look(self) -> None:
         """Hear at once what a person has just done to the ledger."""
-        self._sender.forget()
+        self._sender.reload()
         self._noticed.set()
 
     async def begin(self) -> None:
@@ -280,8 +282,8 @@ class Heartbeat:
         A pause that it could not close counts against no line, nor does the time since.
         """
         await self._ledger.succeed(self._tenure)
-        await self._beat()
-        if not self._sender.held:
+        await self._write()
+        if not self._sender.operator_paused:
             await self._ledger.pause_ended()
 
     async def run(self) -> None:
@@ -291,24 +293,26 @@ class Heartbeat:
         """
         while True:
             answered = self._answered == self._asked
-            await pause(self._noticed, BEAT_EVERY if answered else PROBE_BEAT_EVERY)
+            await sleep_or_stop(
+                self._noticed, HEARTBEAT_EVERY if answered else PROBE_HEARTBEAT_EVERY
+            )
             self._noticed.clear()
             try:
-                await self._beat()
+                await self._write()
                 await self._ledger.check_binding(self._binding)
             except UnreachableError as error:
                 _log.debug(logs.DAEMON_UNHEARD, error=str(error))
 
     async def end(self) -> None:
         """Say that this instance stopped in order."""
-        await self._beat(stopped=True)
+        await self._write(stopped=True)
 
-    async def _beat(self, *, stopped: bool = False) -> None:
+    async def _write(self, *, stopped: bool = False) -> None:
         paused = self._sender.paused
         reason, retry_in = paused or (None, None)
         if not self._sender.probing:
             self._answered = self._asked
-        wishes = await self._ledger.beat(
+        wishes = await self._ledger.write_heartbeat(
             InstanceStatus(
                 host=socket.gethostname(),
                 pid=os.getpid(),
@@ -327,7 +331,7 @@ class Heartbeat:
         if wishes.probe != self._asked:
             self._asked = wishes.probe
             self._sender.probe()
-        self._sender.hold(held=wishes.pause is not None)
+        self._sender.set_operator_pause(paused=wishes.pause is not None)
         self._condition.paused = self._sender.paused[0] if self._sender.paused else None
         if wishes.upgrade and not self._leave.is_set():
             self.upgrade = True
@@ -350,7 +354,7 @@ async def patiently(
         wait=wait_exponential(multiplier=0.1, max=LONGEST_WAIT),
         before_sleep=lambda _: on_failure(),
     )
-    await unless(stop, waits(call))
+    await run_until(stop, waits(call))
 
 
 def _is_away(error: BaseException) -> bool:
@@ -408,7 +412,7 @@ async def check_ledger(settings: Settings, source: Source, ledger: Ledger) -> No
 async def open_salesforce(settings: Settings) -> AsyncIterator[Salesforce]:
     """Open the endpoint with its tokens; raises `ConfigurationError` for a key of no use."""
     async with open_tokens(settings) as (session, tokens):
-        yield Salesforce(session, Endpoint(settings.endpoint_url), tokens)
+        yield Salesforce(session, EndpointUrl(settings.endpoint_url), tokens)
 
 
 @asynccontextmanager

@@ -27,7 +27,7 @@ EXTENSION = 90.0
 """Seconds more that systemd is asked for while starting and draining: longer than any turn."""
 
 
-async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+async def run_until(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
     """Do what may take long; cut it when told to stop, and return None then."""
     working = asyncio.create_task(work)
     stopped = asyncio.create_task(stop.wait())
@@ -40,7 +40,7 @@ async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
         await asyncio.gather(working, stopped, return_exceptions=True)
 
 
-async def pause(stop: asyncio.Event, seconds: float) -> None:
+async def sleep_or_stop(stop: asyncio.Event, seconds: float) -> None:
     """Wait for stop, at most so many seconds."""
     try:
         async with asyncio.timeout(seconds):
@@ -87,7 +87,7 @@ class SystemdNotifier:
         self.watch = ProgressWatchdog()
 
     @property
-    def heard(self) -> bool:
+    def enabled(self) -> bool:
         """Whether there is a systemd to tell."""
         return self._socket is not None
 
@@ -104,16 +104,16 @@ class SystemdNotifier:
             self._status = text
             self._notify(f"STATUS={text}")
 
-    async def attend(self, stop: asyncio.Event, drain: float) -> None:
+    async def run(self, stop: asyncio.Event, drain: float) -> None:
         """Say that the daemon gets around, as long as it does, until cancelled.
 
         After `stop` at most `drain` seconds more: what takes longer than that is not draining.
         """
         every = min(TELL_EVERY, (self._watchdog or TELL_EVERY) / 4)
         while not stop.is_set():
-            if self.watch.all_turned(time.monotonic()):
+            if self.watch.all_progressed(time.monotonic()):
                 self._alive(extend=not self._ready)
-            await pause(stop, every)
+            await sleep_or_stop(stop, every)
         self._stopping = True
         self._notify("STOPPING=1\nSTATUS=stopping: finishing what is in flight")
         until = time.monotonic() + drain
@@ -141,9 +141,9 @@ def watchdog_seconds(environment: Mapping[str, str], pid: int) -> float | None:
     return float(microseconds) / 1e6 or None
 
 
-def in_words(
+def status_line(
     waiting: Backlog,
-    standing: LedgerStatus,
+    status: LedgerStatus,
     paused: tuple[str, float | None] | None,
     delivered: int,
     now: datetime,
@@ -156,8 +156,8 @@ def in_words(
         doing = "sending"
     else:
         reason, retry_in = paused
-        if standing.held is not None and standing.held.reason:
-            reason += f": {standing.held.reason}"
+        if status.operator_pause is not None and status.operator_pause.reason:
+            reason += f": {status.operator_pause.reason}"
         again = "" if retry_in is None else f", next try in {_duration(retry_in)}"
         doing = f"paused ({reason}){again}"
     said = [f"{waiting.lines[State.PENDING]:,} pending"]
@@ -166,8 +166,8 @@ def in_words(
     said.append(f"{delivered:,} delivered since start")
     if kept := sum(waiting.lines.values()) - waiting.lines[State.PENDING]:
         said.append(f"{kept:,} need action")
-    if standing.watermark is not None:
-        local = standing.watermark.astimezone(now.tzinfo)
+    if status.watermark is not None:
+        local = status.watermark.astimezone(now.tzinfo)
         form = "%H:%M:%S" if local.date() == now.date() else "%Y-%m-%d %H:%M:%S"
         said.append(f"taken up to {local:{form}}")
     return f"{doing}: {', '.join(said)}"

@@ -8,7 +8,7 @@ import structlog
 from daemon import logs, metrics
 from daemon.delivery.outcome_writer import OutcomeWriter
 from daemon.delivery.sender import DRAIN_EXTRA
-from daemon.errors import CallstatsdError, UnreachableError, first
+from daemon.errors import CallstatsdError, UnreachableError, first_error
 from daemon.ledger.lease import TRY_EVERY, Lease
 from daemon.service.instance import (
     Instance,
@@ -18,8 +18,8 @@ from daemon.service.instance import (
     open_salesforce,
     patiently,
 )
-from daemon.service.lifecycle import SystemdNotifier, pause, unless
-from daemon.service.watchdog import Part
+from daemon.service.lifecycle import SystemdNotifier, run_until, sleep_or_stop
+from daemon.service.watchdog import Loop
 from daemon.settings.model import Settings
 from daemon.web.health import InstanceState
 from daemon.web.listener import listening
@@ -42,31 +42,31 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async with (
         open_databases(settings) as (source, ledger),
         open_salesforce(settings) as salesforce,
-        Lease(ledger.database, wanting=True) as lease,
+        Lease(ledger.database, is_daemon=True) as lease,
         listening(watched(settings, source, ledger, condition), settings.http_listen),
     ):
-        settler = OutcomeWriter(ledger, settings.retry_for)
+        writer = OutcomeWriter(ledger, settings.retry_for)
         try:
             async with asyncio.TaskGroup() as group:
                 drain = settings.request_timeout + 4 * DRAIN_EXTRA
-                attending = group.create_task(notifier.attend(stop, drain))
+                attending = group.create_task(notifier.run(stop, drain))
                 check = partial(check_ledger, settings, source, ledger)
                 await patiently(check, stop, partial(_waits, notifier))
-                settling = group.create_task(settler.run())
+                settling = group.create_task(writer.run())
                 site = Instance(
-                    settings, source, ledger, salesforce, settler, lease, notifier, condition
+                    settings, source, ledger, salesforce, writer, lease, notifier, condition
                 )
                 while not stop.is_set():
                     if await _acquire(lease, notifier, stop):
                         await site.run_active(stop, poll=True)
-                await settler.finish(DRAIN_EXTRA)
+                await writer.finish(DRAIN_EXTRA)
                 settling.cancel()
                 attending.cancel()
         except* CallstatsdError as group_error:
-            raise first(group_error) from group_error
+            raise first_error(group_error) from group_error
         finally:
-            if settler.waiting:
-                await settler.finish(FINAL_FLUSH)
+            if writer.waiting:
+                await writer.finish(FINAL_FLUSH)
         _log.info(logs.DAEMON_STOPPED)
 
 
@@ -76,8 +76,8 @@ async def _acquire(lease: Lease, notifier: SystemdNotifier, stop: asyncio.Event)
     while not stop.is_set():
         try:
             # A connection to a silent server may take long to fail.
-            if await unless(stop, lease.try_acquire()):
-                notifier.watch.turned(*Part)
+            if await run_until(stop, lease.try_acquire()):
+                notifier.watch.progressed(*Loop)
                 return True
             if stop.is_set():
                 break
@@ -85,15 +85,15 @@ async def _acquire(lease: Lease, notifier: SystemdNotifier, stop: asyncio.Event)
                 _log.info(logs.DAEMON_STANDBY)
                 told = True
             notifier.ready("standing by: another instance has the ledger")
-            notifier.watch.turned(*Part)
+            notifier.watch.progressed(*Loop)
         except UnreachableError as error:
             _log.debug(logs.DAEMON_WAITING, error=str(error))
             _waits(notifier)
-        await pause(stop, TRY_EVERY)
+        await sleep_or_stop(stop, TRY_EVERY)
     return False
 
 
 def _waits(notifier: SystemdNotifier) -> None:
     """Tell systemd that the ledger is waited for, which is a turn of all that cannot work now."""
     notifier.status("waiting for the ledger database")
-    notifier.watch.turned(*Part)
+    notifier.watch.progressed(*Loop)

@@ -4,7 +4,7 @@ from enum import Enum, auto
 from math import inf
 
 
-class Part(Enum):
+class Loop(Enum):
     """What must get around for the daemon to be of use."""
 
     TAKING = auto()
@@ -21,17 +21,17 @@ class ProgressWatchdog:
 
     def __init__(self) -> None:
         """Begin with no turn at all."""
-        self._turned: set[Part] = set()
-        self._rest: dict[Part, float] = {}
+        self._progressed: set[Loop] = set()
+        self._rest: dict[Loop, float] = {}
 
-    def turned(self, *parts: Part, rest_until: float = -inf) -> None:
+    def progressed(self, *parts: Loop, rest_until: float = -inf) -> None:
         """Hear that these have finished a turn, and need not begin another before that time."""
-        self._turned.update(parts)
+        self._progressed.update(parts)
         self._rest.update(dict.fromkeys(parts, rest_until))
 
-    def all_turned(self, now: float) -> bool:
+    def all_progressed(self, now: float) -> bool:
         """Whether each part has finished a turn since the last time that all had, or rests."""
-        if any(part not in self._turned and now >= self._rest.get(part, -inf) for part in Part):
+        if any(part not in self._progressed and now >= self._rest.get(part, -inf) for part in Loop):
             return False
-        self._turned.clear()
+        self._progressed.clear()
         return True

@@ -37,7 +37,7 @@ class HealthEndpoints:
         self._source = source
         self._ledger = ledger
         self._condition = condition
-        self._desk = OperatorStore(ledger.database)
+        self._operator_store = OperatorStore(ledger.database)
         self._read_at = float("-inf")
 
     def app(self) -> web.Application:
@@ -71,7 +71,7 @@ class HealthEndpoints:
             return "the ledger database is away"
         if not self._condition.active:
             return "standing by"
-        if self._source.away:
+        if self._source.unreachable:
             return "the source database is away"
         if self._condition.paused is not None:
             return f"paused: {self._condition.paused}"
@@ -84,12 +84,14 @@ class HealthEndpoints:
             metrics.PAUSED.labels(reason).set(self._condition.paused == reason)
         metrics.DATABASE_UP.labels("ledger").set(not self._ledger.database.lost)
         # Who stands by does not ask the source, and would not notice that it is back.
-        metrics.DATABASE_UP.labels("source").set(not (self._condition.active and self._source.away))
+        metrics.DATABASE_UP.labels("source").set(
+            not (self._condition.active and self._source.unreachable)
+        )
         if time.monotonic() - self._read_at < FRESH_FOR:
             return
         try:
-            waiting = await self._desk.waiting()
-            standing = await self._desk.standing()
+            waiting = await self._operator_store.waiting()
+            status = await self._operator_store.status()
         except UnreachableError as error:
             _log.debug(logs.MONITOR_UNREAD, error=str(error))
             return
@@ -99,8 +101,8 @@ class HealthEndpoints:
         metrics.OLDEST_KEPT.set(waiting.oldest_kept_seconds or 0)
         for state in (State.REJECTED, State.EXPIRED, State.INVALID):
             metrics.NEED_OPERATOR.labels(state).set(waiting.lines[state])
-        if standing.watermark is not None:
-            metrics.WATERMARK.set(standing.watermark.timestamp())
+        if status.watermark is not None:
+            metrics.WATERMARK.set(status.watermark.timestamp())
 
 
 async def _strict(_request: web.Request, response: web.StreamResponse) -> None:

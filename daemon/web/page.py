@@ -21,7 +21,7 @@ from daemon.ledger.operator import HourlyCounts, LineDetail, OperatorStore, Rece
 from daemon.ledger.store import Ledger
 from daemon.lines import State
 from daemon.reports import explain, meanings
-from daemon.reports.lookup import inquire, rules_of
+from daemon.reports.lookup import look_up, rules_of
 from daemon.settings.model import Settings
 from daemon.web import chart, wording
 from daemon.web.allowed_hosts import AllowedHosts
@@ -68,11 +68,11 @@ def watched(
     source: Source,
     ledger: Ledger,
     condition: InstanceState,
-    patience: float = PATIENCE,
+    timeout: float = PATIENCE,
 ) -> web.Application:
     """Return all that the listener serves: the monitor's routes, and the page."""
     app = HealthEndpoints(source, ledger, condition).app()
-    Page(settings, source, ledger, condition, patience).join(app)
+    Page(settings, source, ledger, condition, timeout).join(app)
     return app
 
 
@@ -85,18 +85,18 @@ class Page:
         source: Source,
         ledger: Ledger,
         condition: InstanceState,
-        patience: float,
+        timeout: float,
     ) -> None:
         """Take whose state to show, and how long to wait for it; read nothing until asked."""
         self._settings = settings
-        self._patience = patience
+        self._patience = timeout
         self._source = source
         self._condition = condition
         self._rules = rules_of(settings)
-        self._desk = OperatorStore(ledger.database)
+        self._operator_store = OperatorStore(ledger.database)
         self._hosts = AllowedHosts(settings.http_listen)
-        self._glance = CachedQuery(self._read_glance, patience)
-        self._tally = CachedQuery(self._read_tally, patience)
+        self._glance = CachedQuery(self._read_glance, timeout)
+        self._tally = CachedQuery(self._read_tally, timeout)
         self._turn = asyncio.Lock()
         self._option = settings.command_option
         self._templates = _templates(self._option)
@@ -163,7 +163,7 @@ class Page:
             self._settings.source_timezone,
             self._rules.settle_delay,
             self._condition.active,
-            self._source.away,
+            self._source.unreachable,
         )
         if tally is not None:
             drawn = chart.chart(tally.settled, chart.first_hour(glance.now, view.zone))
@@ -172,8 +172,8 @@ class Page:
         if not self._glance.failing:
             counts = tally.waiting.lines if tally and not glance.waiting else None
             sayings = [
-                wording.taking(glance.standing, view),
-                wording.sending(glance.standing, view, counts),
+                wording.taking(glance.status, view),
+                wording.sending(glance.status, view, counts),
             ]
         return common | {
             "view": view,
@@ -187,7 +187,7 @@ class Page:
                 wording.operation(recorded, view, with_people=self._settings.log_personal_data)
                 for recorded in glance.acts
             ],
-            "standing": glance.standing,
+            "standing": glance.status,
         }
 
     async def _answer(self, asked: str) -> dict[str, object]:
@@ -206,12 +206,12 @@ class Page:
 
     async def _inquire(self, question: SearchQuery) -> list[dict[str, object]]:
         async with self._turn:
-            found = await inquire(
+            found = await look_up(
                 self._source,
-                self._desk,
+                self._operator_store,
                 question.call_id,
                 question.record,
-                patience=self._patience,
+                within=self._patience,
                 records=explain.SHOWN,
             )
         with_people = self._settings.log_personal_data
@@ -219,10 +219,10 @@ class Page:
         shown = max(explain.SHOWN // max(len(found), 1), LEAST_LINES)
         return [
             {
-                "call_id": evidence.call_id,
-                "sentences": explain.sentences(evidence, self._rules),
-                "count": len(evidence.lines),
-                "rest": explain.rest_sentence(len(evidence.lines), shown),
+                "call_id": history.call_id,
+                "sentences": explain.sentences(history, self._rules),
+                "count": len(history.lines),
+                "rest": explain.rest_sentence(len(history.lines), shown),
                 "lines": [
                     {
                         "line": line,
@@ -233,14 +233,14 @@ class Page:
                         if line.record
                         else [],
                     }
-                    for line in evidence.lines[:shown]
+                    for line in history.lines[:shown]
                 ],
             }
-            for evidence in found
+            for history in found
         ]
 
     async def _read_glance(self) -> RecentLines:
-        glance = await self._desk.glance(WAITING, FAILURES * LINES_PER_CALL, ACTS)
+        glance = await self._operator_store.glance(WAITING, FAILURES * LINES_PER_CALL, ACTS)
         return replace(
             glance,
             waiting=[_masked(line) for line in glance.waiting],
@@ -251,7 +251,7 @@ class Page:
         glance = await self._glance.get()
         if glance is None or self._glance.failing:
             raise UnreachableError("the ledger could not be read just before")
-        return await self._desk.tally(chart.first_hour(glance.now, self._rules.zone))
+        return await self._operator_store.tally(chart.first_hour(glance.now, self._rules.zone))
 
     def _render(self, template: str, values: dict[str, object]) -> str:
         text = self._templates.get_template(template).render(values)
@@ -290,7 +290,7 @@ def _templates(option: str) -> jinja2.Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.filters["coded"] = code_spans
+    environment.filters["code_spans"] = code_spans
     # For a command in pieces, which the whole page's text does not show as one.
     environment.filters["addressed"] = partial(addressed, option=option)
     environment.globals |= {"State": State, "STATES": chart.STATES, "wording": wording}

@@ -73,14 +73,14 @@ ANSWERS: dict[int | None, str] = {
 }
 
 
-def taking(standing: LedgerStatus, view: PageContext) -> StatusCard:
+def taking(status: LedgerStatus, view: PageContext) -> StatusCard:
     """Tell what the poller does."""
     if not view.active:
-        if standing.active:
+        if status.active:
             return StatusCard(
                 Severity.CALM,
                 "Standing by",
-                f"{_other(standing)} has the ledger; this one takes over when that one ends.",
+                f"{_other(status)} has the ledger; this one takes over when that one ends.",
             )
         return StatusCard(
             Severity.CALM, "Starting", "This instance is about to take the ledger over."
@@ -89,37 +89,40 @@ def taking(standing: LedgerStatus, view: PageContext) -> StatusCard:
         return StatusCard(
             Severity.BAD,
             "The ACD's database cannot be used",
-            f"{_taken_up_to(standing, view)} The rest follows when this is over; nothing is lost.",
+            f"{_taken_up_to(status, view)} The rest follows when this is over; nothing is lost.",
             "`callstatsd check` says whether it is away or refuses, and what to do.",
         )
-    if standing.watermark is None:
+    if status.watermark is None:
         return StatusCard(Severity.CALM, "Starting", "No call has been looked for yet.")
-    if standing.watermark < view.now - view.settle_delay - BEHIND:
+    if status.watermark < view.now - view.settle_delay - BEHIND:
         return StatusCard(
             Severity.CALM,
             "Catching up with calls",
-            f"{_taken_up_to(standing, view)} The rest follows: after a standstill, or as fast as "
+            f"{_taken_up_to(status, view)} The rest follows: after a standstill, or as fast as "
             "a read-only replica gets them.",
         )
-    return StatusCard(Severity.GOOD, "Taking calls", _taken_up_to(standing, view))
+    return StatusCard(Severity.GOOD, "Taking calls", _taken_up_to(status, view))
 
 
 def sending(
-    standing: LedgerStatus, view: PageContext, counts: Mapping[str, int] | None
+    status: LedgerStatus, view: PageContext, counts: Mapping[str, int] | None
 ) -> StatusCard:
     """Tell what the sender does, here or in the instance that has the ledger.
 
     `counts` are the lines per state that wait for somebody, None while they are not known.
     """
-    if standing.held is not None:
-        reason = f": “{masked(standing.held.reason)}”" if standing.held.reason else ""
+    if status.operator_pause is not None:
+        reason = (
+            f": “{masked(status.operator_pause.reason)}”" if status.operator_pause.reason else ""
+        )
         return StatusCard(
             Severity.WARN,
             "Paused by an operator",
-            f"Since {moment(standing.held.since, view)}{reason}. Calls are taken all the same.",
+            f"Since {moment(status.operator_pause.since, view)}{reason}. "
+            "Calls are taken all the same.",
             "`callstatsd resume` lets sending go on.",
         )
-    if not standing.active:
+    if not status.active:
         return StatusCard(
             Severity.WARN,
             "Not sending",
@@ -127,20 +130,20 @@ def sending(
             "Usually nothing: one takes over within seconds.",
         )
     last = "Nothing was delivered yet."
-    if standing.last_delivered_at is not None:
-        last = f"Last delivery: {moment(standing.last_delivered_at, view)}."
-    if standing.state == "paused" and standing.reason in PAUSES:
-        said = PAUSES[standing.reason]
+    if status.last_delivered_at is not None:
+        last = f"Last delivery: {moment(status.last_delivered_at, view)}."
+    if status.state == "paused" and status.reason in PAUSES:
+        said = PAUSES[status.reason]
         again = ""
-        if standing.retry_at is not None:
-            again = f" Next try: {moment(standing.retry_at, view)}."
+        if status.retry_at is not None:
+            again = f" Next try: {moment(status.retry_at, view)}."
         lost = "No line is lost by it."
-        if standing.reason == PauseReason.ENDPOINT_FAILING:
+        if status.reason == PauseReason.ENDPOINT_FAILING:
             lost = "Lines that were refused before that was clear, if any, are named below."
         return replace(said, text=f"{said.text} {lost}{again}")
-    if standing.state == "stopped":
+    if status.state == "stopped":
         return StatusCard(Severity.WARN, "Not sending", f"The daemon is stopping. {last}")
-    where = "" if view.active else f"{_other(standing)} sends. "
+    where = "" if view.active else f"{_other(status)} sends. "
     if counts is not None and not counts[State.PENDING]:
         if kept := sum(counts[state] for state in NEED_ACTION):
             need = f"{_count(kept, 'line')} {'needs' if kept == 1 else 'need'} your action"
@@ -152,16 +155,16 @@ def sending(
 def headline(taken: StatusCard, sent: StatusCard) -> str:
     """Tell both in a few words, the worse first."""
     order = list(Severity)
-    worse, other = sorted((sent, taken), key=lambda say: -order.index(say.tone))
-    if worse.tone is Severity.GOOD:
+    worse, other = sorted((sent, taken), key=lambda say: -order.index(say.severity))
+    if worse.severity is Severity.GOOD:
         return f"{taken.heading}, {sent.heading[0].lower()}{sent.heading[1:]}"
     return worse.heading if worse.heading != "Starting" else other.heading
 
 
-def tone_of(*sayings: StatusCard) -> Severity:
+def severity_of(*sayings: StatusCard) -> Severity:
     """Return the worst tone."""
     order = list(Severity)
-    return max((saying.tone for saying in sayings), key=order.index)
+    return max((saying.severity for saying in sayings), key=order.index)
 
 
 def failures(lines: list[LineDetail], limit: int) -> list[Failure]:
@@ -250,16 +253,16 @@ def duration(since: datetime, view: PageContext) -> str:
     return "less than a minute"
 
 
-def _other(standing: LedgerStatus) -> str:
-    return f"The instance on {standing.host} (process {standing.pid})"
+def _other(status: LedgerStatus) -> str:
+    return f"The instance on {status.host} (process {status.pid})"
 
 
-def _taken_up_to(standing: LedgerStatus, view: PageContext) -> str:
-    if standing.watermark is None:
+def _taken_up_to(status: LedgerStatus, view: PageContext) -> str:
+    if status.watermark is None:
         return "No call has been taken yet."
     delay = view.settle_delay.total_seconds()
     wait = f" ({_count(round(delay), 'second')} after their end)" if delay >= 1 else ""
-    return f"Calls that ended by {moment(standing.watermark, view)} are taken{wait}."
+    return f"Calls that ended by {moment(status.watermark, view)} are taken{wait}."
 
 
 def _count(number: int, noun: str) -> str:

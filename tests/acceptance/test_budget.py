@@ -31,26 +31,26 @@ def test_the_share_of_used_calls_is_read_where_the_header_tells(
     assert api_usage(header) == share
 
 
-def pace(budget: float) -> FlowControl:
+def flow(budget: float) -> FlowControl:
     return FlowControl(4, Backoff(1.0, 900.0), endpoint_proven=True, api_budget=budget)
 
 
 def test_past_the_budget_the_sender_pauses_and_up_to_it_it_does_not() -> None:
-    halted = pace(0.5).used(0.51, 0.0)
+    halted = flow(0.5).used(0.51, 0.0)
     assert halted is not None
     assert halted.reason is PauseReason.API_LIMIT
-    assert pace(0.5).used(0.5, 0.0) is None
-    assert pace(0.5).used(None, 0.0) is None
+    assert flow(0.5).used(0.5, 0.0) is None
+    assert flow(0.5).used(None, 0.0) is None
 
 
 def test_a_budget_of_1_turns_it_off() -> None:
-    off = pace(1.0)
+    off = flow(1.0)
     assert off.used(1.5, 0.0) is None
     assert not off.live_only(0.0)
 
 
 def test_from_half_of_the_budget_on_backfill_waits_as_long_as_that_is_news() -> None:
-    half = pace(0.8)
+    half = flow(0.8)
     assert not half.live_only(0.0)
     half.used(0.41, 100.0)
     assert half.live_only(100.0)

@@ -497,14 +497,14 @@ async def test_outcomes_that_cannot_be_written_for_long_end_the_process(
 ) -> None:
     monkeypatch.setattr(outcome_writer, "UNWRITABLE_FOR", 1.2)
     async with open_ledger(dsn, "callstatsd") as ledger:
-        settler = OutcomeWriter(ledger, 60.0)
-        settler.add(await one_pending(ledger, db))
+        writer = OutcomeWriter(ledger, 60.0)
+        writer.add(await one_pending(ledger, db))
         await unwritable(db)
         began = time.monotonic()
         with pytest.raises(SettleTimeoutError, match=r"1 outcomes could not be written for 1 s"):
-            await settler.run()
+            await writer.run()
         assert 1.2 <= time.monotonic() - began < stretched(3)
-        assert settler.waiting == 1
+        assert writer.waiting == 1
 
 
 async def test_outcomes_that_can_be_written_in_time_end_nothing(
@@ -513,14 +513,14 @@ async def test_outcomes_that_can_be_written_in_time_end_nothing(
     allowed = stretched(2.0)
     monkeypatch.setattr(outcome_writer, "UNWRITABLE_FOR", allowed)
     async with open_ledger(dsn, "callstatsd") as ledger:
-        settler = OutcomeWriter(ledger, 60.0)
-        settler.add(await one_pending(ledger, db))
+        writer = OutcomeWriter(ledger, 60.0)
+        writer.add(await one_pending(ledger, db))
         await unwritable(db)
-        running_settler = asyncio.create_task(settler.run())
+        running_settler = asyncio.create_task(writer.run())
         await asyncio.sleep(1.0)
         await writable(db)
         async with asyncio.timeout(PATIENCE):
-            await settler.idle()
+            await writer.wait_written()
         await asyncio.sleep(allowed)
         assert not running_settler.done()
         running_settler.cancel()

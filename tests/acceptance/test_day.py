@@ -27,7 +27,7 @@ async def test_every_line_of_a_day_arrives_as_computed_from_the_contract(
     async with running(site.settings(concurrency="8"), site.folder) as daemon:
         fates = Counter(
             {"missing": "not_found", "conflict": "conflict", "exists": "delivered"}[
-                sample_calls.fate(line.record["SalesForceID"])
+                sample_calls.expected_outcome(line.record["SalesForceID"])
             ]
             for line in with_id
         )

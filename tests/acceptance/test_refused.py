@@ -13,7 +13,7 @@ import pytest
 
 from daemon.demo.standin import Incoming, Reply, Rule
 from daemon.settings.model import parse_local_time
-from tests.integration.demo.test_badday import add_lines
+from tests.integration.demo.test_faults import add_lines
 from tests.integration.web.test_health import free_port, get, samples
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, Daemon, running

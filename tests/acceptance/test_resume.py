@@ -22,7 +22,7 @@ ACTIVE = LedgerStatus(
     watermark=None,
     start_from=None,
     last_delivered_at=None,
-    held=None,
+    operator_pause=None,
     active=True,
     host="acd1",
     pid=11,
@@ -41,7 +41,7 @@ BY_OPERATOR = replace(ACTIVE, state="paused", reason="operator", probe_answered=
 
 
 @pytest.mark.parametrize(
-    ("standing", "daemon_runs", "pending", "soon", "late"),
+    ("status", "daemon_runs", "pending", "soon", "late"),
     [
         (ACTIVE, True, True, operations.Sends(), operations.Sends()),
         (
@@ -82,7 +82,7 @@ BY_OPERATOR = replace(ACTIVE, state="paused", reason="operator", probe_answered=
         ),
         (BY_OPERATOR, True, True, None, operations.NotHeard("acd1", 11)),
         (
-            replace(BY_OPERATOR, held=OperatorPause(NOON, None)),
+            replace(BY_OPERATOR, operator_pause=OperatorPause(NOON, None)),
             True,
             True,
             operations.Pauses("operator", None, tried=False),
@@ -99,7 +99,7 @@ BY_OPERATOR = replace(ACTIVE, state="paused", reason="operator", probe_answered=
     ],
 )
 def test_what_is_the_case_is_said_when_it_is_known_or_when_time_is_up(
-    standing: LedgerStatus,
+    status: LedgerStatus,
     daemon_runs: bool,
     pending: bool,
     soon: operations.AfterResume | None,
@@ -107,7 +107,7 @@ def test_what_is_the_case_is_said_when_it_is_known_or_when_time_is_up(
 ) -> None:
     for at_last, expected in ((False, soon), (True, late)):
         said = operations.after_resume(
-            ACT, standing, daemon_runs=daemon_runs, pending=pending, late=at_last
+            ACT, status, daemon_runs=daemon_runs, pending=pending, late=at_last
         )
         assert said == expected
 

@@ -53,7 +53,7 @@ class HourlyCounts:
 
 
 @dataclass(slots=True)
-class Rules:
+class ReadinessRules:
     """Seconds of work per request, whether records are locked meanwhile, what is remembered."""
 
     delay: float
@@ -64,7 +64,7 @@ class Rules:
 class Connection(asyncio.Protocol):
     """One client's connection: requests one after another."""
 
-    def __init__(self, rules: Rules, tally: HourlyCounts, held: set[bytes]) -> None:
+    def __init__(self, rules: ReadinessRules, tally: HourlyCounts, held: set[bytes]) -> None:
         self.rules = rules
         self.tally = tally
         self.held = held
@@ -129,7 +129,7 @@ class Connection(asyncio.Protocol):
         self.tally.last = time.monotonic()
 
 
-async def serve(rules: Rules) -> None:
+async def serve(rules: ReadinessRules) -> None:
     """Serve on loopback for ever; the first line on stdout is the port."""
     tally, held = HourlyCounts(), set[bytes]()
     listener = socket.create_server(("127.0.0.1", 0))
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--locks", action="store_true")
     parser.add_argument("--arrivals", action="store_true")
     chosen = parser.parse_args()
-    uvloop.run(serve(Rules(chosen.delay, chosen.locks, chosen.arrivals)))
+    uvloop.run(serve(ReadinessRules(chosen.delay, chosen.locks, chosen.arrivals)))
 
 
 if __name__ == "__main__":

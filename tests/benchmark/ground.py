@@ -118,7 +118,7 @@ def ground() -> Iterator[Ground]:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class EndpointUrl:
     """The endpoint's process."""
 
     url: str
@@ -140,8 +140,8 @@ class Endpoint:
 @asynccontextmanager
 async def endpoint(
     *, delay: float = 0.0, locks: bool = False, arrivals: bool = False
-) -> AsyncIterator[Endpoint]:
-    """Run an endpoint that answers after `delay` seconds; see `Rules`."""
+) -> AsyncIterator[EndpointUrl]:
+    """Run an endpoint that answers after `delay` seconds; see `ReadinessRules`."""
     flags = [f"--delay={delay}", *["--locks"] * locks, *["--arrivals"] * arrivals]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.benchmark.endpoint", *flags, cwd=ROOT, stdout=PIPE
@@ -149,7 +149,7 @@ async def endpoint(
     try:
         assert process.stdout is not None
         port = int(await process.stdout.readline())
-        yield Endpoint(f"http://127.0.0.1:{port}/services/apexrest/write", process)
+        yield EndpointUrl(f"http://127.0.0.1:{port}/services/apexrest/write", process)
     finally:
         process.kill()
         await process.wait()

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from daemon.demo.postgres import installed_programs
 from daemon.ingest.intake import Intake, RecordOptions
-from daemon.ingest.poller import Poller, Rules
+from daemon.ingest.poller import Poller, ReadinessRules
 from daemon.ingest.source import open_source
 from daemon.ledger.store import open_ledger
 from tests.benchmark import data
@@ -24,7 +24,7 @@ from tests.support.counters import counters, no_autovacuum
 SHORT, LONG = 10_000, 3_000_000
 POLLS = 50
 BERLIN = ZoneInfo("Europe/Berlin")
-RULES = Rules(timedelta(seconds=120), timedelta(hours=12), None)
+RULES = ReadinessRules(timedelta(seconds=120), timedelta(hours=12), None)
 
 SWEPT_LINES = 100_000
 SWEEP_SPAN = timedelta(hours=20)

@@ -26,7 +26,7 @@ from pgqueuer.types import QueueExecutionMode
 from yarl import URL
 
 from daemon.ingest.intake import Intake, RecordOptions
-from daemon.ingest.source import FIRST, LAST, Window, open_source
+from daemon.ingest.source import MAX_TIME, MIN_TIME, Window, open_source
 from daemon.ledger.store import open_ledger
 from tests.benchmark import data
 from tests.benchmark.bare import USER_AGENT
@@ -54,7 +54,7 @@ async def enqueue(dsn: str, queries: Queries) -> int:
         open_ledger(dsn, data.LEDGER) as ledger,
     ):
         intake = Intake(source, ledger, RecordOptions(BERLIN, False, False))
-        async for page in source.ended(Window(FIRST + YEAR, LAST - YEAR)):
+        async for page in source.ended(Window(MIN_TIME + YEAR, MAX_TIME - YEAR)):
             pages = [entries async for entries in intake.entry_pages(page.found)]
             jobs = [f"{entry.key}\t{entry.record}".encode() for entry in chain(*pages)]
             for first in range(0, len(jobs), ENQUEUE):

@@ -12,7 +12,7 @@ import pytest
 from daemon.demo.calls import Call, Code, Leg, Visit, load
 from daemon.demo.postgres import create_database
 from daemon.ingest.intake import Intake, RecordOptions
-from daemon.ingest.poller import Poller, Rules
+from daemon.ingest.poller import Poller, ReadinessRules
 from daemon.ingest.source import Source, open_source
 from daemon.ingest.sweeper import Sweeper
 from daemon.ledger.store import Binding, Ledger, open_ledger
@@ -111,7 +111,7 @@ class Site:
         def announce() -> None:
             self.announced += 1
 
-        rules = Rules(
+        rules = ReadinessRules(
             settle_delay=timedelta(seconds=settle_delay),
             stale_call_after=timedelta(seconds=stale_call_after),
             start_from=start_from,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from daemon.service.lifecycle import pause
+from daemon.service.lifecycle import sleep_or_stop
 from tests.support import rows
 from tests.support.calls import record_id
 
@@ -41,7 +41,7 @@ class Traffic:
             while not self.stop.is_set():
                 due = 1 + int((time.monotonic() - began) * self.per_second) - self.ended
                 await self.end_calls(connection, due)
-                await pause(self.stop, 0.02)
+                await sleep_or_stop(self.stop, 0.02)
         finally:
             await connection.close()
 

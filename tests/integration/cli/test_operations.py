@@ -300,14 +300,16 @@ async def test_what_a_sweep_has_taken_up_meanwhile_is_not_sent_twice(site: Site)
         open_ledger(site.dsn, "callstatsd") as ledger,
         open_source(site.dsn, ("jtelstats",), BERLIN, None) as source,
     ):
-        desk = OperatorStore(ledger.database)
-        rebuilt = await Intake(source, ledger, RecordOptions(BERLIN, False, False)).rebuilt(
-            [LineKey(1, 0, 0, 0)]
-        )
-        act_id = await desk.begin(Act(ActKind.REQUEUE, "alice@acd1"))
-        assert await desk.renew(rebuilt, act_id, (State.SKIPPED,)) == {}
+        operator_store = OperatorStore(ledger.database)
+        lines_by_key = await Intake(
+            source, ledger, RecordOptions(BERLIN, False, False)
+        ).lines_by_key([LineKey(1, 0, 0, 0)])
+        act_id = await operator_store.begin(Act(ActKind.REQUEUE, "alice@acd1"))
+        assert await operator_store.renew(lines_by_key, act_id, (State.SKIPPED,)) == {}
         assert await site.states() == Counter(delivered=1)
-        assert await desk.renew(rebuilt, act_id) == {LineKey(1, 0, 0, 0): State.PENDING}
+        assert await operator_store.renew(lines_by_key, act_id) == {
+            LineKey(1, 0, 0, 0): State.PENDING
+        }
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from daemon.delivery.outcome_writer import OutcomeWriter
 from daemon.delivery.sender import Limits, Sender
 from daemon.demo.postgres import create_database
 from daemon.ingest.intake import Intake, RecordOptions
-from daemon.ingest.poller import Poller, Rules
+from daemon.ingest.poller import Poller, ReadinessRules
 from daemon.ingest.source import Source, open_source
 from daemon.ingest.sweeper import Sweeper
 from daemon.ledger.store import Ledger, open_ledger
@@ -81,7 +81,7 @@ async def rooms(dsn: str) -> AsyncIterator[Rooms]:
         open_ledger(dsn, data.LEDGER) as ledger,
     ):
         intake = Intake(source, ledger, RecordOptions(BERLIN, False, False))
-        rules = Rules(timedelta(seconds=120), timedelta(hours=12), None)
+        rules = ReadinessRules(timedelta(seconds=120), timedelta(hours=12), None)
         opened = Rooms(
             source,
             ledger,
@@ -132,11 +132,11 @@ async def lines(opened: Rooms) -> None:
     taken = await opened.poller.poll()
     assert taken.lines == NEW_LINES
     backoff = Backoff(1, 900)
-    settler = OutcomeWriter(opened.ledger, 3600)
+    writer = OutcomeWriter(opened.ledger, 3600)
     sender = Sender(
         opened.ledger,
         Answering(),
-        settler,
+        writer,
         FlowControl(4, backoff, endpoint_proven=True),
         backoff,
         Limits(concurrency=4, request_timeout=60, idle=60),
@@ -144,7 +144,7 @@ async def lines(opened: Rooms) -> None:
     )
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group, asyncio.timeout(PATIENCE):
-        settling = group.create_task(settler.run())
+        settling = group.create_task(writer.run())
         sending = group.create_task(sender.run(stop))
         async with opened.ledger.database.connection() as connection:
             while await connection.fetchval(PENDING):  # a table tells nobody

@@ -57,7 +57,7 @@ def key(number: int) -> str:
 
 
 @dataclass
-class Endpoint:
+class EndpointUrl:
     """Answers each line with a status, and keeps which came in what order."""
 
     rule: Callable[[int], int]
@@ -83,16 +83,16 @@ class Endpoint:
 
 @asynccontextmanager
 async def sending(
-    ledger: Ledger, endpoint: Endpoint, *, concurrency: int = 1, proven: bool = True, **more: Any
+    ledger: Ledger, endpoint: EndpointUrl, *, concurrency: int = 1, proven: bool = True, **more: Any
 ) -> AsyncIterator[Sender]:
     """Let a sender work that begins with what the ledger says; at the end it stops in order."""
-    settler = OutcomeWriter(ledger, 86400.0)
+    writer = OutcomeWriter(ledger, 86400.0)
     failing = await ledger.failing_answers()
-    pace = FlowControl(concurrency, FAST, endpoint_proven=proven, failing=failing, **more)
+    flow = FlowControl(concurrency, FAST, endpoint_proven=proven, failing=failing, **more)
     limits = Limits(concurrency, request_timeout=60.0, idle=600.0)
-    sender = Sender(ledger, endpoint, settler, pace, FAST, limits, lambda: True)
+    sender = Sender(ledger, endpoint, writer, flow, FAST, limits, lambda: True)
     stop = asyncio.Event()
-    settling = asyncio.create_task(settler.run())
+    settling = asyncio.create_task(writer.run())
     running = asyncio.create_task(sender.run(stop))
     try:
         yield sender
@@ -101,7 +101,7 @@ async def sending(
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        await settler.finish(PATIENCE)
+        await writer.finish(PATIENCE)
         settling.cancel()
         await asyncio.gather(settling, return_exceptions=True)
 
@@ -127,9 +127,9 @@ def events(logs: Logs, event: str) -> list[dict[str, Any]]:
     return [dict(entry) for entry in logs if entry["event"] == event]
 
 
-async def fail(ledger: Ledger, probes: int = 1, **more: Any) -> Endpoint:
+async def fail(ledger: Ledger, probes: int = 1, **more: Any) -> EndpointUrl:
     """Let a sender meet an endpoint that refuses all, until it has probed it so often."""
-    endpoint = Endpoint(lambda _: 400)
+    endpoint = EndpointUrl(lambda _: 400)
     async with sending(ledger, endpoint, **more):
         await endpoint.until(FAILING_AFTER + probes)
     return endpoint
@@ -147,7 +147,7 @@ async def test_a_broken_deployment_costs_the_streak_and_no_line_more(
     ledger: Ledger, db: asyncpg.Connection, status: int, state: str, *, proven: bool
 ) -> None:
     await ledger.take(pendings(60))
-    endpoint = Endpoint(lambda _: status)
+    endpoint = EndpointUrl(lambda _: status)
     with capture_logs() as logs:
         async with sending(ledger, endpoint, concurrency=4, proven=proven) as sender:
             await endpoint.until(FAILING_AFTER + 14)
@@ -163,7 +163,7 @@ async def test_a_probes_404_leaves_its_line_pending_also_where_the_endpoint_has_
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:
     await ledger.take(pendings(40))
-    endpoint = Endpoint(lambda number: 400 if number <= FAILING_AFTER else 404)
+    endpoint = EndpointUrl(lambda number: 400 if number <= FAILING_AFTER else 404)
     async with sending(ledger, endpoint):
         await endpoint.until(FAILING_AFTER + 8)
     assert await states(db) == Counter(rejected=FAILING_AFTER, pending=40 - FAILING_AFTER)
@@ -173,7 +173,7 @@ async def test_what_was_in_flight_when_the_pause_began_stays_pending_too(
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:
     await ledger.take(pendings(60))
-    endpoint = Endpoint(lambda _: 400)
+    endpoint = EndpointUrl(lambda _: 400)
     endpoint.held = {number: asyncio.Event() for number in (2, 5, 9)}
     async with sending(ledger, endpoint, concurrency=4) as sender:
         await until(lambda: sender.paused)
@@ -187,7 +187,7 @@ async def test_a_probe_that_is_answered_while_the_daemon_stops_leaves_its_line_p
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:
     await ledger.take(pendings(30))
-    endpoint = Endpoint(lambda _: 400)
+    endpoint = EndpointUrl(lambda _: 400)
     endpoint.held = {30: asyncio.Event()}
     async with sending(ledger, endpoint):
         await until(lambda: 30 in endpoint.posted)
@@ -200,7 +200,7 @@ async def test_no_time_counts_against_a_line_that_was_a_probe(
 ) -> None:
     """Its attempts are counted; it does not fail by them, and cannot expire."""
     await ledger.take(pendings(21))
-    endpoint = Endpoint(lambda _: 500 if len(endpoint.posted) > FAILING_AFTER else 400)
+    endpoint = EndpointUrl(lambda _: 500 if len(endpoint.posted) > FAILING_AFTER else 400)
     async with sending(ledger, endpoint):
         await endpoint.until(FAILING_AFTER + 10)
     row = await db.fetchrow("SELECT * FROM line WHERE call_id = 21")
@@ -220,7 +220,7 @@ async def test_probes_are_the_first_line_and_the_newest_in_turn_each_of_them_onc
     ledger: Ledger,
 ) -> None:
     await ledger.take(pendings(60))
-    endpoint = Endpoint(lambda _: 400)
+    endpoint = EndpointUrl(lambda _: 400)
     async with sending(ledger, endpoint) as sender:
         await endpoint.until(FAILING_AFTER + 6)
         await ledger.take(pendings(2, first=61))
@@ -236,7 +236,7 @@ async def test_probes_are_the_first_line_and_the_newest_in_turn_each_of_them_onc
 
 async def test_where_all_have_failed_the_one_that_failed_first_is_next(ledger: Ledger) -> None:
     await ledger.take(pendings(23))
-    endpoint = Endpoint(lambda _: 400)
+    endpoint = EndpointUrl(lambda _: 400)
     async with sending(ledger, endpoint):
         await endpoint.until(FAILING_AFTER + 9)
     probes = endpoint.posted[20:29]
@@ -250,7 +250,7 @@ async def test_a_good_line_behind_a_run_of_bad_ones_ends_the_pause(
 ) -> None:
     """More bad lines than memory holds; each good one that comes costs them another streak."""
     await ledger.take(pendings(12_000))
-    endpoint = Endpoint(lambda number: 200 if number > 12_000 else 400)
+    endpoint = EndpointUrl(lambda number: 200 if number > 12_000 else 400)
     with capture_logs() as logs:
         async with sending(ledger, endpoint, concurrency=4) as sender:
             await until(lambda: sender.paused)
@@ -318,7 +318,7 @@ async def test_the_newest_of_backfills_is_asked_for_apart(
 async def test_probes_of_backfill_lines_come_where_no_live_line_is_left(ledger: Ledger) -> None:
     await ledger.take(pendings(22))
     await ledger.take(pendings(3, first=30), backfill=True)
-    endpoint = Endpoint(lambda _: 400)
+    endpoint = EndpointUrl(lambda _: 400)
     async with sending(ledger, endpoint):
         await endpoint.until(FAILING_AFTER + 5)
     assert endpoint.posted[20:25] == [21, 22, 30, 32, 31]
@@ -332,7 +332,7 @@ async def test_a_restart_in_the_pause_begins_paused_and_probes_at_once(
 ) -> None:
     await ledger.take(pendings(60))
     first = await fail(ledger, probes=4)
-    endpoint = Endpoint(lambda _: 400)
+    endpoint = EndpointUrl(lambda _: 400)
     with capture_logs() as logs:
         async with sending(ledger, endpoint, concurrency=4) as sender:
             assert sender.paused == ("endpoint_failing", 0.0)
@@ -344,7 +344,7 @@ async def test_a_restart_in_the_pause_begins_paused_and_probes_at_once(
     assert events(logs, "sender.paused")[0]["reason"] == "endpoint_failing"
     assert not events(logs, "line.rejected")
 
-    endpoint = Endpoint(lambda _: 200)
+    endpoint = EndpointUrl(lambda _: 200)
     with capture_logs() as logs:
         async with sending(ledger, endpoint):
             await endpoint.until(40)
@@ -359,11 +359,11 @@ async def test_a_row_of_refusals_goes_on_after_a_restart(
 ) -> None:
     """Restarts do not multiply what a broken deployment costs; 15 before, so 5 more pause."""
     await ledger.take(pendings(15))
-    endpoint = Endpoint(lambda _: 400)
+    endpoint = EndpointUrl(lambda _: 400)
     async with sending(ledger, endpoint):
         await endpoint.until(15)
     await ledger.take(pendings(30, first=16))
-    endpoint = Endpoint(lambda _: 400)
+    endpoint = EndpointUrl(lambda _: 400)
     with capture_logs() as logs:
         async with sending(ledger, endpoint):
             await endpoint.until(5 + 4)
@@ -391,7 +391,7 @@ async def test_of_refusals_the_ledger_knows_those_since_any_other_answer(
     # One at a time, so that each has a moment of its own.
     for number, status in enumerate(statuses, start=1):
         await ledger.take([pending(number)])
-        endpoint = Endpoint(lambda _, status=status: status)  # type: ignore[misc]
+        endpoint = EndpointUrl(lambda _, status=status: status)  # type: ignore[misc]
         async with sending(ledger, endpoint, proven=False):
             await endpoint.until(1)
     found = await ledger.failing_answers()
@@ -408,33 +408,33 @@ async def test_of_refusals_the_ledger_knows_those_since_any_other_answer(
 async def test_a_streak_is_remembered_until_nothing_of_it_is_refused(
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:
-    desk = OperatorStore(ledger.database)
+    operator_store = OperatorStore(ledger.database)
     pruner = Pruner(ledger, 90 * 86400.0, 30 * 86400.0)
     await ledger.take(pendings(30))
     await fail(ledger)
-    [streak] = await desk.streaks()
+    [streak] = await operator_store.streaks()
     times = await db.fetchrow(
         "SELECT min(settled_at), max(settled_at) FROM line WHERE state = 'rejected'"
     )
     assert (streak.since, streak.until) == tuple(times)
     assert (streak.rejected, streak.not_found) == (FAILING_AFTER, 0)
 
-    async for chosen in desk.choose(LineFilter((State.REJECTED,))):
-        await desk.discard(chosen[:5], ACT)
-        await desk.requeue(chosen[5:12], ACT)
+    async for chosen in operator_store.choose(LineFilter((State.REJECTED,))):
+        await operator_store.discard(chosen[:5], ACT)
+        await operator_store.requeue(chosen[5:12], ACT)
     await pruner.prune(asyncio.Event())
-    [streak] = await desk.streaks()
+    [streak] = await operator_store.streaks()
     assert streak.rejected == FAILING_AFTER - 12
     assert (await ledger.failing_answers()).paused
 
-    async for chosen in desk.choose(LineFilter((State.REJECTED,))):
-        await desk.requeue(chosen, ACT)
-    assert await desk.streaks() == []
+    async for chosen in operator_store.choose(LineFilter((State.REJECTED,))):
+        await operator_store.requeue(chosen, ACT)
+    assert await operator_store.streaks() == []
     await pruner.prune(asyncio.Event())
     assert (await ledger.failing_answers()).paused
     assert await db.fetchval("SELECT count(*) FROM streak") == 1
 
-    endpoint = Endpoint(lambda _: 200)
+    endpoint = EndpointUrl(lambda _: 200)
     async with sending(ledger, endpoint):
         await endpoint.until(25)
     await pruner.prune(asyncio.Event())
@@ -445,22 +445,22 @@ async def test_a_streak_is_remembered_until_nothing_of_it_is_refused(
 async def test_several_streaks_are_named_one_by_one_where_others_were_refused_between(
     ledger: Ledger,
 ) -> None:
-    desk = OperatorStore(ledger.database)
+    operator_store = OperatorStore(ledger.database)
 
     async def another(first: int, between: int) -> None:
         await ledger.take(pendings(30, first))
         await fail(ledger)
-        endpoint = Endpoint(lambda number: between if number == first + 29 else 200)
+        endpoint = EndpointUrl(lambda number: between if number == first + 29 else 200)
         async with sending(ledger, endpoint):
             await endpoint.until(10)
 
     await another(1, 200)
     await another(101, 200)
-    [both] = await desk.streaks()
+    [both] = await operator_store.streaks()
     assert both.rejected == 2 * FAILING_AFTER
     await another(201, 422)
     await another(301, 200)
-    first, second = await desk.streaks()
+    first, second = await operator_store.streaks()
     assert (first.rejected, second.rejected) == (3 * FAILING_AFTER, FAILING_AFTER)
     assert first.until < second.since
 
@@ -469,7 +469,7 @@ async def test_streaks_of_500_name_nothing_and_are_forgotten(
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:
     await ledger.take(pendings(25))
-    endpoint = Endpoint(lambda _: 500 if len(endpoint.posted) < 25 else 200)
+    endpoint = EndpointUrl(lambda _: 500 if len(endpoint.posted) < 25 else 200)
     with capture_logs() as logs:
         async with sending(ledger, endpoint):
             await until(lambda: events(logs, "sender.resumed"))
@@ -524,7 +524,7 @@ def test_the_command_covers_the_streak_on_each_day_of_the_year(
 
 async def test_no_statement_is_asked_for_where_nothing_fails(ledger: Ledger) -> None:
     await ledger.take(pendings(30))
-    endpoint = Endpoint(lambda _: 200)
+    endpoint = EndpointUrl(lambda _: 200)
     asked: list[str] = []
     for name in ("newest", "streak_began", "streak_ended", "probe_failed"):
 

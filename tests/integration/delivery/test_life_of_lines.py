@@ -147,24 +147,24 @@ class Lives(RuleBasedStateMachine):
         self.ledger = await self.stack.enter_async_context(open_ledger(dsn, "callstatsd"))
         self.db = await asyncpg.connect(dsn, server_settings={"search_path": "callstatsd"})
         self.stack.push_async_callback(self.db.close)
-        self.desk = OperatorStore(self.ledger.database)
-        self.settler = OutcomeWriter(self.ledger, 3600.0)
-        self.settling = asyncio.create_task(self.settler.run())
+        self.operator_store = OperatorStore(self.ledger.database)
+        self.writer = OutcomeWriter(self.ledger, 3600.0)
+        self.settling = asyncio.create_task(self.writer.run())
         self.held = False
         await self._begin()
 
     async def _begin(self) -> None:
         backoff = Backoff(0.002, 0.01)
         failing = await self.ledger.failing_answers()
-        pace = FlowControl(
+        flow = FlowControl(
             3, backoff, endpoint_proven=True, failing=failing, failing_after=self.failing_after
         )
-        self.judge.endpoint_fails = lambda: pace.failing
+        self.judge.endpoint_fails = lambda: flow.failing
         limits = Limits(concurrency=3, request_timeout=1.0, idle=0.01)
         self.sender = Sender(
-            self.ledger, self.judge, self.settler, pace, backoff, limits, lambda: True
+            self.ledger, self.judge, self.writer, flow, backoff, limits, lambda: True
         )
-        self.sender.held = self.held
+        self.sender.operator_paused = self.held
         self.stop = asyncio.Event()
         self.running = asyncio.create_task(self.sender.run(self.stop))
 
@@ -223,16 +223,16 @@ class Lives(RuleBasedStateMachine):
         self.do(self._act("requeue", State(state)))
 
     async def _act(self, act: str, state: State) -> None:
-        act_id = await self.desk.begin(Act(ActKind(act), "alice@acd1", (state,)))
-        async for chosen in self.desk.choose(LineFilter((state,))):
+        act_id = await self.operator_store.begin(Act(ActKind(act), "alice@acd1", (state,)))
+        async for chosen in self.operator_store.choose(LineFilter((state,))):
             chosen_keys = {str(one.key) for one in chosen}
             self.judge.history.append(f"{act} {sorted(chosen_keys, key=place)}")
             if act == "requeue":
                 for key in chosen_keys:
                     self.judge.settled.pop(key, None)
-            await getattr(self.desk, act)(chosen, act_id)
+            await getattr(self.operator_store, act)(chosen, act_id)
             # As the daemon does on the desk's notice, in the same moment.
-            self.sender.forget()
+            self.sender.reload()
             for key in chosen_keys if act == "discard" else ():
                 if not self._is_out(key):
                     self.judge.settled[key] = "discarded"
@@ -250,7 +250,7 @@ class Lives(RuleBasedStateMachine):
         self.do(self._hold(held=held))
 
     async def _hold(self, *, held: bool) -> None:
-        self.sender.hold(held=held)
+        self.sender.set_operator_pause(paused=held)
 
     @precondition(lambda self: not self.held)
     @rule()
@@ -286,7 +286,7 @@ class Lives(RuleBasedStateMachine):
 
     async def _close(self) -> None:
         await self._end(in_order=True)
-        await self.settler.finish(5.0)
+        await self.writer.finish(5.0)
         self.settling.cancel()
         await asyncio.gather(self.settling, return_exceptions=True)
         await self.stack.aclose()
@@ -348,12 +348,12 @@ async def test_what_people_do_and_what_came_back_are_written_beside_each_other(
             FOR EACH ROW EXECUTE FUNCTION callstatsd.slowly();
             """
         )
-        desk = OperatorStore(ledger.database)
-        [chosen] = [page async for page in desk.choose(LineFilter((State.PENDING,)))]
+        operator_store = OperatorStore(ledger.database)
+        [chosen] = [page async for page in operator_store.choose(LineFilter((State.PENDING,)))]
         outcomes = [
             Settlement(key=key, generation=0, lane=str(key), state=State.DELIVERED, sent=True,
                        age=0.1, status=200)
             for key in reversed(keys)
         ]  # fmt: skip
-        act_id = await desk.begin(Act(ActKind.DISCARD, "alice@acd1"))
-        await asyncio.gather(ledger.settle(outcomes, 60.0), desk.discard(chosen, act_id))
+        act_id = await operator_store.begin(Act(ActKind.DISCARD, "alice@acd1"))
+        await asyncio.gather(ledger.settle(outcomes, 60.0), operator_store.discard(chosen, act_id))

@@ -34,7 +34,7 @@ class Reader(Ledger):
         return lines
 
 
-class Endpoint:
+class EndpointUrl:
     """Answers nobody before it is told to; `fault` is raised in place of the answer."""
 
     def __init__(self) -> None:
@@ -59,22 +59,22 @@ def pending(number: int, lane: str) -> NewLine:
 
 @asynccontextmanager
 async def sending(
-    ledger: Ledger, endpoint: Endpoint, concurrency: int, stop: asyncio.Event
+    ledger: Ledger, endpoint: EndpointUrl, concurrency: int, stop: asyncio.Event
 ) -> AsyncIterator[tuple[Sender, asyncio.Task[None]]]:
     """Let a sender work that looks into the ledger at its start only, unless it runs low."""
-    settler = OutcomeWriter(ledger, 86400.0)
+    writer = OutcomeWriter(ledger, 86400.0)
     backoff = Backoff(1.0, 60.0)
-    pace = FlowControl(concurrency, backoff, endpoint_proven=True)
+    flow = FlowControl(concurrency, backoff, endpoint_proven=True)
     limits = Limits(concurrency, request_timeout=60.0, idle=600.0)
-    sender = Sender(ledger, endpoint, settler, pace, backoff, limits, lambda: True)
-    settling = asyncio.create_task(settler.run())
+    sender = Sender(ledger, endpoint, writer, flow, backoff, limits, lambda: True)
+    settling = asyncio.create_task(writer.run())
     running = asyncio.create_task(sender.run(stop))
     try:
         yield sender, running
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        await settler.finish(PATIENCE)
+        await writer.finish(PATIENCE)
         settling.cancel()
         await asyncio.gather(settling, return_exceptions=True)
 
@@ -90,7 +90,7 @@ async def test_crowded_records_keep_nobody_else_waiting(dsn: str) -> None:
     concurrency = CROWDED + 4
     crowd = [pending(n, f"crowded {n % CROWDED}") for n in range(1, FETCH + 500)]
     others = [pending(len(crowd) + n, f"other {n}") for n in range(1, 10)]
-    endpoint, stop = Endpoint(), asyncio.Event()
+    endpoint, stop = EndpointUrl(), asyncio.Event()
     async with open_ledger(dsn, "callstatsd") as ledger:
         await ledger.take(crowd + others)
         async with sending(ledger, endpoint, concurrency, stop):
@@ -103,7 +103,7 @@ async def test_crowded_records_keep_nobody_else_waiting(dsn: str) -> None:
 async def test_a_full_page_of_known_lines_is_not_the_end(dsn: str) -> None:
     """A look that brings nothing new, because enough is here, must not stop the reading."""
     lines = [pending(n, f"record {n}") for n in range(1, 2 * FETCH)]
-    endpoint, stop = Endpoint(), asyncio.Event()
+    endpoint, stop = EndpointUrl(), asyncio.Event()
     async with open_ledger(dsn, "callstatsd") as opened:
         ledger = Reader(opened.database)
         await ledger.take(lines)
@@ -120,7 +120,7 @@ async def test_a_full_page_of_known_lines_is_not_the_end(dsn: str) -> None:
 @pytest.mark.parametrize("draining", [False, True])
 async def test_a_defect_ends_the_sender(dsn: str, *, draining: bool) -> None:
     """Whenever it comes: a line in flight for ever would be a line lost."""
-    endpoint, stop = Endpoint(), asyncio.Event()
+    endpoint, stop = EndpointUrl(), asyncio.Event()
     endpoint.fault = ValueError("a defect")
     async with open_ledger(dsn, "callstatsd") as ledger:
         await ledger.take([pending(1, "a"), pending(2, "b")])
@@ -141,7 +141,7 @@ async def test_a_defect_ends_the_sender(dsn: str, *, draining: bool) -> None:
 async def test_an_answer_that_cannot_be_judged_is_unanswered_and_a_defect(dsn: str) -> None:
     """Nothing that an answer holds ends the daemon."""
 
-    class Odd(Endpoint):
+    class Odd(EndpointUrl):
         async def post(self, key: str, record: bytes) -> Response:
             await super().post(key, record)
             return Response(200, cast("str", None))
@@ -197,30 +197,30 @@ async def test_a_pause_that_a_second_probe_did_not_end_is_reported_where_the_org
             return answer
 
     settler_backoff = Backoff(0.05, 0.1)
-    pace = FlowControl(1, settler_backoff, endpoint_proven=True)
+    flow = FlowControl(1, settler_backoff, endpoint_proven=True)
     stop = asyncio.Event()
     async with open_ledger(dsn, "callstatsd") as ledger:
         await ledger.take([pending(n, f"record {n}") for n in range(1, 10)])
-        settler = OutcomeWriter(ledger, 86400.0)
+        writer = OutcomeWriter(ledger, 86400.0)
         sender = Sender(
-            *(ledger, Away(), settler, pace, settler_backoff),
+            *(ledger, Away(), writer, flow, settler_backoff),
             Limits(1, request_timeout=60.0, idle=0.1),
             lambda: True,
-            lambda: calls.append(pace.pause.tries if pace.pause else 0),
+            lambda: calls.append(flow.current_pause.tries if flow.current_pause else 0),
         )
-        settling = asyncio.create_task(settler.run())
+        settling = asyncio.create_task(writer.run())
         running = asyncio.create_task(sender.run(stop))
-        await until(lambda: pace.pause is not None and pace.pause.tries >= 5)
+        await until(lambda: flow.current_pause is not None and flow.current_pause.tries >= 5)
         stop.set()
         await running
-        await settler.finish(PATIENCE)
+        await writer.finish(PATIENCE)
         settling.cancel()
         await asyncio.gather(settling, return_exceptions=True)
-    assert pace.pause is not None
-    assert pace.pause.reason is reason
+    assert flow.current_pause is not None
+    assert flow.current_pause.reason is reason
     moved = reason in {
         PauseReason.UNAVAILABLE,
         PauseReason.UNANSWERED,
         PauseReason.ENDPOINT_MISSING,
     }
-    assert calls == ([*range(3, pace.pause.tries + 1)] if moved else [])
+    assert calls == ([*range(3, flow.current_pause.tries + 1)] if moved else [])

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from daemon.demo import calls, postgres
-from daemon.demo.calls import GONE, Sample, day, fate, ids, is_id, load, long_form
+from daemon.demo.calls import GONE, Sample, day, expected_outcome, ids, is_id, load, long_form
 from daemon.errors import CallstatsdError, ConfigurationError, UnreachableError
 
 END = datetime(2026, 11, 20, 17, 30, tzinfo=UTC)
@@ -80,7 +80,7 @@ def test_the_first_call_is_the_one_of_the_seed(seed: int) -> None:
     ]
     record = first.calls[0].userdata
     assert is_id(record)
-    assert fate(record or "") == "exists"
+    assert expected_outcome(record or "") == "exists"
 
 
 def test_calls_end_before_the_end_of_the_day_and_so_do_their_codes(sample: Sample) -> None:
@@ -155,7 +155,7 @@ def test_records_occur_in_both_forms_and_about_two_in_a_hundred_are_bad(sample: 
     assert {len(text) for text in records} == {15, 18}
     assert any(long_form(text) in records for text in records if len(text) == 15)
     assert max(Counter(text[:15] for text in records).values()) > 5
-    share = {kind: n / len(records) for kind, n in Counter(map(fate, records)).items()}
+    share = {kind: n / len(records) for kind, n in Counter(map(expected_outcome, records)).items()}
     assert 0.01 < share["missing"] < 0.04
     assert 0.01 < share["conflict"] < 0.04
     assert 0.7 < len(records) / len(sample.calls) < 0.9
@@ -192,9 +192,11 @@ def test_the_long_form_tells_upper_from_lower_case(record: str, suffix: str) -> 
 def test_ids_are_valid_different_and_have_their_fate() -> None:
     made = [ids(number) for number in range(20_000)]
     assert len({short for short, _ in made}) == len(made)
-    assert all(is_id(short) and is_id(long) and fate(long) == "exists" for short, long in made)
-    assert [fate(form) for form in ids(5, "404")] == ["missing", "missing"]
-    assert [fate(form) for form in ids(5, "409")] == ["conflict", "conflict"]
+    assert all(
+        is_id(short) and is_id(long) and expected_outcome(long) == "exists" for short, long in made
+    )
+    assert [expected_outcome(form) for form in ids(5, "404")] == ["missing", "missing"]
+    assert [expected_outcome(form) for form in ids(5, "409")] == ["conflict", "conflict"]
 
 
 async def test_a_day_loads_into_the_reference_schema(

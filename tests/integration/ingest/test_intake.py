@@ -18,7 +18,7 @@ from daemon.database.pool import Database
 from daemon.demo.calls import day, ids, load
 from daemon.errors import UnreachableError
 from daemon.ingest.intake import NO_ID, Intake, RecordOptions
-from daemon.ingest.source import Found, Window, open_source
+from daemon.ingest.source import RowRef, Window, open_source
 from daemon.ledger import migrate
 from daemon.lines import NOT_AN_ID, LineKey, NewLine, State, missing_keys
 from tests.support.expected import BERLIN, data_lines
@@ -62,7 +62,7 @@ async def test_a_call_is_taken_as_its_lines_and_records(site: Site, intake: Inta
 
 
 async def take(intake: Intake, *call_ids: int, **how: Any) -> set[LineKey]:
-    return await intake.take([Found(number, number, START) for number in call_ids], **how)
+    return await intake.take([RowRef(number, number, START) for number in call_ids], **how)
 
 
 async def load_over(site: Site, rows: Any) -> None:
@@ -300,7 +300,7 @@ async def test_a_text_that_the_source_cannot_give_holds_up_no_other_line(
         await take(intake, 1, 2, 3)
         await db.execute("UPDATE StatisticsPartA SET UserData = $1", RECORD)
         await db.execute("UPDATE StatisticsPartA SET ANumber = 'M' || chr(252) WHERE ID = 2")
-        entries = await intake.rebuilt([LineKey(n, 0, 0, 0) for n in (1, 2, 3)])
+        entries = await intake.lines_by_key([LineKey(n, 0, 0, 0) for n in (1, 2, 3)])
         assert [(entry.key.call_id, entry.state) for entry in entries] == [
             (1, State.PENDING), (3, State.PENDING), (2, State.INVALID),
         ]  # fmt: skip

@@ -15,7 +15,7 @@ from daemon.demo.calls import Call, day, load
 from daemon.errors import ConfigurationError, UnreachableError
 from daemon.ingest import source as source_module
 from daemon.ingest.intake import NO_ID, Intake, RecordOptions
-from daemon.ingest.poller import Poller, Rules
+from daemon.ingest.poller import Poller, ReadinessRules
 from daemon.ingest.source import open_source
 from daemon.ledger.store import Binding, open_ledger
 from tests.support.daemon_process import PATIENCE
@@ -188,7 +188,7 @@ async def test_the_databases_own_clock_decides(dsn: str, db: asyncpg.Connection)
         ended(5, now + timedelta(days=1)),
     )
     await load(db, rows)
-    rules = Rules(timedelta(seconds=120), timedelta(hours=12), now - timedelta(hours=20))
+    rules = ReadinessRules(timedelta(seconds=120), timedelta(hours=12), now - timedelta(hours=20))
     async with (
         open_source(dsn, ("jtelstats",), BERLIN, None) as source,
         open_ledger(dsn, "callstatsd") as ledger,

@@ -19,12 +19,12 @@ from daemon.ingest.intake import RecordOptions
 from daemon.ingest.record import salesforce_id
 from daemon.ingest.source import (
     BLANKS,
-    FIRST,
-    LAST,
+    MAX_TIME,
+    MIN_TIME,
     SHORT_TEXT,
-    Found,
     Page,
     Readiness,
+    RowRef,
     Source,
     Window,
     open_source,
@@ -49,7 +49,7 @@ GONE = 999_999
 FORM = RecordOptions(BERLIN, empty_as_string=False, send_without_id=True)
 SECOND = timedelta(seconds=1)
 TICK = timedelta(microseconds=1)
-EVER = Window(FIRST, LAST)
+EVER = Window(MIN_TIME, MAX_TIME)
 TABLES = (
     "StatisticsPartA",
     "AcdStatisticsPartB",
@@ -95,7 +95,7 @@ def bodies(expected: list[Line]) -> list[tuple[str, str]]:
     return [(line.key, line.body) for line in expected]
 
 
-async def pages_of(pages: AsyncIterator[Page]) -> list[list[Found]]:
+async def pages_of(pages: AsyncIterator[Page]) -> list[list[RowRef]]:
     return [page.found async for page in pages]
 
 
@@ -478,7 +478,7 @@ async def test_ids_may_be_of_another_type_everywhere(
         await retype(db, table, type_name, *columns)
     async with opened(dsn, clients_id=1) as source:
         assert records(await read(source, rows)) == bodies(data_lines(rows))
-        found = await ids_of(source.ended(Window(START - timedelta(days=1), LAST)))
+        found = await ids_of(source.ended(Window(START - timedelta(days=1), MAX_TIME)))
         assert sorted(found) == sorted(row.id for row in rows.calls if row.dtcallend)
 
 
@@ -892,7 +892,7 @@ async def test_only_the_calls_of_our_client_are_found(dsn: str, db: asyncpg.Conn
                 await ids_of(source.ended(EVER)),
                 await ids_of(source.never_ended(EVER)),
                 await ids_of(
-                    source.late_codes(Window(at(130), at(130)), Readiness(at(120), at(0), FIRST))
+                    source.late_codes(Window(at(130), at(130)), Readiness(at(120), at(0), MIN_TIME))
                 ),
             ]
     assert found == {
@@ -912,7 +912,9 @@ HOURS = timedelta(hours=6)
 CHOOSE: dict[str, Callable[[Source, Window], AsyncIterator[Page]]] = {
     "ended": Source.ended,
     "never ended": Source.never_ended,
-    "late codes": lambda source, window: source.late_codes(window, Readiness(LAST, LAST, FIRST)),
+    "late codes": lambda source, window: source.late_codes(
+        window, Readiness(MAX_TIME, MAX_TIME, MIN_TIME)
+    ),
 }
 
 
@@ -1052,9 +1054,9 @@ async def test_a_call_of_thousands_of_lines_is_read_a_few_at_a_time(
     db: asyncpg.Connection, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await add(db, call(1), call(2), *(leg(n, 1, None) for n in range(1, 51)), leg(99, 2, None))
-    whole = await source.lines([1, 2])
+    to_bigint = await source.lines([1, 2])
     monkeypatch.setattr(source_module, "LINES", 7)
     pages = [lines async for lines in source.line_pages([1, 2])]
     assert [len(lines) for lines in pages] == [7] * 7 + [2]
-    assert [line for lines in pages for line in lines] == whole
-    assert [line.ordinal for line in whole] == [*range(1, 51), 1]
+    assert [line for lines in pages for line in lines] == to_bigint
+    assert [line.ordinal for line in to_bigint] == [*range(1, 51), 1]

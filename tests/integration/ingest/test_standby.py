@@ -27,7 +27,7 @@ from daemon.demo.postgres import (
     running,
 )
 from daemon.ingest.intake import Intake, RecordOptions
-from daemon.ingest.poller import Poller, Rules
+from daemon.ingest.poller import Poller, ReadinessRules
 from daemon.ingest.source import Source, open_source
 from daemon.ingest.sweeper import Sweeper
 from daemon.ledger import migrate
@@ -125,7 +125,7 @@ class Replica:
         self, settle_delay: float = 0.0
     ) -> AsyncIterator[tuple[Poller, Sweeper, Source, Ledger]]:
         """Poll and sweep the standby, as a role that may SELECT and no more."""
-        rules = Rules(
+        rules = ReadinessRules(
             timedelta(seconds=settle_delay),
             timedelta(hours=12),
             await self.now() - timedelta(days=1),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from daemon.demo.calls import Call, Code, Leg, Visit
 from daemon.ingest import source as source_module
 from daemon.ingest.intake import Intake, RecordOptions
-from daemon.ingest.poller import Poller, Rules
+from daemon.ingest.poller import Poller, ReadinessRules
 from daemon.ingest.source import Source
 from daemon.ingest.sweeper import NEAR, Sweeper
 from daemon.ledger.store import Ledger
@@ -57,7 +57,7 @@ class World:
         self.restart()
 
     def restart(self) -> None:
-        rules = Rules(SETTLE, STALE, self.site.now)
+        rules = ReadinessRules(SETTLE, STALE, self.site.now)
         rooms = (self.source, self.ledger, self.intake, rules)
         self.poller = Poller(*rooms, lambda: None)
         self.sweeper = Sweeper(*rooms, LOOKBACK, lambda: None)
@@ -161,7 +161,7 @@ class World:
 
     # What must hold.
 
-    def visible(self) -> Any:
+    def visible_until(self) -> Any:
         return sample(*self.rows.values())
 
     def seen(self, moment: datetime) -> datetime:
@@ -187,7 +187,7 @@ class World:
         assert self.versions.items() <= now.items()
         new = now.keys() - self.versions.keys()
         self.versions = now
-        rows = self.visible()
+        rows = self.visible_until()
         ready = {
             c.id: [line.key for line in lines_of(rows, c)] for c in rows.calls if self.ready(c)
         }
@@ -254,7 +254,7 @@ async def test_whatever_the_order_every_line_is_taken_once_and_the_watermark_pas
         await world.sweep(wide=True)
 
     found = await site.keys()
-    expected = {line.key for line in data_lines(world.visible())}
+    expected = {line.key for line in data_lines(world.visible_until())}
     assert set(found) >= expected
     # A line without a leg or code may have been taken before its leg or code was there.
     assert all(key.endswith("-0") for key in set(found) - expected)

@@ -57,11 +57,11 @@ class Holder:
 
     async def claim(self) -> None:
         await self.ledger.succeed(self.lease.tenure)
-        await self.ledger.beat(beat(), self.lease.tenure)
+        await self.ledger.write_heartbeat(beat(), self.lease.tenure)
 
     async def stop(self) -> None:
         """Stop in order."""
-        await self.ledger.beat(beat(stopped=True), self.lease.tenure)
+        await self.ledger.write_heartbeat(beat(stopped=True), self.lease.tenure)
         await self.end()
 
     async def end(self) -> None:
@@ -84,7 +84,7 @@ class Holder:
 async def instance(dsn: str) -> AsyncIterator[Holder]:
     async with (
         open_ledger(dsn, "callstatsd") as ledger,
-        Lease(ledger.database, wanting=True) as lease,
+        Lease(ledger.database, is_daemon=True) as lease,
     ):
         holder = Holder(ledger, lease)
         try:
@@ -229,7 +229,7 @@ async def test_a_late_word_of_an_earlier_holder_changes_nothing(
         await second.until_acquired()
         for stopped in (False, True):
             with pytest.raises(LeaseLostError):
-                await first.ledger.beat(beat(stopped=stopped), earlier)
+                await first.ledger.write_heartbeat(beat(stopped=stopped), earlier)
         row = await db.fetchrow("SELECT lease, stopped_at FROM instance")
         assert tuple(row) == (second.lease.tenure.lease, None)
 
@@ -244,7 +244,7 @@ async def test_a_late_stop_of_ones_own_earlier_holding_changes_nothing(
         await until_free(db)
         assert await first.acquire()
         with pytest.raises(LeaseLostError):
-            await first.ledger.beat(beat(stopped=True), earlier)
+            await first.ledger.write_heartbeat(beat(stopped=True), earlier)
         assert await db.fetchval("SELECT stopped_at FROM instance") is None
 
 
@@ -275,7 +275,7 @@ async def test_one_that_stands_by_wants_the_tables_that_were_created_anew(
         await first.lost()
         await second.until_acquired()
         assert second.lease.tenure.ledger_oid == await db.fetchval("SELECT 'ledger'::regclass::oid")
-        assert await second.lease.wanted()
+        assert await second.lease.daemon_waiting()
 
 
 async def test_without_tables_the_lease_ends_and_cannot_be_had(

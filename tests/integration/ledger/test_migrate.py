@@ -176,7 +176,7 @@ async def test_where_nothing_is_to_be_changed_nobody_is_waited_for_or_asked(dsn:
     async with session(dsn) as active, open_ledger(dsn, "callstatsd") as ledger:
         await active.fetch(HOLD, ACTIVE_LOCK)
         async with migrate.undisturbed(ledger, 0.0):
-            assert not (await ledger.beat(BEAT, Tenure())).upgrade
+            assert not (await ledger.write_heartbeat(BEAT, Tenure())).upgrade
             assert await active.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") == 0
 
 
@@ -184,12 +184,12 @@ async def test_a_wish_reaches_instances_of_older_versions_only(dsn: str) -> None
     version = int(SCHEMA_VERSION)
     async with session(dsn) as migration, open_ledger(dsn, "callstatsd") as ledger:
         await migration.fetch(HOLD, UPGRADE_LOCK + version)
-        assert not (await ledger.beat(BEAT, Tenure())).upgrade
+        assert not (await ledger.write_heartbeat(BEAT, Tenure())).upgrade
         await migration.fetch(HOLD, UPGRADE_LOCK + version + 1)
-        assert (await ledger.beat(BEAT, Tenure())).upgrade
+        assert (await ledger.write_heartbeat(BEAT, Tenure())).upgrade
         await migration.close()
         async with asyncio.timeout(PATIENCE):
-            while (await ledger.beat(BEAT, Tenure())).upgrade:
+            while (await ledger.write_heartbeat(BEAT, Tenure())).upgrade:
                 await asyncio.sleep(0.02)
 
 

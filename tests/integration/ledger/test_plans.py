@@ -20,7 +20,7 @@ from daemon.database import statements
 from daemon.delivery.sender import FETCH
 from daemon.demo.postgres import create_database
 from daemon.ingest.intake import NO_ID
-from daemon.ingest.source import FIRST, PAGE, open_source
+from daemon.ingest.source import MIN_TIME, PAGE, open_source
 from daemon.ledger.store import (
     ACTIVE_LOCK,
     DAEMON_LOCK,
@@ -49,9 +49,9 @@ LARGE = {"statisticsparta", "acdstatisticspartb", "statisticspartb", "line",
 
 CALL_IDS = list(range(CALLS // 2 + 1, CALLS // 2 + 2001))
 WINDOW = (READY - timedelta(hours=1), READY)
-PAGED = (*WINDOW, FIRST, 0, None, PAGE)
+PAGED = (*WINDOW, MIN_TIME, 0, None, PAGE)
 STALE = NOW - timedelta(hours=12)
-POLLED = (STALE - timedelta(seconds=6), STALE, FIRST, 0, None, PAGE)
+POLLED = (STALE - timedelta(seconds=6), STALE, MIN_TIME, 0, None, PAGE)
 KEYS = [CALL_IDS[:64], [0] * 64, [0] * 64, [0] * 64]
 HUNG_UP = list(range(CALLS // 2 + 18, CALLS // 2 + 1281, 20))
 """Calls whose one line has the key A-0-0-0."""
@@ -136,7 +136,7 @@ SOURCE = {
     "lines": by(*ROWS_OF_CALLS, rows=6 * len(CALL_IDS), given=(CALL_IDS,)),
     "keys": by(*ROWS_OF_CALLS, rows=6 * len(CALL_IDS), given=(CALL_IDS,)),
     "digest": by(*ROWS_OF_CALLS, rows=6 * len(CALL_IDS), given=(CALL_IDS,)),
-    "rebuilt": by(*ROWS_OF_CALLS, rows=6 * 64, given=(KEYS[0], *KEYS)),
+    "lines_by_key": by(*ROWS_OF_CALLS, rows=6 * 64, given=(KEYS[0], *KEYS)),
 }
 
 LEDGER = {

@@ -138,8 +138,8 @@ async def test_acts_go_with_the_last_line_that_refers_to_them(
 ) -> None:
     for call, state in ((1, State.DELIVERED), (2, State.DELIVERED), (3, State.REJECTED)):
         await add(ledger, db, call, state, 100.0 if call != 2 else 89.0)
-    desk = OperatorStore(ledger.database)
-    acts = [await desk.begin(Act(ActKind.REQUEUE, "alice@acd1")) for _ in range(5)]
+    operator_store = OperatorStore(ledger.database)
+    acts = [await operator_store.begin(Act(ActKind.REQUEUE, "alice@acd1")) for _ in range(5)]
     for call, act_id in zip((1, 2, 3), acts, strict=False):
         await db.execute("UPDATE line SET act_id = $1 WHERE call_id = $2", act_id, call)
     await db.execute("UPDATE act SET began_at = now() - interval '91 days' WHERE id < $1", acts[4])
@@ -153,16 +153,16 @@ async def test_acts_go_with_the_last_line_that_refers_to_them(
 async def test_the_pause_that_holds_stays_however_old_it_is(
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:
-    desk = OperatorStore(ledger.database)
+    operator_store = OperatorStore(ledger.database)
     pause, resume = Act(ActKind.PAUSE, "alice@acd1"), Act(ActKind.RESUME, "bob@acd1")
-    await desk.hold(pause)
-    await desk.release(resume)
-    await desk.hold(replace(pause, reason="since long"))
+    await operator_store.pause(pause)
+    await operator_store.resume(resume)
+    await operator_store.pause(replace(pause, reason="since long"))
     await db.execute("UPDATE act SET began_at = began_at - interval '91 days'")
     await db.execute("UPDATE ledger SET held_since = held_since - interval '91 days'")
     assert (await prune(ledger)).acts == 2
     assert await db.fetchval("SELECT reason FROM act") == "since long"
-    await desk.release(resume)
+    await operator_store.resume(resume)
     assert (await prune(ledger)).acts == 1
 
 
@@ -222,8 +222,8 @@ async def test_a_record_that_goes_while_its_line_is_requeued_is_made_anew(site: 
         open_ledger(site.dsn, "callstatsd") as ledger,
         open_source(site.dsn, ("jtelstats",), BERLIN, None) as source,
     ):
-        desk = OperatorStore(ledger.database)
-        requeue = desk.requeue
+        operator_store = OperatorStore(ledger.database)
+        requeue = operator_store.requeue
 
         async def late(lines: Sequence[SelectedLine], act_id: int) -> set[LineKey]:
             assert all(line.has_record for line in lines)
@@ -232,8 +232,10 @@ async def test_a_record_that_goes_while_its_line_is_requeued_is_made_anew(site: 
 
         intake = Intake(source, ledger, RecordOptions(BERLIN, False, False))
         choice, changed = LineFilter((State.DELIVERED,)), operations.Changed()
-        with patch.object(desk, "requeue", late):
-            await operations.requeue(desk, intake, choice, "alice@acd1", changed, asyncio.Event())
+        with patch.object(operator_store, "requeue", late):
+            await operations.requeue(
+                operator_store, intake, choice, "alice@acd1", changed, asyncio.Event()
+            )
     assert changed == operations.Changed(Counter(pending=1, gone=1), complete=True)
     assert await site.states() == Counter(pending=1, delivered=1)
     assert await site.db.fetchval("SELECT count(*) FROM line WHERE record IS NULL") == 1

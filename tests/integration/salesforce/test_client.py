@@ -39,7 +39,7 @@ from daemon.demo.calls import ids
 from daemon.demo.standin import TOKEN_PATH, WRITE_PATH, Reply, StandIn, serve
 from daemon.errors import CallstatsdError, ConfigurationError
 from daemon.lines import LineKey, PendingLine
-from daemon.salesforce.client import BODY_LIMIT, Endpoint, Salesforce, open_session
+from daemon.salesforce.client import BODY_LIMIT, EndpointUrl, Salesforce, open_session
 from daemon.salesforce.oauth import (
     ASSERTION_LIFE,
     ClientCredentials,
@@ -97,7 +97,7 @@ class Org:
         return OAuthTokens(self.session, self.url + TOKEN_PATH, grant)
 
     def salesforce(self, grant: Grant = CREDENTIALS) -> Salesforce:
-        return Salesforce(self.session, Endpoint(WRITE_PATH), self.tokens(grant))
+        return Salesforce(self.session, EndpointUrl(WRITE_PATH), self.tokens(grant))
 
     def answer_tokens(self, *replies: Reply | None) -> None:
         """Answer token requests with these in turn, the last for ever; note their forms."""
@@ -124,7 +124,7 @@ async def post_to(
     url: str, *, within: float = 5.0, bearer: str | None = None
 ) -> Response | NoResponse | TokenFailure:
     async with open_session("1.2.3", within) as session:
-        return await Salesforce(session, Endpoint(url), FixedToken(bearer)).post(KEY, b"{}")
+        return await Salesforce(session, EndpointUrl(url), FixedToken(bearer)).post(KEY, b"{}")
 
 
 async def answer_to(reply: bytes) -> Response | NoResponse | TokenFailure:
@@ -189,7 +189,7 @@ async def test_a_second_request_uses_the_same_connection_and_its_own_key(org: Or
     recorder = Recorder()
     async with raw(recorder) as port:
         salesforce = Salesforce(
-            org.session, Endpoint(f"http://127.0.0.1:{port}/"), FixedToken(None)
+            org.session, EndpointUrl(f"http://127.0.0.1:{port}/"), FixedToken(None)
         )
         for key in ("1-0-0-0", "2-0-0-0"):
             await salesforce.post(key, b"{}")
@@ -201,7 +201,7 @@ async def test_cookies_are_not_kept() -> None:
     # Of a bare address, as elsewhere here, no client would keep any.
     recorder = Recorder(OK.replace(b"\r\n\r\n", b"\r\nSet-Cookie: sid=1; Path=/\r\n\r\n"))
     async with raw(recorder) as port, open_session("1", 5.0) as session:
-        salesforce = Salesforce(session, Endpoint(f"http://localhost:{port}/"), FixedToken(None))
+        salesforce = Salesforce(session, EndpointUrl(f"http://localhost:{port}/"), FixedToken(None))
         for _ in range(2):
             assert isinstance(await salesforce.post(KEY, b"{}"), Response)
     assert len(recorder.headers) == 2
@@ -228,7 +228,7 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
 def test_only_a_path_is_put_under_the_tokens_instance(
     url: str, instance: str | None, address: str
 ) -> None:
-    assert Endpoint(url).under(instance) == address
+    assert EndpointUrl(url).under(instance) == address
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
@@ -333,7 +333,7 @@ async def test_an_instance_that_moved_is_found_through_the_next_token(org: Org) 
 @pytest.mark.parametrize("status", [302, 401])
 async def test_a_fixed_token_is_not_tried_twice(org: Org, status: int) -> None:
     org.answer(Reply(status, b""))
-    salesforce = Salesforce(org.session, Endpoint(org.url + WRITE_PATH), FixedToken(SECRET))
+    salesforce = Salesforce(org.session, EndpointUrl(org.url + WRITE_PATH), FixedToken(SECRET))
     assert await salesforce.post("1-0-0-0", record()) == Response(status, "")
     assert org.standin.received == 1
 
@@ -346,7 +346,7 @@ def moved(org: Org, clock: Callable[[], float], *later: Reply | None) -> Salesfo
     org.answer_tokens(
         Reply(body={"instance_url": f"http://127.0.0.1:{free_port()}"}), *(later or (None,))
     )
-    return Salesforce(org.session, Endpoint(WRITE_PATH), org.tokens(), clock)
+    return Salesforce(org.session, EndpointUrl(WRITE_PATH), org.tokens(), clock)
 
 
 async def test_an_org_that_moved_is_found_when_it_is_asked_for(org: Org) -> None:
@@ -402,7 +402,7 @@ async def test_where_no_new_token_comes_the_old_one_is_kept_and_probes(
 
 
 async def test_an_absolute_endpoint_asks_for_no_address(org: Org) -> None:
-    salesforce = Salesforce(org.session, Endpoint(org.url + WRITE_PATH), org.tokens())
+    salesforce = Salesforce(org.session, EndpointUrl(org.url + WRITE_PATH), org.tokens())
     for number in (1, 2):
         salesforce.ask_address()
         await salesforce.post(f"{number}-0-0-0", record(number))
@@ -413,7 +413,7 @@ async def test_an_address_asked_for_counts_for_the_next_request_only(org: Org) -
     """Once it is answered for another reason, nobody pays for a login more."""
     now = 0.0
     org.answer_tokens()
-    salesforce = Salesforce(org.session, Endpoint(WRITE_PATH), org.tokens(), lambda: now)
+    salesforce = Salesforce(org.session, EndpointUrl(WRITE_PATH), org.tokens(), lambda: now)
     salesforce.ask_address()
     await salesforce.post("1-0-0-0", record(1))
     salesforce.ask_address()
@@ -437,7 +437,7 @@ class Defective:
 
 
 async def test_a_defect_ends_nothing_and_is_logged_without_what_it_met(org: Org) -> None:
-    salesforce = Salesforce(org.session, Endpoint(org.url), Defective())
+    salesforce = Salesforce(org.session, EndpointUrl(org.url), Defective())
     with capture_logs() as logs:
         answer = await salesforce.post(KEY, record())
     assert answer == NoResponse(
@@ -737,7 +737,7 @@ async def test_a_host_that_can_be_no_name_is_sent_nothing(org: Org, host: str) -
     assert isinstance(answer, NoResponse)
     assert not answer.sent
     tokens = OAuthTokens(org.session, f"https://{host}/", CREDENTIALS)
-    assert classified(await Salesforce(org.session, Endpoint("/"), tokens).post(KEY, b"{}")) is (
+    assert classified(await Salesforce(org.session, EndpointUrl("/"), tokens).post(KEY, b"{}")) is (
         PauseReason.UNAVAILABLE
     )
 
@@ -899,7 +899,7 @@ async def test_a_line_whose_token_was_refused_was_sent_though_the_renewal_fails(
 
 async def test_a_token_endpoint_that_nobody_serves_sends_nothing(org: Org) -> None:
     tokens = OAuthTokens(org.session, f"http://127.0.0.1:{free_port()}/token", CREDENTIALS)
-    answer = await Salesforce(org.session, Endpoint(WRITE_PATH), tokens).post(KEY, record())
+    answer = await Salesforce(org.session, EndpointUrl(WRITE_PATH), tokens).post(KEY, record())
     assert not_sent(answer)
     assert classified(answer) is PauseReason.UNAVAILABLE
 
@@ -914,7 +914,7 @@ async def test_a_token_request_that_is_cut_sends_nothing(org: Org, cut: Any) -> 
 async def test_a_token_request_that_times_out_sends_nothing() -> None:
     async with raw(mute) as port, open_session("1", 0.05) as session:
         tokens = OAuthTokens(session, f"http://127.0.0.1:{port}/token", CREDENTIALS)
-        answer = await Salesforce(session, Endpoint(WRITE_PATH), tokens).post(KEY, record())
+        answer = await Salesforce(session, EndpointUrl(WRITE_PATH), tokens).post(KEY, record())
     assert not_sent(answer)
 
 
@@ -1353,7 +1353,7 @@ def test_no_repr_holds_a_secret(key_file: Path) -> None:
 async def test_no_repr_of_what_holds_the_tokens_shows_one(org: Org) -> None:
     tokens = org.tokens()
     token = await tokens.token()
-    salesforce = Salesforce(org.session, Endpoint(WRITE_PATH), tokens)
+    salesforce = Salesforce(org.session, EndpointUrl(WRITE_PATH), tokens)
     assert token.authorization is not None
     for holder in (tokens, salesforce, token):
         assert token.authorization.removeprefix("Bearer ") not in repr(holder)

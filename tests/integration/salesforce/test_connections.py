@@ -25,7 +25,7 @@ from daemon.delivery.outcome import (
     TokenFailure,
     classify,
 )
-from daemon.salesforce.client import Endpoint, Salesforce, open_session
+from daemon.salesforce.client import EndpointUrl, Salesforce, open_session
 from daemon.salesforce.oauth import FixedToken
 from tests.support.raw import free_port, raw, request, trusted
 
@@ -95,7 +95,7 @@ class Stray:
 
 
 def salesforce(session: Any, url: str) -> Salesforce:
-    return Salesforce(session, Endpoint(url), FixedToken(None))
+    return Salesforce(session, EndpointUrl(url), FixedToken(None))
 
 
 SHORT_LIST = ["a whole answer", "one byte", "a time-out that ends it"]

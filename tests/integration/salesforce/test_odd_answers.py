@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from daemon.delivery.backoff import Backoff
 from daemon.delivery.outcome import NoResponse, Response, TokenFailure, classify
-from daemon.salesforce.client import BODY_LIMIT, Endpoint, Salesforce, open_session
+from daemon.salesforce.client import BODY_LIMIT, EndpointUrl, Salesforce, open_session
 from daemon.salesforce.oauth import ClientCredentials, FixedToken, OAuthTokens
 from tests.support.raw import raw, request
 
@@ -81,9 +81,9 @@ class Bench:
     async def _serve(self) -> None:
         async with raw(self.server) as port, open_session("0", WITHIN) as session:
             url = f"http://127.0.0.1:{port}/"
-            self.record = Salesforce(session, Endpoint(url), FixedToken("t"))
+            self.record = Salesforce(session, EndpointUrl(url), FixedToken("t"))
             tokens = OAuthTokens(session, url, ClientCredentials("id", "s3cr3t"))
-            self.token = Salesforce(session, Endpoint("/x"), tokens)
+            self.token = Salesforce(session, EndpointUrl("/x"), tokens)
             self._ready.set_result(None)
             await self._stop.wait()
 

@@ -4,7 +4,7 @@ import asyncio
 
 from daemon.delivery.outcome import Response
 from daemon.demo.standin import CLIENT_ID, CLIENT_SECRET, TOKEN_PATH, WRITE_PATH, StandIn, serve
-from daemon.salesforce.client import Endpoint, Salesforce, open_session
+from daemon.salesforce.client import EndpointUrl, Salesforce, open_session
 from daemon.salesforce.oauth import ClientCredentials, FixedToken, OAuthTokens
 from tests.integration.salesforce.test_client import KEY, record
 from tests.support.daemon_process import PATIENCE
@@ -31,7 +31,7 @@ async def test_what_may_not_start_when_its_connection_is_there_is_sent_later_on_
     server = Recorder(OK)
     permit = Permit()
     async with raw(server) as port, open_session("1", 5.0) as session:
-        endpoint = Endpoint(f"http://127.0.0.1:{port}/")
+        endpoint = EndpointUrl(f"http://127.0.0.1:{port}/")
         salesforce = Salesforce(session, endpoint, FixedToken(None))
         salesforce.permit = permit
         for times in (1, 2):  # on a new connection, and on one that was kept
@@ -52,7 +52,7 @@ async def test_a_request_that_waits_for_its_permit_can_be_cancelled_and_was_not_
     server = Recorder(OK)
     permit = Permit()
     async with raw(server) as port, open_session("1", 5.0) as session:
-        salesforce = Salesforce(session, Endpoint(f"http://127.0.0.1:{port}/"), FixedToken(None))
+        salesforce = Salesforce(session, EndpointUrl(f"http://127.0.0.1:{port}/"), FixedToken(None))
         salesforce.permit = permit
         posting = asyncio.create_task(salesforce.post(KEY, record()))
         async with asyncio.timeout(PATIENCE):
@@ -68,7 +68,7 @@ async def test_a_token_needs_no_permit() -> None:
     permit = Permit()
     async with serve(standin) as url, open_session("1", 5.0) as session:
         tokens = OAuthTokens(session, url + TOKEN_PATH, ClientCredentials(CLIENT_ID, CLIENT_SECRET))
-        salesforce = Salesforce(session, Endpoint(WRITE_PATH), tokens)
+        salesforce = Salesforce(session, EndpointUrl(WRITE_PATH), tokens)
         salesforce.permit = permit
         posting = asyncio.create_task(salesforce.post(KEY, record()))
         async with asyncio.timeout(PATIENCE):

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from daemon.delivery.outcome import NoResponse, Response
 from daemon.errors import ConfigurationError
-from daemon.salesforce.client import Endpoint, Salesforce, open_session
+from daemon.salesforce.client import EndpointUrl, Salesforce, open_session
 from daemon.salesforce.oauth import FixedToken
 from tests.support.raw import authority
 
@@ -55,7 +55,7 @@ async def http() -> AsyncIterator[str]:
 
 async def post(url: str, *, ca_file: Path | None = None, proxy: bool = False) -> object:
     async with open_session("0", 5.0, ca_file=ca_file, environment_proxy=proxy) as session:
-        salesforce = Salesforce(session, Endpoint(f"{url}/x"), FixedToken(None))
+        salesforce = Salesforce(session, EndpointUrl(f"{url}/x"), FixedToken(None))
         return await salesforce.post("1-0-0-0", b"{}")
 
 

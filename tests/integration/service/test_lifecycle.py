@@ -15,7 +15,7 @@ import pytest
 from daemon.demo.standin import Reply
 from daemon.ledger.operator import Backlog, LedgerStatus
 from daemon.ledger.store import OperatorPause
-from daemon.service.lifecycle import in_words, watchdog_seconds
+from daemon.service.lifecycle import status_line, watchdog_seconds
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
 from tests.support.expected import BERLIN
@@ -236,7 +236,7 @@ NOW = datetime(2026, 11, 20, 14, 5, tzinfo=BERLIN)
 NOTHING = Backlog({"pending": 0, "rejected": 0, "expired": 0, "invalid": 0}, None)
 
 
-def standing(watermark: datetime | None, held: OperatorPause | None = None) -> LedgerStatus:
+def status(watermark: datetime | None, held: OperatorPause | None = None) -> LedgerStatus:
     nothing: dict[str, Any] = dict.fromkeys(LedgerStatus.__slots__)
     return LedgerStatus(**nothing | {"watermark": watermark, "held": held, "active": True})
 
@@ -285,4 +285,4 @@ def test_the_status_line_says_what_waits_and_why(
     held: OperatorPause | None,
     said: str,
 ) -> None:
-    assert in_words(waiting, standing(watermark, held), paused, 1204, NOW) == said
+    assert status_line(waiting, status(watermark, held), paused, 1204, NOW) == said

@@ -99,7 +99,7 @@ class Look:
     async def beat(self, reason: str | None = None, retry_in: float | None = None) -> None:
         """Let the active instance say what it does."""
         state = "paused" if reason else "sending"
-        await self.ledger.beat(
+        await self.ledger.write_heartbeat(
             InstanceStatus("acd-01", 4711, "0", 1, state, reason, retry_in), Tenure()
         )
 
@@ -320,11 +320,11 @@ async def test_the_poller_says_when_it_waits_for_the_source_or_is_behind(look: L
     await look.db.execute("UPDATE ledger SET watermark = NULL")
     assert "No call has been looked for yet." in (await look.get()).text
     view = wording.PageContext(NOW, BERLIN, timedelta(minutes=2), active=True, source_away=False)
-    standing = await OperatorStore(look.ledger.database).standing()
-    behind = replace(standing, watermark=NOW - timedelta(hours=3))
+    status = await OperatorStore(look.ledger.database).status()
+    behind = replace(status, watermark=NOW - timedelta(hours=3))
     assert wording.taking(behind, view).heading == "Catching up with calls"
     away = replace(view, source_away=True)
-    assert wording.taking(behind, away).tone is meanings.Severity.BAD
+    assert wording.taking(behind, away).severity is meanings.Severity.BAD
     assert "2026-11-20" not in wording.taking(behind, away).text
     assert "10:34:56" in wording.taking(behind, away).text
 
@@ -676,11 +676,11 @@ def test_the_top_of_the_chart_is_a_round_number(most: int, top: int) -> None:
 async def test_what_people_did_is_shown_and_who_only_where_people_may_be_named(
     dsn: str, db: asyncpg.Connection, look: Look
 ) -> None:
-    desk = OperatorStore(look.ledger.database)
+    operator_store = OperatorStore(look.ledger.database)
     pause = Act(ActKind.PAUSE, "alice@acd1", reason="ask +49 151 1234567")
-    await desk.hold(pause)
+    await operator_store.pause(pause)
     requeue = Act(ActKind.REQUEUE, "alice@acd1", (State.REJECTED,), call_id=5)
-    await look.line(5, State.PENDING, act_id=await desk.begin(requeue), generation=1)
+    await look.line(5, State.PENDING, act_id=await operator_store.begin(requeue), generation=1)
 
     for people in (False, True):
         async with looking(dsn, db, log_personal_data=people) as page:

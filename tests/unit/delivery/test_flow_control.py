@@ -40,21 +40,21 @@ def make(concurrency: int = 8, *, proven: bool = True) -> FlowControl:
     return FlowControl(concurrency, BACKOFF, endpoint_proven=proven)
 
 
-def judge_all(pace: FlowControl, outcome: Outcome, lanes: range) -> list[PauseSender | None]:
-    return [pace.judge(outcome, f"lane {number}") for number in lanes]
+def judge_all(flow: FlowControl, outcome: Outcome, lanes: range) -> list[PauseSender | None]:
+    return [flow.assess(outcome, f"lane {number}") for number in lanes]
 
 
 def paused(
-    pace: FlowControl, halted: PauseSender = DOWN, lane: str | None = "A", now: float = 0
+    flow: FlowControl, pausing: PauseSender = DOWN, lane: str | None = "A", now: float = 0
 ) -> Pause:
-    pause = pace.halt(halted, lane, pace.epoch, now)
+    pause = flow.pause(pausing, lane, flow.epoch, now)
     assert pause is not None
     return pause
 
 
-def window(pace: FlowControl, now: float = 0) -> int:
+def window(flow: FlowControl, now: float = 0) -> int:
     """How many requests may be in flight at once."""
-    return next(n for n in range(1000) if not pace.may_start(n, now))
+    return next(n for n in range(1000) if not flow.may_start(n, now))
 
 
 # What pauses the sender
@@ -83,9 +83,9 @@ def test_the_contracts_numbers_are_twenty_and_two() -> None:
 def test_an_answer_that_is_not_about_its_line_pauses_at_once(
     answer: Response, reason: PauseReason, *, proven: bool
 ) -> None:
-    halted = make(proven=proven).judge(classify(answer), "A")
-    assert halted is not None
-    assert (halted.reason, halted.status) == (reason, answer.status)
+    pausing = make(proven=proven).assess(classify(answer), "A")
+    assert pausing is not None
+    assert (pausing.reason, pausing.status) == (reason, answer.status)
 
 
 @pytest.mark.parametrize("outcome", FAULTS, ids=str)
@@ -99,18 +99,18 @@ def test_the_twentieth_record_in_a_row_with_400_or_500_pauses(outcome: Outcome) 
 
 
 def test_400_and_500_count_together() -> None:
-    pace = make()
-    assert not any(judge_all(pace, Failed(500, None), range(10)))
-    *before, last = judge_all(pace, Rejected(400, None), range(10, 20))
+    flow = make()
+    assert not any(judge_all(flow, Failed(500, None), range(10)))
+    *before, last = judge_all(flow, Rejected(400, None), range(10, 20))
     assert not any(before)
     assert last is not None
 
 
 @pytest.mark.parametrize("outcome", FAULTS, ids=str)
 def test_one_record_that_fails_again_and_again_pauses_nobody(outcome: Outcome) -> None:
-    pace = make()
-    assert not any(pace.judge(outcome, "A") for _ in range(100))
-    assert not any(judge_all(pace, outcome, range(18)))
+    flow = make()
+    assert not any(flow.assess(outcome, "A") for _ in range(100))
+    assert not any(judge_all(flow, outcome, range(18)))
 
 
 @pytest.mark.parametrize("outcome", FAULTS, ids=str)
@@ -128,18 +128,18 @@ def test_one_record_that_fails_again_and_again_pauses_nobody(outcome: Outcome) -
     ids=str,
 )
 def test_any_other_answer_of_the_endpoint_ends_the_row(outcome: Outcome, between: Outcome) -> None:
-    pace = make()
-    assert not any(judge_all(pace, outcome, range(19)))
-    assert pace.judge(between, "other") is None
-    assert not any(judge_all(pace, outcome, range(19, 38)))
+    flow = make()
+    assert not any(judge_all(flow, outcome, range(19)))
+    assert flow.assess(between, "other") is None
+    assert not any(judge_all(flow, outcome, range(19, 38)))
 
 
 @pytest.mark.parametrize("outcome", FAULTS, ids=str)
 def test_a_pause_of_another_kind_ends_the_row(outcome: Outcome) -> None:
-    pace = make()
-    assert not any(judge_all(pace, outcome, range(19)))
-    assert pace.judge(DOWN, "other") is DOWN
-    assert not any(judge_all(pace, outcome, range(19, 38)))
+    flow = make()
+    assert not any(judge_all(flow, outcome, range(19)))
+    assert flow.assess(DOWN, "other") is DOWN
+    assert not any(judge_all(flow, outcome, range(19, 38)))
 
 
 @pytest.mark.parametrize("status", [402, 410, 413, 422])
@@ -161,12 +161,12 @@ def test_404_of_a_proven_endpoint_is_about_its_line() -> None:
     "proof", [DELIVERED, Delivered(201, expected=False), Conflict(None)], ids=str
 )
 def test_the_first_2xx_or_409_ever_proves_the_endpoint(proof: Outcome) -> None:
-    pace = make(proven=False)
-    judge_all(pace, NotFound(None), range(19))
-    assert not pace.endpoint_proven
-    pace.judge(proof, "A")
-    assert pace.endpoint_proven
-    assert not any(judge_all(pace, NotFound(None), range(100)))
+    flow = make(proven=False)
+    judge_all(flow, NotFound(None), range(19))
+    assert not flow.endpoint_proven
+    flow.assess(proof, "A")
+    assert flow.endpoint_proven
+    assert not any(judge_all(flow, NotFound(None), range(100)))
 
 
 @pytest.mark.parametrize(
@@ -183,135 +183,135 @@ def test_the_first_2xx_or_409_ever_proves_the_endpoint(proof: Outcome) -> None:
     ids=str,
 )
 def test_nothing_else_proves_the_endpoint(outcome: Outcome) -> None:
-    pace = make(proven=False)
-    pace.judge(outcome, "A")
-    assert not pace.endpoint_proven
+    flow = make(proven=False)
+    flow.assess(outcome, "A")
+    assert not flow.endpoint_proven
 
 
 def test_two_different_records_in_a_row_without_an_answer_pause() -> None:
-    pace = make()
-    assert pace.judge(Unanswered(504, "first"), "A") is None
-    assert pace.judge(Unanswered(None, "cut"), "B") == PauseSender(
+    flow = make()
+    assert flow.assess(Unanswered(504, "first"), "A") is None
+    assert flow.assess(Unanswered(None, "cut"), "B") == PauseSender(
         PauseReason.UNANSWERED, None, None, "cut"
     )
 
 
 def test_one_record_without_an_answer_however_often_pauses_nobody() -> None:
-    pace = make()
-    assert not any(pace.judge(Unanswered(None, None), "A") for _ in range(100))
+    flow = make()
+    assert not any(flow.assess(Unanswered(None, None), "A") for _ in range(100))
 
 
 @pytest.mark.parametrize(
     "between", [DELIVERED, Conflict(None), NotFound(None), Locked(None, None), *FAULTS], ids=str
 )
 def test_any_answer_ends_the_row_of_missing_ones(between: Outcome) -> None:
-    pace = make()
-    assert pace.judge(Unanswered(None, None), "A") is None
-    assert pace.judge(between, "B") is None
-    assert pace.judge(Unanswered(None, None), "C") is None
+    flow = make()
+    assert flow.assess(Unanswered(None, None), "A") is None
+    assert flow.assess(between, "B") is None
+    assert flow.assess(Unanswered(None, None), "C") is None
 
 
 def test_a_pause_of_another_kind_ends_the_row_of_missing_answers() -> None:
-    pace = make()
-    assert pace.judge(Unanswered(None, None), "A") is None
-    assert pace.judge(DOWN, "B") is DOWN
-    assert pace.judge(Unanswered(None, None), "C") is None
+    flow = make()
+    assert flow.assess(Unanswered(None, None), "A") is None
+    assert flow.assess(DOWN, "B") is DOWN
+    assert flow.assess(Unanswered(None, None), "C") is None
 
 
 def test_a_probe_that_is_unanswered_too_lengthens_that_pause() -> None:
-    pace = make()
-    pace.judge(Unanswered(None, None), "A")
-    halted = pace.judge(Unanswered(None, None), "B")
-    assert halted is not None
-    paused(pace, halted, "B")
-    again = pace.judge(Unanswered(None, None), "A")
+    flow = make()
+    flow.assess(Unanswered(None, None), "A")
+    pausing = flow.assess(Unanswered(None, None), "B")
+    assert pausing is not None
+    paused(flow, pausing, "B")
+    again = flow.assess(Unanswered(None, None), "A")
     assert again is not None
-    assert paused(pace, again, "A").tries == 2
+    assert paused(flow, again, "A").tries == 2
 
 
 def test_a_probe_that_fails_too_lengthens_the_pause_of_a_failing_endpoint() -> None:
-    pace = make()
-    halted = judge_all(pace, Failed(500, None), range(20))[-1]
-    assert halted is not None
-    paused(pace, halted)
-    again = pace.judge(Failed(500, None), "lane 0")
+    flow = make()
+    pausing = judge_all(flow, Failed(500, None), range(20))[-1]
+    assert pausing is not None
+    paused(flow, pausing)
+    again = flow.assess(Failed(500, None), "lane 0")
     assert again is not None
     assert again.reason is PauseReason.ENDPOINT_FAILING
-    assert paused(pace, again).tries == 2
+    assert paused(flow, again).tries == 2
 
 
 # While it pauses
 
 
 def test_nothing_starts_before_the_pause_is_over_and_then_one_request_alone() -> None:
-    pace = make()
-    pause = paused(pace, now=100)
-    assert not pace.may_start(0, 100)
-    assert not pace.may_start(0, pause.until - 0.001)
-    assert pace.may_start(0, pause.until)
-    assert not pace.may_start(1, pause.until + 1000)
+    flow = make()
+    pause = paused(flow, now=100)
+    assert not flow.may_start(0, 100)
+    assert not flow.may_start(0, pause.until - 0.001)
+    assert flow.may_start(0, pause.until)
+    assert not flow.may_start(1, pause.until + 1000)
 
 
 def test_the_pause_grows_with_each_vain_probe_up_to_the_maximum() -> None:
-    pace = make()
-    waits = [paused(pace, now=1000).until - 1000 for _ in range(10)]
+    flow = make()
+    waits = [paused(flow, now=1000).until - 1000 for _ in range(10)]
     for tries, wait in enumerate(waits, start=1):
         least = min(60, 2 ** (tries - 1))
         assert least <= wait <= min(60, least + 1)
     assert all(before <= after for before, after in pairwise(waits))
     assert waits[-1] == 60
-    assert pace.pause is not None
-    assert pace.pause.tries == 10
+    assert flow.current_pause is not None
+    assert flow.current_pause.tries == 10
 
 
 def test_the_first_pause_after_a_good_time_is_short_again() -> None:
-    pace = make()
+    flow = make()
     for _ in range(8):
-        paused(pace)
-    assert pace.answered(pace.epoch)
-    pause = paused(pace, now=0)
+        paused(flow)
+    assert flow.record_success(flow.epoch)
+    pause = paused(flow, now=0)
     assert pause.tries == 1
     assert pause.until <= 2
 
 
 @pytest.mark.parametrize(("retry_after", "wait"), [(7.0, 7.0), (0.5, 0.5), (3600.0, 60.0)])
 def test_retry_after_replaces_the_pause_up_to_the_maximum(retry_after: float, wait: float) -> None:
-    pace = make()
+    flow = make()
     for _ in range(3):
-        pause = paused(pace, PauseSender(PauseReason.UNAVAILABLE, 429, retry_after, None), now=1000)
+        pause = paused(flow, PauseSender(PauseReason.UNAVAILABLE, 429, retry_after, None), now=1000)
         assert pause.until == 1000 + wait
 
 
 def test_a_retry_after_of_0_does_not_take_the_pause_away() -> None:
-    pace = make()
+    flow = make()
     for least in (1, 2, 4):
-        pause = paused(pace, PauseSender(PauseReason.UNAVAILABLE, 503, 0.0, None), now=1000)
+        pause = paused(flow, PauseSender(PauseReason.UNAVAILABLE, 503, 0.0, None), now=1000)
         assert pause.until >= 1000 + least
 
 
 def test_the_lane_that_caused_the_pause_is_avoided_until_the_pause_ends() -> None:
-    pace = make()
-    assert not pace.avoid
-    paused(pace, lane="A")
-    assert list(pace.avoid) == ["A"]
-    paused(pace, lane="B")
-    assert list(pace.avoid) == ["B"]
-    pace.answered(pace.epoch)
-    assert not pace.avoid
+    flow = make()
+    assert not flow.avoid
+    paused(flow, lane="A")
+    assert list(flow.avoid) == ["A"]
+    paused(flow, lane="B")
+    assert list(flow.avoid) == ["B"]
+    flow.record_success(flow.epoch)
+    assert not flow.avoid
 
 
 def test_a_pause_that_no_lane_caused_avoids_none() -> None:
-    pace = make()
-    assert paused(pace, lane=None).lane is None
-    assert not pace.avoid
+    flow = make()
+    assert paused(flow, lane=None).lane is None
+    assert not flow.avoid
 
 
 def test_a_pause_tells_why_until_when_after_how_many_tries_and_who() -> None:
-    pace = make()
-    pause = paused(pace, PauseSender(PauseReason.UNAVAILABLE, 503, 5.0, None), "A", now=100)
+    flow = make()
+    pause = paused(flow, PauseSender(PauseReason.UNAVAILABLE, 503, 5.0, None), "A", now=100)
     assert pause == Pause(PauseReason.UNAVAILABLE, 105.0, 1, "A")
-    assert pace.pause is pause
-    assert paused(pace, PauseSender(PauseReason.API_LIMIT, 403, 9.0, None), "B", now=200) == Pause(
+    assert flow.current_pause is pause
+    assert paused(flow, PauseSender(PauseReason.API_LIMIT, 403, 9.0, None), "B", now=200) == Pause(
         PauseReason.API_LIMIT, 209.0, 2, "B"
     )
 
@@ -323,30 +323,30 @@ KEYS = [LineKey(number, 0, 0, 0) for number in range(30)]
 
 def failing(concurrency: int = 8, *, proven: bool = True, maximum: float = 60.0) -> FlowControl:
     """A pace that twenty refused lines have just paused."""
-    pace = FlowControl(concurrency, Backoff(1.0, maximum), endpoint_proven=proven)
+    flow = FlowControl(concurrency, Backoff(1.0, maximum), endpoint_proven=proven)
     for number in range(20):
-        halted = pace.judge(Rejected(400, "bad"), f"lane {number}", KEYS[number])
-    assert halted is not None
-    paused(pace, halted, "lane 19")
-    return pace
+        pausing = flow.assess(Rejected(400, "bad"), f"lane {number}", KEYS[number])
+    assert pausing is not None
+    paused(flow, pausing, "lane 19")
+    return flow
 
 
-def probe(pace: FlowControl, outcome: Outcome, lane: str, now: float = 0) -> Pause | None:
+def probe(flow: FlowControl, outcome: Outcome, lane: str, now: float = 0) -> Pause | None:
     """Let a probe come to that; returns the pause, as it is afterwards."""
-    epoch = pace.epoch
-    spared = pace.spared(outcome)
-    if halted := pace.judge(spared or outcome, lane):
-        return pace.halt(halted, lane, epoch, now)
+    epoch = flow.epoch
+    spared = flow.spared(outcome)
+    if pausing := flow.assess(spared or outcome, lane):
+        return flow.pause(pausing, lane, epoch, now)
     if not isinstance(outcome, Unanswered):
-        pace.answered(epoch)
-    return pace.pause
+        flow.record_success(epoch)
+    return flow.current_pause
 
 
 @pytest.mark.parametrize("proven", [False, True])
 @pytest.mark.parametrize("outcome", [*FAULTS, NotFound("gone")], ids=str)
 def test_a_fault_then_is_the_endpoints_and_not_the_lines(outcome: Outcome, *, proven: bool) -> None:
-    pace = failing(proven=proven)
-    spared = pace.spared(outcome)
+    flow = failing(proven=proven)
+    spared = flow.spared(outcome)
     assert spared is not None
     assert (spared.reason, spared.sent) == (PauseReason.ENDPOINT_FAILING, True)
     assert make().spared(outcome) is None
@@ -360,43 +360,43 @@ def test_any_other_answer_means_what_it_ever_does(outcome: Outcome) -> None:
 
 
 def test_the_streak_names_the_first_refused_line_of_each_record() -> None:
-    pace = make(proven=False)
-    pace.judge(Rejected(400, None), "A", KEYS[1])
-    pace.judge(Rejected(400, None), "A", KEYS[2])
-    pace.judge(Failed(500, None), "B", KEYS[3])
-    pace.judge(Rejected(400, None), "B", KEYS[4])
-    pace.judge(NotFound(None), "C", KEYS[5])
-    pace.judge(Failed(500, None), "D", KEYS[6])
-    assert pace.refused == [KEYS[1], KEYS[4], KEYS[5]]
+    flow = make(proven=False)
+    flow.assess(Rejected(400, None), "A", KEYS[1])
+    flow.assess(Rejected(400, None), "A", KEYS[2])
+    flow.assess(Failed(500, None), "B", KEYS[3])
+    flow.assess(Rejected(400, None), "B", KEYS[4])
+    flow.assess(NotFound(None), "C", KEYS[5])
+    flow.assess(Failed(500, None), "D", KEYS[6])
+    assert flow.refused == [KEYS[1], KEYS[4], KEYS[5]]
 
 
 def test_probes_are_the_first_line_and_the_newest_one_in_turn() -> None:
-    pace = failing()
+    flow = failing()
     kinds = []
     for number in range(4):
-        kinds.append(pace.newest)
-        probe(pace, Rejected(400, None), f"lane {number}")
+        kinds.append(flow.newest)
+        probe(flow, Rejected(400, None), f"lane {number}")
     assert kinds == [False, True, False, True]
-    assert pace.failing
-    probe(pace, DELIVERED, "other")
-    assert (pace.failing, pace.newest, pace.pause) == (False, False, None)
+    assert flow.failing
+    probe(flow, DELIVERED, "other")
+    assert (flow.failing, flow.newest, flow.current_pause) == (False, False, None)
 
 
 def test_where_there_is_no_newest_line_the_first_one_has_its_turn() -> None:
-    pace = failing()
-    probe(pace, Rejected(400, None), "A")
-    assert pace.newest
-    pace.probe_first()
-    assert not pace.newest
-    probe(pace, Rejected(400, None), "B")
-    assert pace.newest
+    flow = failing()
+    probe(flow, Rejected(400, None), "A")
+    assert flow.newest
+    flow.probe_first()
+    assert not flow.newest
+    probe(flow, Rejected(400, None), "B")
+    assert flow.newest
 
 
 def test_no_probe_waits_for_longer_than_a_minute() -> None:
-    pace = failing(maximum=900.0)
+    flow = failing(maximum=900.0)
     waits = []
     for number in range(12):
-        pause = probe(pace, Failed(500, None), f"lane {number}", now=1000)
+        pause = probe(flow, Failed(500, None), f"lane {number}", now=1000)
         assert pause is not None
         waits.append(pause.until - 1000)
     assert all(before <= after for before, after in pairwise(waits))
@@ -415,111 +415,111 @@ def test_a_probe_that_meets_another_fault_takes_its_turn_and_the_next_one_comes_
     reason: PauseReason,
 ) -> None:
     """Or one newest line that is answered so would be the only probe for ever."""
-    pace = failing(maximum=900.0)
+    flow = failing(maximum=900.0)
     turns = []
     for number in range(20):
-        pause = probe(pace, PauseSender(reason, 403, None, None), f"lane {number}", now=1000)
+        pause = probe(flow, PauseSender(reason, 403, None, None), f"lane {number}", now=1000)
         assert pause is not None
         assert pause.until <= 1000 + FAILING_MAX
-        turns.append(pace.newest)
+        turns.append(flow.newest)
     assert turns in ([True, False] * 10, [False, True] * 10)
     # What the server itself asks for is kept.
-    pause = probe(pace, PauseSender(PauseReason.UNAVAILABLE, 503, 300.0, None), "A", now=1000)
+    pause = probe(flow, PauseSender(PauseReason.UNAVAILABLE, 503, 300.0, None), "A", now=1000)
     assert pause is not None
     assert pause.until == 1300
 
 
 def test_records_whose_probes_failed_are_avoided_and_the_last_one_most() -> None:
-    pace = failing()
+    flow = failing()
     for lane in ("A", "B", "A"):
-        probe(pace, Rejected(400, None), lane)
-    assert sorted(pace.avoid, key=lambda lane: pace.avoid[lane]) == ["lane 19", "B", "A"]
+        probe(flow, Rejected(400, None), lane)
+    assert sorted(flow.avoid, key=lambda lane: flow.avoid[lane]) == ["lane 19", "B", "A"]
 
 
 def test_a_pause_for_another_reason_between_costs_no_second_streak() -> None:
-    pace = failing()
-    pause = probe(pace, DOWN, "A")
+    flow = failing()
+    pause = probe(flow, DOWN, "A")
     assert pause is not None
     assert pause.reason is PauseReason.UNAVAILABLE
-    assert pace.failing
-    pause = probe(pace, Rejected(400, None), "B")
+    assert flow.failing
+    pause = probe(flow, Rejected(400, None), "B")
     assert pause is not None
     assert pause.reason is PauseReason.ENDPOINT_FAILING
 
 
 def test_a_late_success_of_an_older_request_does_not_make_the_endpoint_work() -> None:
-    pace = make()
-    old = pace.epoch
-    halted = judge_all(pace, Rejected(400, None), range(20))[-1]
-    assert halted is not None
-    paused(pace, halted)
-    assert pace.judge(DELIVERED, "late") is None
-    assert not pace.answered(old)
-    assert pace.failing
-    assert pace.spared(Rejected(400, None)) is not None
+    flow = make()
+    old = flow.epoch
+    pausing = judge_all(flow, Rejected(400, None), range(20))[-1]
+    assert pausing is not None
+    paused(flow, pausing)
+    assert flow.assess(DELIVERED, "late") is None
+    assert not flow.record_success(old)
+    assert flow.failing
+    assert flow.spared(Rejected(400, None)) is not None
 
 
 def test_a_sender_that_begins_in_such_a_pause_probes_at_once_and_refuses_nothing() -> None:
-    pace = FlowControl(8, BACKOFF, endpoint_proven=True, failing=FailingAnswers(True, {}))
-    assert pace.pause is not None
-    assert pace.pause.reason is PauseReason.ENDPOINT_FAILING
-    assert window(pace, 0) == 1
-    assert pace.newest
-    pause = probe(pace, Rejected(400, None), "A", now=100)
+    flow = FlowControl(8, BACKOFF, endpoint_proven=True, failing=FailingAnswers(True, {}))
+    assert flow.current_pause is not None
+    assert flow.current_pause.reason is PauseReason.ENDPOINT_FAILING
+    assert window(flow, 0) == 1
+    assert flow.newest
+    pause = probe(flow, Rejected(400, None), "A", now=100)
     assert pause is not None
     assert 101 <= pause.until <= 102
-    assert not pace.newest
-    probe(pace, DELIVERED, "B")
-    assert window(pace) == 2
+    assert not flow.newest
+    probe(flow, DELIVERED, "B")
+    assert window(flow) == 2
 
 
 def test_a_row_of_refusals_goes_on_where_an_earlier_sender_was() -> None:
     before = {f"lane {number}": KEYS[number] for number in range(19)}
-    pace = FlowControl(8, BACKOFF, endpoint_proven=True, failing=FailingAnswers(False, before))
-    assert window(pace) == 8
-    assert pace.judge(Rejected(400, None), "lane 3", KEYS[20]) is None
-    assert pace.judge(Rejected(400, None), "lane 19", KEYS[21]) is not None
-    assert pace.refused == [*before.values(), KEYS[21]]
+    flow = FlowControl(8, BACKOFF, endpoint_proven=True, failing=FailingAnswers(False, before))
+    assert window(flow) == 8
+    assert flow.assess(Rejected(400, None), "lane 3", KEYS[20]) is None
+    assert flow.assess(Rejected(400, None), "lane 19", KEYS[21]) is not None
+    assert flow.refused == [*before.values(), KEYS[21]]
 
 
 # Answers to requests that are older than the pause
 
 
 def test_of_many_requests_in_flight_only_the_first_makes_the_pause() -> None:
-    pace = make()
-    epoch = pace.epoch
-    first = pace.halt(DOWN, "A", epoch, 0)
+    flow = make()
+    epoch = flow.epoch
+    first = flow.pause(DOWN, "A", epoch, 0)
     for lane in "BCD":
-        assert pace.halt(DOWN, lane, epoch, 10) is None
-    assert pace.pause is first
-    assert pace.epoch == epoch + 1
+        assert flow.pause(DOWN, lane, epoch, 10) is None
+    assert flow.current_pause is first
+    assert flow.epoch == epoch + 1
 
 
 def test_a_late_success_of_an_older_request_does_not_end_the_pause() -> None:
-    pace = make()
-    epoch = pace.epoch
-    pause = paused(pace)
-    assert not pace.answered(epoch)
-    assert pace.pause is pause
+    flow = make()
+    epoch = flow.epoch
+    pause = paused(flow)
+    assert not flow.record_success(epoch)
+    assert flow.current_pause is pause
 
 
 def test_a_late_answer_from_before_a_vain_probe_counts_for_nothing_either() -> None:
-    pace = make()
-    paused(pace)
-    probe = pace.epoch
-    pause = paused(pace)
-    assert not pace.answered(probe)
-    assert pace.halt(DOWN, "A", probe, 0) is None
-    assert pace.pause is pause
+    flow = make()
+    paused(flow)
+    probe = flow.epoch
+    pause = paused(flow)
+    assert not flow.record_success(probe)
+    assert flow.pause(DOWN, "A", probe, 0) is None
+    assert flow.current_pause is pause
 
 
 def test_an_older_answer_does_not_widen_the_window_after_the_pause() -> None:
-    pace = make()
-    epoch = pace.epoch
-    paused(pace)
-    pace.answered(pace.epoch)
-    pace.answered(epoch)
-    assert window(pace) == 2
+    flow = make()
+    epoch = flow.epoch
+    paused(flow)
+    flow.record_success(flow.epoch)
+    flow.record_success(epoch)
+    assert window(flow) == 2
 
 
 # Coming back
@@ -536,60 +536,60 @@ def test_the_sender_starts_at_full_concurrency() -> None:
 def test_after_the_probe_each_success_doubles_the_requests_in_flight(
     concurrency: int, windows: list[int]
 ) -> None:
-    pace = make(concurrency)
-    pause = paused(pace)
-    assert window(pace, pause.until) == 1
+    flow = make(concurrency)
+    pause = paused(flow)
+    assert window(flow, pause.until) == 1
     for number, expected in enumerate(windows):
-        assert pace.answered(pace.epoch) is (number == 0)
-        assert window(pace) == expected
+        assert flow.record_success(flow.epoch) is (number == 0)
+        assert window(flow) == expected
 
 
 def test_an_operator_lets_the_probe_go_at_once_and_hears_of_it_for_a_while() -> None:
-    pace = make()
-    assert not pace.probing(0)
-    pace.probe(0)
-    assert not pace.probing(0)
+    flow = make()
+    assert not flow.probing(0)
+    flow.probe(0)
+    assert not flow.probing(0)
 
-    pause = paused(pace, now=0)
-    assert not pace.may_start(0, 0)
-    pace.probe(0)
-    assert pace.may_start(0, 0)
-    assert not pace.may_start(1, 0)
-    assert pace.pause == replace(pause, until=0)
-    assert pace.probing(PROBE_FOR - 1)
-    assert not pace.probing(PROBE_FOR)
+    pause = paused(flow, now=0)
+    assert not flow.may_start(0, 0)
+    flow.probe(0)
+    assert flow.may_start(0, 0)
+    assert not flow.may_start(1, 0)
+    assert flow.current_pause == replace(pause, until=0)
+    assert flow.probing(PROBE_FOR - 1)
+    assert not flow.probing(PROBE_FOR)
     # In vain: the next pause is longer all the same, and that try is over.
-    longer = pace.halt(DOWN, "B", pace.epoch, 1)
+    longer = flow.pause(DOWN, "B", flow.epoch, 1)
     assert longer is not None
     assert longer.tries == pause.tries + 1
-    assert not pace.probing(1)
+    assert not flow.probing(1)
 
-    pace.probe(1)
-    assert pace.answered(pace.epoch)
-    assert not pace.probing(1)
+    flow.probe(1)
+    assert flow.record_success(flow.epoch)
+    assert not flow.probing(1)
 
 
 def test_a_probe_that_is_due_is_not_put_off_by_an_operator() -> None:
-    pace = make()
-    pause = paused(pace, now=0)
-    pace.probe(pause.until + 5)
-    assert pace.pause == pause
+    flow = make()
+    pause = paused(flow, now=0)
+    flow.probe(pause.until + 5)
+    assert flow.current_pause == pause
 
 
 def test_an_answer_without_a_pause_ends_none() -> None:
-    pace = make()
-    assert not pace.answered(pace.epoch)
-    assert pace.pause is None
-    assert window(pace) == 8
+    flow = make()
+    assert not flow.record_success(flow.epoch)
+    assert flow.current_pause is None
+    assert window(flow) == 8
 
 
 def test_a_pause_on_the_way_back_starts_again_with_one() -> None:
-    pace = make()
-    paused(pace)
+    flow = make()
+    paused(flow)
     for _ in range(3):
-        pace.answered(pace.epoch)
-    assert window(pace) == 8
-    pause = paused(pace)
-    assert window(pace, pause.until) == 1
-    pace.answered(pace.epoch)
-    assert window(pace) == 2
+        flow.record_success(flow.epoch)
+    assert window(flow) == 8
+    pause = paused(flow)
+    assert window(flow, pause.until) == 1
+    flow.record_success(flow.epoch)
+    assert window(flow) == 2

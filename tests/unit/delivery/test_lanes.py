@@ -42,19 +42,19 @@ def take_all(lanes: Lanes[Line]) -> list[int]:
     taken = []
     while (found := lanes.next()) is not None:
         taken.append(found.key)
-        lanes.done(found)
-        lanes.settled(found)
+        lanes.release(found)
+        lanes.forget(found)
     return taken
 
 
 def test_where_much_waits_each_lane_has_a_line_and_no_more_until_it_is_empty() -> None:
     """Many crowded records cannot fill memory, and none of them goes without."""
-    lanes: Lanes[Line] = Lanes(10, most=4)
+    lanes: Lanes[Line] = Lanes(10, max_waiting=4)
     assert lanes.add([line(n, "AABAABAC"[n]) for n in range(8)]) == 5
-    assert (lanes.waiting, lanes.roomy, lanes.full) == (5, 1, ["A", "B"])
+    assert (lanes.waiting, lanes.untruncated, lanes.full) == (5, 1, ["A", "B"])
     assert lanes.add([line(8, "A"), line(9, "C")]) == 0
     assert take_all(lanes) == [0, 1, 2, 3, 7]
-    assert lanes.starved
+    assert lanes.needs_refill
     assert lanes.add([line(4, "A"), line(5, "B"), line(6, "A"), line(9, "C")]) == 4
 
 
@@ -62,9 +62,9 @@ def test_nothing_comes_of_nothing() -> None:
     lanes: Lanes[Line] = Lanes(1)
     assert lanes.next() is None
     assert lanes.next({"A": 1}) is None
-    assert (lanes.waiting, lanes.full, lanes.starved) == (0, [], False)
+    assert (lanes.waiting, lanes.full, lanes.needs_refill) == (0, [], False)
     lanes.clear()
-    lanes.forgive()
+    lanes.reopen_truncated()
 
 
 def test_lines_leave_in_order_across_lanes() -> None:
@@ -82,7 +82,7 @@ def test_only_one_line_of_a_lane_is_out_at_once() -> None:
     assert first == line(1, "A")
     assert lanes.next() == line(3, "B")
     assert lanes.next() is None
-    lanes.done(first)
+    lanes.release(first)
     assert lanes.next() == line(2, "A")
 
 
@@ -109,10 +109,10 @@ def test_a_line_is_taken_in_once_while_it_waits_is_out_or_is_unsettled() -> None
     first = lanes.next()
     assert first is not None
     assert lanes.add([first]) == 0
-    lanes.done(first)
+    lanes.release(first)
     assert lanes.add([first]) == 0
     assert 1 in lanes
-    lanes.settled(first)
+    lanes.forget(first)
     assert 1 not in lanes
     assert lanes.add([first]) == 1
     assert take_all(lanes) == [1, 2]
@@ -128,7 +128,7 @@ def test_held_back_the_lane_forgets_its_waiting_lines_and_no_other() -> None:
     lanes = lanes_with(line(1, "A"), line(2, "A"), line(3, "A"), line(4, "B"))
     first = lanes.next()
     assert first is not None
-    lanes.done(first, held_back=True)
+    lanes.release(first, drop_waiting=True)
     assert lanes.waiting == 1
     assert [key in lanes for key in (1, 2, 3, 4)] == [True, False, False, True]
     assert lanes.next() == line(4, "B")
@@ -139,8 +139,8 @@ def test_a_lane_that_was_held_back_goes_on_in_order_when_it_is_read_again() -> N
     lanes = lanes_with(line(1), line(2))
     first = lanes.next()
     assert first is not None
-    lanes.done(first, held_back=True)
-    lanes.settled(first)
+    lanes.release(first, drop_waiting=True)
+    lanes.forget(first)
     assert lanes.add([line(1), line(2)]) == 2
     assert take_all(lanes) == [1, 2]
 
@@ -158,15 +158,15 @@ def test_a_line_that_was_left_out_is_not_overtaken() -> None:
     lanes.add([line(1), line(2), line(3)])
     first = lanes.next()
     assert first is not None
-    lanes.done(first)
-    lanes.settled(first)
+    lanes.release(first)
+    lanes.forget(first)
     assert lanes.add([line(4)]) == 0
     assert lanes.full == ["A"]
     assert take_all(lanes) == [2]
-    assert lanes.starved
+    assert lanes.needs_refill
     assert lanes.full == []
     assert lanes.add([line(3), line(4)]) == 2
-    assert not lanes.starved
+    assert not lanes.needs_refill
     assert take_all(lanes) == [3, 4]
 
 
@@ -175,10 +175,10 @@ def test_a_lane_that_is_starved_while_its_last_line_is_out_takes_in_the_rest() -
     lanes.add([line(1), line(2), line(3)])
     first = lanes.next()
     assert first is not None
-    assert lanes.starved
+    assert lanes.needs_refill
     assert lanes.add([line(1), line(2), line(3)]) == 1
     assert lanes.next() is None
-    lanes.done(first)
+    lanes.release(first)
     assert lanes.next() == line(2)
 
 
@@ -189,8 +189,8 @@ def test_a_lane_that_is_held_back_is_neither_full_nor_starved() -> None:
     assert first is not None
     lanes.add([line(2), line(3)])
     assert lanes.full == ["A"]
-    lanes.done(first, held_back=True)
-    assert (lanes.full, lanes.starved) == ([], False)
+    lanes.release(first, drop_waiting=True)
+    assert (lanes.full, lanes.needs_refill) == ([], False)
 
 
 def test_a_lane_that_is_held_back_when_starved_is_so_no_longer() -> None:
@@ -198,9 +198,9 @@ def test_a_lane_that_is_held_back_when_starved_is_so_no_longer() -> None:
     lanes.add([line(1), line(2)])
     first = lanes.next()
     assert first is not None
-    assert lanes.starved
-    lanes.done(first, held_back=True)
-    assert not lanes.starved
+    assert lanes.needs_refill
+    lanes.release(first, drop_waiting=True)
+    assert not lanes.needs_refill
 
 
 def test_a_lane_has_the_turn_of_its_first_line_not_of_one_that_has_left() -> None:
@@ -209,8 +209,8 @@ def test_a_lane_has_the_turn_of_its_first_line_not_of_one_that_has_left() -> Non
     for key in (4, 5):
         found = lanes.next()
         assert found == line(key, "A")
-        lanes.done(found)
-        lanes.settled(found)
+        lanes.release(found)
+        lanes.forget(found)
         lanes.add([line(7, "A")])
     lanes.add([line(6, "B")])
     assert take_all(lanes) == [6, 7]
@@ -221,10 +221,10 @@ def test_forgiving_ends_starvation_for_which_there_are_no_lines() -> None:
     lanes.add([line(1), line(2)])
     first = lanes.next()
     assert first is not None
-    lanes.forgive()
-    assert not lanes.starved
-    lanes.done(first)
-    lanes.settled(first)
+    lanes.reopen_truncated()
+    assert not lanes.needs_refill
+    lanes.release(first)
+    lanes.forget(first)
     assert lanes.add([line(7)]) == 1
     assert take_all(lanes) == [7]
 
@@ -232,7 +232,7 @@ def test_forgiving_ends_starvation_for_which_there_are_no_lines() -> None:
 def test_forgiving_changes_nothing_for_a_lane_that_still_has_lines() -> None:
     lanes: Lanes[Line] = Lanes(1)
     lanes.add([line(1), line(2)])
-    lanes.forgive()
+    lanes.reopen_truncated()
     assert lanes.full == ["A"]
 
 
@@ -247,7 +247,7 @@ def test_clearing_forgets_what_waits_and_keeps_what_is_out() -> None:
     assert lanes.add([line(1, "A"), line(2, "A"), line(3, "B")]) == 2
     assert lanes.next() == line(3, "B")
     assert lanes.next() is None
-    lanes.done(first)
+    lanes.release(first)
     assert lanes.next() == line(2, "A")
 
 
@@ -284,7 +284,7 @@ def test_a_line_that_is_not_in_memory_can_be_claimed_and_keeps_its_lane() -> Non
     assert lanes.add([line(8, "B"), line(9, "B")]) == 1
     assert lanes.next() == line(1, "A")
     assert lanes.next() is None
-    lanes.done(line(8, "B"))
+    lanes.release(line(8, "B"))
     assert lanes.next() == line(9, "B")
 
 
@@ -295,7 +295,7 @@ def test_the_first_line_of_a_lane_in_memory_can_be_claimed_and_no_other() -> Non
     assert lanes.claim(line(1, "A"))
     assert not lanes.claim(line(2, "A"))
     assert lanes.next() is None
-    lanes.done(line(1, "A"))
+    lanes.release(line(1, "A"))
     assert not lanes.claim(line(1, "A"))
     assert take_all(lanes) == [2, 3]
 
@@ -304,7 +304,7 @@ def test_an_earlier_line_than_memory_has_can_be_claimed() -> None:
     lanes = lanes_with(line(5, "A"), line(6, "A"))
     assert lanes.claim(line(3, "A"))
     assert lanes.waiting == 2
-    lanes.done(line(3, "A"))
+    lanes.release(line(3, "A"))
     assert take_all(lanes) == [5, 6]
 
 
@@ -312,12 +312,12 @@ def test_what_was_left_out_of_a_lane_comes_after_the_line_that_was_claimed() -> 
     lanes: Lanes[Line] = Lanes(1)
     lanes.add([line(1), line(2), line(3)])
     assert lanes.claim(line(1))
-    assert lanes.starved
-    lanes.done(line(1))
-    lanes.settled(line(1))
+    assert lanes.needs_refill
+    lanes.release(line(1))
+    lanes.forget(line(1))
     assert lanes.claim(line(2))
     assert lanes.add([line(2), line(3)]) == 1
-    lanes.done(line(2))
+    lanes.release(line(2))
     assert take_all(lanes) == [3]
 
 
@@ -436,7 +436,7 @@ class LanesAgainstALedger(RuleBasedStateMachine):
     def done(self, data: st.DataObject) -> None:
         """A line was answered and its lane goes on at once; its outcome is written later."""
         held = self.out.pop(data.draw(st.sampled_from(sorted(self.out))))
-        self.lanes.done(held)
+        self.lanes.release(held)
         self.unsettled[held.key] = held
 
     @precondition(lambda self: self.out)
@@ -446,8 +446,8 @@ class LanesAgainstALedger(RuleBasedStateMachine):
         held = self.out.pop(data.draw(st.sampled_from(sorted(self.out))))
         if lane_waits:
             self.lanes_held.add(held.lane)
-        self.lanes.done(held, held_back=True)
-        self.lanes.settled(held)
+        self.lanes.release(held, drop_waiting=True)
+        self.lanes.forget(held)
         self.waiting[held.lane].clear()
 
     @precondition(lambda self: self.unsettled)
@@ -459,7 +459,7 @@ class LanesAgainstALedger(RuleBasedStateMachine):
             del self.pending[key]
         else:
             self.lines_that_wait.add(key)
-        self.lanes.settled(held)
+        self.lanes.forget(held)
 
     @rule()
     def time_passes(self) -> None:
@@ -472,15 +472,15 @@ class LanesAgainstALedger(RuleBasedStateMachine):
         self.waiting.clear()
 
     @rule()
-    def forgive(self) -> None:
-        self.lanes.forgive()
-        assert not self.lanes.starved
+    def reopen_truncated(self) -> None:
+        self.lanes.reopen_truncated()
+        assert not self.lanes.needs_refill
 
     @invariant()
     def the_count_is_true(self) -> None:
         crowded = sum(len(self.waiting[lane]) for lane in self.lanes.full)
         assert self.lanes.waiting == sum(map(len, self.waiting.values()))
-        assert self.lanes.roomy == self.lanes.waiting - crowded
+        assert self.lanes.untruncated == self.lanes.waiting - crowded
 
     @invariant()
     def no_lane_is_deeper_than_allowed(self) -> None:
@@ -505,16 +505,16 @@ class LanesAgainstALedger(RuleBasedStateMachine):
             self.add(1000)
             for lane in list(self.out):
                 held = self.out.pop(lane)
-                self.lanes.done(held)
+                self.lanes.release(held)
                 self.unsettled[held.key] = held
             for held in self.unsettled.values():
                 del self.pending[held.key]
-                self.lanes.settled(held)
+                self.lanes.forget(held)
             self.unsettled.clear()
             self.next({})
         assert not self.pending
-        self.lanes.forgive()
-        assert (self.lanes.waiting, self.lanes.full, self.lanes.starved) == (0, [], False)
+        self.lanes.reopen_truncated()
+        assert (self.lanes.waiting, self.lanes.full, self.lanes.needs_refill) == (0, [], False)
 
 
 LanesAgainstALedger.TestCase.settings = settings(

@@ -54,7 +54,7 @@ def told(outcome: Outcome) -> tuple[Any, ...]:
             return (type(outcome),)
 
 
-def halted(reason: PauseReason, status: int) -> tuple[Any, ...]:
+def pausing(reason: PauseReason, status: int) -> tuple[Any, ...]:
     return PauseSender, reason, status
 
 
@@ -68,36 +68,36 @@ STATUSES: list[tuple[int, tuple[Any, ...]]] = [
     (204, (Delivered, 204, False)),
     (206, (Delivered, 206, False)),
     (299, (Delivered, 299, False)),
-    (300, halted(PauseReason.CONFIGURATION, 300)),
-    (301, halted(PauseReason.CONFIGURATION, 301)),
-    (302, halted(PauseReason.CONFIGURATION, 302)),
-    (304, halted(PauseReason.CONFIGURATION, 304)),
-    (307, halted(PauseReason.CONFIGURATION, 307)),
-    (308, halted(PauseReason.CONFIGURATION, 308)),
+    (300, pausing(PauseReason.CONFIGURATION, 300)),
+    (301, pausing(PauseReason.CONFIGURATION, 301)),
+    (302, pausing(PauseReason.CONFIGURATION, 302)),
+    (304, pausing(PauseReason.CONFIGURATION, 304)),
+    (307, pausing(PauseReason.CONFIGURATION, 307)),
+    (308, pausing(PauseReason.CONFIGURATION, 308)),
     (400, (Rejected, 400)),
-    (401, halted(PauseReason.UNAUTHORIZED, 401)),
+    (401, pausing(PauseReason.UNAUTHORIZED, 401)),
     (402, (Rejected, 402)),
-    (403, halted(PauseReason.CONFIGURATION, 403)),
+    (403, pausing(PauseReason.CONFIGURATION, 403)),
     (404, (NotFound,)),
-    (405, halted(PauseReason.CONFIGURATION, 405)),
-    (406, halted(PauseReason.CONFIGURATION, 406)),
+    (405, pausing(PauseReason.CONFIGURATION, 405)),
+    (406, pausing(PauseReason.CONFIGURATION, 406)),
     (408, (Unanswered, 408)),
     (409, (Conflict,)),
     (410, (Rejected, 410)),
     (412, (Rejected, 412)),
     (413, (Rejected, 413)),
-    (415, halted(PauseReason.CONFIGURATION, 415)),
+    (415, pausing(PauseReason.CONFIGURATION, 415)),
     (417, (Rejected, 417)),
     (421, (Unanswered, 421)),
     (422, (Rejected, 422)),
     (423, (Locked,)),
     (425, (Unanswered, 425)),
-    (429, halted(PauseReason.UNAVAILABLE, 429)),
+    (429, pausing(PauseReason.UNAVAILABLE, 429)),
     (499, (Rejected, 499)),
     (500, (Failed, 500)),
     (501, (Failed, 501)),
     (502, (Unanswered, 502)),
-    (503, halted(PauseReason.UNAVAILABLE, 503)),
+    (503, pausing(PauseReason.UNAVAILABLE, 503)),
     (504, (Unanswered, 504)),
     (505, (Failed, 505)),
     (599, (Failed, 599)),
@@ -105,19 +105,19 @@ STATUSES: list[tuple[int, tuple[Any, ...]]] = [
 
 BODIES: list[tuple[int, str, tuple[Any, ...]]] = [
     # The endpoint's own 404 has whatever body its author chose; the platform's is about no line.
-    (404, MISSING, halted(PauseReason.ENDPOINT_MISSING, 404)),
-    (404, " \n" + MISSING, halted(PauseReason.ENDPOINT_MISSING, 404)),
+    (404, MISSING, pausing(PauseReason.ENDPOINT_MISSING, 404)),
+    (404, " \n" + MISSING, pausing(PauseReason.ENDPOINT_MISSING, 404)),
     (404, "Salesforce record not found", (NotFound,)),
     (404, "Could not find a match for URL", (NotFound,)),
     (404, platform("NOT_FOUND", "The requested resource does not exist"), (NotFound,)),
     (404, platform("INVALID", "Could not find a match for URL"), (NotFound,)),
     (404, '{"errorCode": "NOT_FOUND", "message": "no such record"}', (NotFound,)),
-    (403, platform("REQUEST_LIMIT_EXCEEDED", "..."), halted(PauseReason.API_LIMIT, 403)),
-    (403, platform("API_DISABLED_FOR_ORG", "..."), halted(PauseReason.CONFIGURATION, 403)),
-    (403, "forbidden", halted(PauseReason.CONFIGURATION, 403)),
+    (403, platform("REQUEST_LIMIT_EXCEEDED", "..."), pausing(PauseReason.API_LIMIT, 403)),
+    (403, platform("API_DISABLED_FOR_ORG", "..."), pausing(PauseReason.CONFIGURATION, 403)),
+    (403, "forbidden", pausing(PauseReason.CONFIGURATION, 403)),
     (400, platform("JSON_PARSER_ERROR", "No such column"), (Rejected, 400)),
     (500, platform("APEX_ERROR", "System.NullPointerException"), (Failed, 500)),
-    (401, platform("INVALID_SESSION_ID"), halted(PauseReason.UNAUTHORIZED, 401)),
+    (401, platform("INVALID_SESSION_ID"), pausing(PauseReason.UNAUTHORIZED, 401)),
 ]
 
 BODY_BEFORE_STATUS: list[tuple[int, str, tuple[Any, ...]]] = [
@@ -127,14 +127,14 @@ BODY_BEFORE_STATUS: list[tuple[int, str, tuple[Any, ...]]] = [
     (500, f"<html><body>{impossible(423)}</body></html>", (Locked,)),
     (500, impossible(409), (Conflict,)),
     (500, impossible(422), (Rejected, 422)),
-    (500, impossible(429), halted(PauseReason.UNAVAILABLE, 429)),
+    (500, impossible(429), pausing(PauseReason.UNAVAILABLE, 429)),
     (500, impossible(504), (Unanswered, 504)),
     (500, impossible(408), (Unanswered, 408)),
     (500, impossible(421), (Unanswered, 421)),
     (500, impossible(425), (Unanswered, 425)),
     (500, impossible(404), (NotFound,)),
     (500, impossible(207), (Delivered, 207, False)),
-    (500, impossible(999), halted(PauseReason.CONFIGURATION, 999)),
+    (500, impossible(999), pausing(PauseReason.CONFIGURATION, 999)),
     (200, impossible(423), (Locked,)),
     (500, impossible(520), (Failed, 520)),
     (500, impossible("none"), (Failed, 500)),
@@ -236,11 +236,11 @@ NO_TOKENS: list[tuple[TokenFailure, PauseSender]] = [
 ]
 
 
-@pytest.mark.parametrize(("no_token", "halted"), NO_TOKENS)
+@pytest.mark.parametrize(("no_token", "pausing"), NO_TOKENS)
 def test_without_a_token_the_sender_pauses_and_says_why(
-    no_token: TokenFailure, halted: PauseSender
+    no_token: TokenFailure, pausing: PauseSender
 ) -> None:
-    assert classify(no_token) == halted
+    assert classify(no_token) == pausing
 
 
 @pytest.mark.parametrize("status", [None, 302, 401])

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.demo.badday import MOST_PER_LINE, Expiry, FaultInjector, bad_day, door
 from daemon.demo.calls import ids, long_form
+from daemon.demo.faults import MOST_PER_LINE, Expiry, FaultInjector, bad_day, door
 from daemon.demo.standin import TOKEN_PATH, Incoming, Received, Reply
 from tests.support import rows
 from tests.support.calls import record_id

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from daemon.demo import calls as sample_calls
 from daemon.demo import standin, summary
-from daemon.demo.badday import ClosableServer, FaultInjector, bad_day, door
+from daemon.demo.faults import ClosableServer, FaultInjector, bad_day, door
 from daemon.demo.postgres import embedded
 from daemon.errors import CallstatsdError
 from daemon.ledger.operator import OperatorStore, StatusReport
@@ -98,7 +98,7 @@ class Interruption:
             self._task.cancel()
 
 
-async def play(show: Show) -> int:
+async def run_demo(show: Show) -> int:
     """Run the demo; returns the exit code: 0 when every line is settled and none was malformed.
 
     With `faults` Salesforce has a bad day of `BAD_DAY` seconds. With `stay` all goes on until
@@ -355,9 +355,9 @@ async def _settle(
             )
 
         async with open_ledger(dsn, "callstatsd") as ledger:
-            desk = OperatorStore(ledger.database)
+            operator_store = OperatorStore(ledger.database)
             while True:
-                overview = await desk.overview()
+                overview = await operator_store.overview()
                 show(overview)
                 if _is_settled(overview, loaded):
                     break
@@ -366,11 +366,11 @@ async def _settle(
                         "the daemon ended, or took too long, before all was settled"
                     )
                 await asyncio.sleep(LOOK_EVERY)
-            example = await desk.call(sample_calls.EXAMPLE_CALL)
+            example = await operator_store.call(sample_calls.EXAMPLE_CALL)
     return summary.Outcome(overview, salesforce, example, day, time.monotonic() - began)
 
 
 def _is_settled(overview: StatusReport, loaded: datetime) -> bool:
-    watermark = overview.standing.watermark
+    watermark = overview.status.watermark
     taken = watermark is not None and watermark >= loaded - timedelta(seconds=120)
     return taken and overview.lines["pending"] == 0
