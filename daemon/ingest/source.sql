@@ -227,7 +227,7 @@ SELECT count(*) AS lines,
        ), 0)) AS digest
 FROM line
 
--- name: rebuilt
+-- name: lines_by_key
 -- The lines of the keys ($2, $3, $4, $5), of the calls $1, from whatever rows are still there.
 {rows},
 line AS (

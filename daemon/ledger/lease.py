@@ -196,7 +196,7 @@ class Lease:
             row = await self._connection.fetchrow(_SQL["channel"])
             await self._connection.add_listener(row["channel"], lambda *_: self.on_notice())
             if self._is_daemon:
-                await self._connection.fetchval(_SQL["want"], DAEMON_LOCK)
+                await self._connection.fetchval(_SQL["announce_daemon"], DAEMON_LOCK)
         self._ledger_oid = row["ledger_oid"]
         self._ended = ended = asyncio.Event()
         self._connection.add_termination_listener(lambda _: ended.set())
@@ -204,7 +204,7 @@ class Lease:
     async def daemon_waiting(self) -> bool:
         """Whether a `run` is here. Raises `UnreachableError`."""
         async with self._database.connection() as connection:
-            return bool(await connection.fetchval(_SQL["wanted"], DAEMON_LOCK))
+            return bool(await connection.fetchval(_SQL["daemon_waiting"], DAEMON_LOCK))
 
     def release(self) -> None:
         """Let go of the lock; it ends with its session."""

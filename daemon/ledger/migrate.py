@@ -53,7 +53,7 @@ async def undisturbed(ledger: Ledger, patience: float) -> AsyncIterator[None]:
     try:
         with ledger.database.watched():
             # Wish and lock end with the session, so a migration that is killed leaves neither.
-            await connection.fetchval(_SQL["want_upgrade"], UPGRADE_LOCK + int(SCHEMA_VERSION))
+            await connection.fetchval(_SQL["announce_upgrade"], UPGRADE_LOCK + int(SCHEMA_VERSION))
             await connection.execute(_SQL["notify"])
             try:
                 await connection.fetchval(_SQL["lock_patiently"], ACTIVE_LOCK, timeout=patience)

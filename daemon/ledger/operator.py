@@ -185,8 +185,8 @@ class OperatorStore:
     async def status(self) -> LedgerStatus:
         """Return what the ledger and its instance say of themselves; costs next to nothing."""
         async with self._database.connection() as connection:
-            row = dict(await connection.fetchrow(_SQL["standing"]))
-            active = await connection.fetchval(_SQL["holder"], ACTIVE_LOCK)
+            row = dict(await connection.fetchrow(_SQL["status"]))
+            active = await connection.fetchval(_SQL["active"], ACTIVE_LOCK)
         since, reason = row.pop("held_since"), row.pop("held_reason")
         pause = None if since is None else OperatorPause(since, reason)
         return LedgerStatus(operator_pause=pause, active=active, **row)
@@ -249,7 +249,7 @@ class OperatorStore:
     async def daemon_runs(self) -> bool:
         """Whether a `run` is here, active or standing by."""
         async with self._database.connection() as connection:
-            return bool(await connection.fetchval(_LEDGER["wanted"], DAEMON_LOCK))
+            return bool(await connection.fetchval(_LEDGER["daemon_waiting"], DAEMON_LOCK))
 
     async def tally(self, since: datetime) -> HourlyCounts:
         """Return the counts of what waits, and of what was settled in each hour from `since`."""
@@ -270,7 +270,7 @@ class OperatorStore:
         async def hold(connection: Any) -> None:
             async with connection.transaction():
                 await _begin(connection, act, over=True)
-                await connection.execute(_SQL["hold"], act.reason)
+                await connection.execute(_SQL["pause"], act.reason)
                 await connection.execute(_NOTIFY)
 
         await self._database.change(hold)
@@ -287,7 +287,7 @@ class OperatorStore:
                 act_id = await _begin(connection, act, over=True)
                 await connection.execute(_IN_ORDER)
                 await connection.execute(_SQL["allow_probe"])
-                await connection.execute(_SQL["release"], act_id)
+                await connection.execute(_SQL["resume"], act_id)
                 pending: bool = await connection.fetchval(_SQL["any_pending"])
                 await connection.execute(_NOTIFY)
             return act_id, pending

@@ -27,7 +27,7 @@ SELECT (SELECT count(*) FROM line WHERE state = 'pending') AS pending,
 -- Seconds since the oldest pending line became so.
 SELECT extract(epoch FROM now() - min(pending_since)) FROM line WHERE state = 'pending'
 
--- name: standing
+-- name: status
 -- What the ledger and its instance say of themselves, in one row.
 SELECT g.watermark, g.start_from, g.held_since, g.held_reason, g.delivered_at AS last_delivered_at,
        i.host, i.pid, i.version, i.started_at, i.beat_at, i.stopped_at, i.unclean_at,
@@ -64,7 +64,7 @@ WHERE n.rejected + n.not_found > 0
 ORDER BY w.since
 LIMIT $1
 
--- name: holder
+-- name: active
 -- Whether any session holds the lock of this ledger.
 SELECT EXISTS (
     SELECT FROM pg_locks
@@ -73,11 +73,11 @@ SELECT EXISTS (
       AND classid = $1::oid AND objid = 'ledger'::regclass::oid AND objsubid = 2
 )
 
--- name: hold
--- Pause sending, for the reason $1, until `release`.
+-- name: pause
+-- Pause sending, for the reason $1, until `resume`.
 UPDATE ledger SET held_since = coalesce(held_since, now()), held_reason = $1
 
--- name: release
+-- name: resume
 -- Let sending go on; the act $1 also asks that an automatic pause tries again at once.
 UPDATE ledger SET held_since = NULL, held_reason = NULL, probe_requested = $1
 

@@ -262,7 +262,7 @@ class Ledger:
 
         try:
             with self.database.watched():
-                await connection.fetchval(_SQL["keep_all"], RETENTION_LOCK)
+                await connection.fetchval(_SQL["lock_retention"], RETENTION_LOCK)
             yield still
         finally:
             connection.terminate()
@@ -473,9 +473,9 @@ class Ledger:
 
         Raises `LeaseLostError`, and writes nothing, once another instance holds the ledger.
         """
-        async with self.database.connection("beat") as connection:
+        async with self.database.connection("write_heartbeat") as connection:
             written = await connection.fetchval(
-                _SQL["beat"],
+                _SQL["write_heartbeat"],
                 beat.host,
                 beat.pid,
                 beat.version,

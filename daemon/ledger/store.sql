@@ -338,7 +338,7 @@ SET lease = $1, ledger_oid = $2, stopped_at = NULL,
     unclean_at = CASE WHEN stopped_at IS NULL THEN now() ELSE unclean_at END
 WHERE lease IS NOT DISTINCT FROM $3
 
--- name: beat
+-- name: write_heartbeat
 -- What the active instance is doing: host, pid, version, seconds since start, state, reason,
 -- seconds until it tries again, whether it has stopped; its lease $9 of the ledger with the oid $10;
 -- the last act whose probe this answers. No row while another lease owns the instance's row.
@@ -385,7 +385,7 @@ SELECT lease, ledger_oid, stopped_at IS NOT NULL AS stopped FROM instance
 -- Wait to become the one that has this ledger, before all who only try; likewise.
 SELECT pg_advisory_lock($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)
 
--- name: want_upgrade
+-- name: announce_upgrade
 -- Say, for as long as the session lives, that a migration waits ($1 is the class with its version).
 SELECT pg_advisory_lock_shared($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)
 
@@ -398,7 +398,7 @@ SELECT host, pid FROM instance WHERE stopped_at IS NULL
 -- tables it is about, NULL if none. It must wait for nobody: it locks no table.
 SELECT to_regclass('ledger')::oid
 
--- name: keep_all
+-- name: lock_retention
 -- Let nothing be pruned for as long as the session lives ($1 is the lock's class).
 SELECT pg_advisory_lock_shared($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)
 
@@ -498,11 +498,11 @@ SELECT pg_notify('callstatsd_' || 'ledger'::regclass::oid, '')
 SELECT 'callstatsd_' || l.oid::oid AS channel, l.oid::oid AS ledger_oid
 FROM CAST('ledger' AS regclass) AS l (oid)
 
--- name: want
+-- name: announce_daemon
 -- Say, for as long as the session lives, that a `run` wants this ledger.
 SELECT pg_advisory_lock_shared($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)
 
--- name: wanted
+-- name: daemon_waiting
 -- Whether any session says so.
 SELECT EXISTS (
     SELECT FROM pg_locks

@@ -26,7 +26,7 @@ POINTS: dict[str, tuple[type, str]] = {
     "post": (Salesforce, "post"),
     "settle": (Ledger, "settle"),
     "commit": (Transaction, "__aexit__"),
-    "beat": (Ledger, "beat"),
+    "heartbeat": (Ledger, "write_heartbeat"),
 }
 
 
