@@ -32,6 +32,7 @@ from daemon.delivery.settlement import holds_lane, settle
 from daemon.errors import UnreachableError
 from daemon.ledger.store import Ledger
 from daemon.lines import PendingLine, State
+from daemon.tasks import sleep_or_stop
 
 _log = structlog.get_logger()
 
@@ -446,10 +447,7 @@ class Sender:
         seconds = self._limits.idle
         if self._due:
             seconds = min(seconds, max(0.0, self._due[0] - _now()))
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
+        if not await sleep_or_stop(self._wake, seconds):
             self._refill_wanted = True
 
     # Settling

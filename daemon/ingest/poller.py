@@ -14,7 +14,7 @@ from daemon.ingest.intake import Intake
 from daemon.ingest.source import MIN_TIME, Clock, Page, Readiness, Source, Window
 from daemon.ledger.store import Binding, Ledger
 from daemon.lines import LineKey
-from daemon.service.lifecycle import sleep_or_stop
+from daemon.tasks import sleep_or_stop
 
 _log = structlog.get_logger()
 _TICK = timedelta(microseconds=1)

@@ -15,7 +15,7 @@ from daemon.ingest.poller import ReadinessRules, TakeResult, log_taken, visible_
 from daemon.ingest.source import MIN_TIME, Clock, Page, Readiness, Source, Window
 from daemon.ledger.store import Ledger
 from daemon.lines import NON_NUMERIC_ID, LineKey, missing_keys
-from daemon.service.lifecycle import sleep_or_stop
+from daemon.tasks import sleep_or_stop
 
 _log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ import structlog
 from daemon import logs
 from daemon.errors import UnreachableError
 from daemon.ledger.store import Ledger
-from daemon.service.lifecycle import sleep_or_stop
+from daemon.tasks import sleep_or_stop
 
 _log = structlog.get_logger()
 

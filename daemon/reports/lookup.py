@@ -1,6 +1,5 @@
 """Gathers what both databases know of a call, for `show` and for the page."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
@@ -12,6 +11,7 @@ from daemon.ledger.operator import OperatorStore
 from daemon.lines import LineKey
 from daemon.reports.explain import CallHistory, ReadinessRules
 from daemon.settings.model import Settings
+from daemon.tasks import run_within
 
 LATEST = 20
 """Calls of one Salesforce record to show."""
@@ -43,7 +43,7 @@ async def look_up(
         calls = await operator_store.calls_of_lane(lane(LineKey(0, 0, 0, 0), known), LATEST)
     lines = {call: await operator_store.call(call, records) for call in calls}
     status = await operator_store.status()
-    said = await _patiently(source, calls, within)
+    said = await _ask(source, calls, within)
     if said is None:
         return [CallHistory(call, lines[call], status, None, None, ()) for call in calls]
     clock, facts, keys = said
@@ -62,19 +62,12 @@ def rules_of(settings: Settings) -> ReadinessRules:
     )
 
 
-async def _patiently(
-    source: Source, calls: Sequence[int], within: float | None
-) -> SourceAnswer | None:
+async def _ask(source: Source, calls: Sequence[int], within: float | None) -> SourceAnswer | None:
     """Ask the source; None if it is away or takes too long."""
-    asking = asyncio.create_task(_of_the_source(source, calls))
     try:
-        # Not cancelled and waited for: a silent server holds up that too.
-        done, _ = await asyncio.wait({asking}, timeout=within)
-        return asking.result() if done else None
+        return await run_within(within, _of_the_source(source, calls))
     except (UnreachableError, ConfigurationError):
         return None
-    finally:
-        asking.cancel()
 
 
 async def _of_the_source(source: Source, calls: Sequence[int]) -> SourceAnswer:

@@ -2,11 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -23,8 +22,9 @@ from daemon.ledger.operator import OperatorStore
 from daemon.ledger.store import Binding, Ledger
 from daemon.lines import LineKey, NewLine, State, missing_keys
 from daemon.service.instance import Instance, open_databases, open_salesforce, record_options
-from daemon.service.lifecycle import SystemdNotifier, run_until, sleep_or_stop
+from daemon.service.lifecycle import SystemdNotifier
 from daemon.settings.model import Settings
+from daemon.tasks import run_until, run_within, sleep_or_stop
 from daemon.web.health import InstanceState
 
 _log = structlog.get_logger()
@@ -227,21 +227,13 @@ async def send_without_daemon(site: Instance, stop: asyncio.Event) -> None:
                     await site.run_active(handing_over, poll=False)
                     watching.cancel()
                     # Whoever comes next must not send again what is only not written yet.
-                    await _within(DRAIN_EXTRA, site.writer.wait_written())
+                    await run_within(DRAIN_EXTRA, site.writer.wait_written())
                     site.lease.release()
             except UnreachableError as error:
                 _log.debug(logs.DAEMON_WAITING, error=str(error))
             await sleep_or_stop(stop, LOOK_EVERY)
         await site.writer.finish(DRAIN_EXTRA)
         settling.cancel()
-
-
-async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await work
-    except TimeoutError:
-        return
 
 
 async def _until_wanted(lease: Lease, stop: asyncio.Event, handing_over: asyncio.Event) -> None:

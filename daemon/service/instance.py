@@ -48,9 +48,10 @@ from daemon.salesforce.oauth import (
     Tokens,
     jwt_bearer,
 )
-from daemon.service.lifecycle import SystemdNotifier, run_until, sleep_or_stop, status_line
+from daemon.service.lifecycle import SystemdNotifier, status_line
 from daemon.service.watchdog import Loop
 from daemon.settings.model import Auth, EmptyAs, Settings
+from daemon.tasks import run_until, run_within, sleep_or_stop
 from daemon.web.health import InstanceState
 
 _log = structlog.get_logger()
@@ -137,9 +138,7 @@ class Instance:
                 await heartbeat.end()
         if heartbeat.upgrade:
             # Whoever upgrades the ledger shall find all outcomes in it.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(DRAIN_EXTRA):
-                    await self.writer.wait_written()
+            await run_within(DRAIN_EXTRA, self.writer.wait_written())
             raise ConfigurationError(
                 "callstatsd migrate is upgrading the ledger; install the new version here too"
             )
@@ -172,9 +171,7 @@ class Instance:
     async def _sender(self) -> Sender:
         settings = self.settings
         # What an earlier lease of ours has learnt of the endpoint must be in the ledger first.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LEARNT_WITHIN):
-                await self.writer.wait_written()
+        await run_within(LEARNT_WITHIN, self.writer.wait_written())
         progress = await self.ledger.progress()
         failing = await self.ledger.failing_answers()
         self.salesforce.permit = self.lease
@@ -399,12 +396,10 @@ async def check_ledger(settings: Settings, source: Source, ledger: Ledger) -> No
     compared.
     """
     await ledger.check_version()
-    asking = asyncio.create_task(source.clock())
-    # Not cancelled and waited for: a silent server holds up that too.
-    done, _ = await asyncio.wait({asking}, timeout=SOURCE_ANSWERS)
-    asking.cancel()
-    answered = done and not isinstance(asking.exception(), UnreachableError)
-    database = asking.result().database if answered else None
+    clock = None
+    with suppress(UnreachableError):
+        clock = await run_within(SOURCE_ANSWERS, source.clock())
+    database = clock.database if clock is not None else None
     await ledger.check_binding(Binding(settings.clients_id, database, settings.source_schemas))
 
 

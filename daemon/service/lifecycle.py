@@ -4,10 +4,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, TypeVar
 
 import sdnotify
 import structlog
@@ -16,8 +15,7 @@ from daemon import logs
 from daemon.ledger.operator import Backlog, LedgerStatus
 from daemon.lines import State
 from daemon.service.watchdog import ProgressWatchdog
-
-T = TypeVar("T")
+from daemon.tasks import sleep_or_stop
 
 _log = structlog.get_logger()
 
@@ -25,28 +23,6 @@ TELL_EVERY = 5.0
 """Seconds between two words to systemd, fewer where its watchdog wants more."""
 EXTENSION = 90.0
 """Seconds more that systemd is asked for while starting and draining: longer than any turn."""
-
-
-async def run_until(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """Do what may take long; cut it when told to stop, and return None then."""
-    working = asyncio.create_task(work)
-    stopped = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
-    finally:
-        working.cancel()
-        stopped.cancel()
-        await asyncio.gather(working, stopped, return_exceptions=True)
-
-
-async def sleep_or_stop(stop: asyncio.Event, seconds: float) -> None:
-    """Wait for stop, at most so many seconds."""
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return
 
 
 @contextmanager

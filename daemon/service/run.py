@@ -18,9 +18,10 @@ from daemon.service.instance import (
     open_salesforce,
     patiently,
 )
-from daemon.service.lifecycle import SystemdNotifier, run_until, sleep_or_stop
+from daemon.service.lifecycle import SystemdNotifier
 from daemon.service.watchdog import Loop
 from daemon.settings.model import Settings
+from daemon.tasks import run_until, sleep_or_stop
 from daemon.web.health import InstanceState
 from daemon.web.listener import listening
 from daemon.web.page import watched

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
 from daemon.errors import UnreachableError
 
@@ -65,14 +65,3 @@ class CachedQuery(Generic[T]):
         finally:
             self._due = time.monotonic() + rest
             self._task = None
-
-
-async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T | None:
-    """Return what the work comes to, or None if that takes longer; then it is given up."""
-    task = asyncio.ensure_future(work)
-    try:
-        # Not cancelled and waited for: a silent server holds up that too.
-        done, _ = await asyncio.wait({task}, timeout=seconds)
-        return task.result() if done else None
-    finally:
-        task.cancel()

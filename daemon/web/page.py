@@ -23,9 +23,10 @@ from daemon.lines import State
 from daemon.reports import explain, meanings
 from daemon.reports.lookup import look_up, rules_of
 from daemon.settings.model import Settings
+from daemon.tasks import run_within
 from daemon.web import chart, wording
 from daemon.web.allowed_hosts import AllowedHosts
-from daemon.web.cache import CachedQuery, within
+from daemon.web.cache import CachedQuery
 from daemon.web.health import HealthEndpoints, InstanceState
 from daemon.web.masking import fields, masked
 from daemon.web.search import SearchQuery, SearchQueryError, read_search
@@ -197,7 +198,7 @@ class Page:
         except SearchQueryError as error:
             return {"hint": str(error)}
         try:
-            found = await within(2 * self._patience, self._inquire(question))
+            found = await run_within(2 * self._patience, self._inquire(question))
         except UnreachableError:
             found = None
         if found is None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from daemon.service.lifecycle import sleep_or_stop
+from daemon.tasks import sleep_or_stop
 from tests.support import rows
 from tests.support.calls import record_id
 

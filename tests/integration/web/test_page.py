@@ -28,9 +28,10 @@ from daemon.ledger.store import ACTIVE_LOCK, InstanceStatus, Ledger, Tenure, ope
 from daemon.lines import LineKey, NewLine, State
 from daemon.reports import meanings
 from daemon.settings.model import Settings
+from daemon.tasks import run_within
 from daemon.web import chart, page, wording
 from daemon.web.allowed_hosts import AllowedHosts
-from daemon.web.cache import CachedQuery, within
+from daemon.web.cache import CachedQuery
 from daemon.web.health import InstanceState
 from daemon.web.masking import fields, masked
 from daemon.web.search import SearchQuery, SearchQueryError, read_search
@@ -630,7 +631,7 @@ async def test_a_reading_that_was_slow_is_kept_for_longer() -> None:
     assert await reading.get() == 1
     assert not reading.failing
     assert asked == 1
-    assert await within(0.01, asyncio.sleep(60)) is None
+    assert await run_within(0.01, asyncio.sleep(60)) is None
 
 
 # The chart
