@@ -22,7 +22,7 @@ from daemon.ledger.operator import OperatorStore
 from daemon.ledger.store import Binding, Ledger
 from daemon.lines import LineKey, NewLine, State, missing_keys
 from daemon.service.instance import Instance, open_databases, open_salesforce, record_options
-from daemon.service.lifecycle import SystemdNotifier
+from daemon.service.systemd import SystemdNotifier
 from daemon.settings.model import Settings
 from daemon.tasks import run_until, run_within, sleep_or_stop
 from daemon.web.health import InstanceState

@@ -38,6 +38,7 @@ from daemon.ledger.operator import OperatorStore
 from daemon.ledger.retention import Pruner
 from daemon.ledger.store import Binding, InstanceStatus, Ledger, Tenure, open_ledger
 from daemon.lines import State
+from daemon.reports.status import status_line
 from daemon.salesforce.client import EndpointUrl, Salesforce, Session, open_session
 from daemon.salesforce.oauth import (
     ClientCredentials,
@@ -48,8 +49,7 @@ from daemon.salesforce.oauth import (
     Tokens,
     jwt_bearer,
 )
-from daemon.service.lifecycle import SystemdNotifier, status_line
-from daemon.service.watchdog import Loop
+from daemon.service.systemd import Loop, SystemdNotifier
 from daemon.settings.model import Auth, EmptyAs, Settings
 from daemon.tasks import run_until, run_within, sleep_or_stop
 from daemon.web.health import InstanceState
@@ -209,8 +209,20 @@ class Instance:
                 self.notifier.status(str(error))
             else:
                 delivered = metrics.counted("callstatsd_lines_total", state=State.DELIVERED)
-                now = datetime.now(self.settings.source_timezone)
-                self.notifier.status(status_line(waiting, status, sender.paused, delivered, now))
+                pause = status.operator_pause
+                pending = waiting.lines[State.PENDING]
+                self.notifier.status(
+                    status_line(
+                        pending=pending,
+                        oldest_pending_seconds=waiting.oldest_pending_seconds,
+                        need_action=sum(waiting.lines.values()) - pending,
+                        delivered=delivered,
+                        watermark=status.watermark,
+                        paused=sender.paused,
+                        operator_reason=pause.reason if pause is not None else None,
+                        now=datetime.now(self.settings.source_timezone),
+                    )
+                )
             await asyncio.sleep(STATUS_EVERY)
 
     async def _poll(self, sender: Sender, stop: asyncio.Event) -> None:

@@ -18,8 +18,7 @@ from daemon.service.instance import (
     open_salesforce,
     patiently,
 )
-from daemon.service.lifecycle import SystemdNotifier
-from daemon.service.watchdog import Loop
+from daemon.service.systemd import Loop, SystemdNotifier
 from daemon.settings.model import Settings
 from daemon.tasks import run_until, sleep_or_stop
 from daemon.web.health import InstanceState

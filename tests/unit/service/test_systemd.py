@@ -2,7 +2,7 @@
 
 import pytest
 
-from daemon.service.watchdog import Loop, ProgressWatchdog
+from daemon.service.systemd import Loop, ProgressWatchdog, watchdog_seconds
 
 TAKING, SENDING = Loop.TAKING, Loop.SENDING
 
@@ -58,3 +58,20 @@ def test_a_turn_without_a_rest_ends_the_rest_before() -> None:
     watch.progressed(*Loop)
     assert watch.all_progressed(1)
     assert not watch.all_progressed(2)
+
+
+@pytest.mark.parametrize(
+    ("environment", "seconds"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "600000000"}, 600.0),
+        ({"WATCHDOG_USEC": "600000000", "WATCHDOG_PID": "7"}, 600.0),
+        ({"WATCHDOG_USEC": "600000000", "WATCHDOG_PID": "8"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+    ],
+)
+def test_the_watchdog_is_fed_by_the_process_that_it_watches(
+    environment: dict[str, str], seconds: float | None
+) -> None:
+    assert watchdog_seconds(environment, 7) == seconds

@@ -5,20 +5,14 @@ import re
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
 
 from daemon.demo.standin import Reply
-from daemon.ledger.operator import Backlog, LedgerStatus
-from daemon.ledger.store import OperatorPause
-from daemon.service.lifecycle import status_line, watchdog_seconds
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
-from tests.support.expected import BERLIN
 from tests.support.load import stretched
 from tests.support.proxy import Mode
 from tests.support.whole import Site
@@ -213,76 +207,3 @@ async def test_a_process_that_its_watchdog_ends_says_where_it_stood(site: Site) 
         assert await daemon.ended() == -signal.SIGABRT
     assert "Fatal Python error: Aborted" in daemon.text
     assert "/daemon/cli/commands.py" in daemon.text
-
-
-@pytest.mark.parametrize(
-    ("environment", "seconds"),
-    [
-        ({}, None),
-        ({"WATCHDOG_USEC": "600000000"}, 600.0),
-        ({"WATCHDOG_USEC": "600000000", "WATCHDOG_PID": "7"}, 600.0),
-        ({"WATCHDOG_USEC": "600000000", "WATCHDOG_PID": "8"}, None),
-        ({"WATCHDOG_USEC": "0"}, None),
-        ({"WATCHDOG_USEC": "soon"}, None),
-    ],
-)
-def test_the_watchdog_is_fed_by_the_process_that_it_watches(
-    environment: dict[str, str], seconds: float | None
-) -> None:
-    assert watchdog_seconds(environment, 7) == seconds
-
-
-NOW = datetime(2026, 11, 20, 14, 5, tzinfo=BERLIN)
-NOTHING = Backlog({"pending": 0, "rejected": 0, "expired": 0, "invalid": 0}, None)
-
-
-def status(watermark: datetime | None, held: OperatorPause | None = None) -> LedgerStatus:
-    nothing: dict[str, Any] = dict.fromkeys(LedgerStatus.__slots__)
-    return LedgerStatus(**nothing | {"watermark": watermark, "held": held, "active": True})
-
-
-@pytest.mark.parametrize(
-    ("waiting", "watermark", "paused", "held", "said"),
-    [
-        (
-            Backlog({"pending": 12, "rejected": 0, "expired": 0, "invalid": 0}, 3.2),
-            datetime(2026, 11, 20, 13, 3, 20, tzinfo=UTC),
-            None,
-            None,
-            "sending: 12 pending, oldest 3 s, 1,204 delivered since start, taken up to 14:03:20",
-        ),
-        (
-            Backlog({"pending": 20000, "rejected": 2, "expired": 1, "invalid": 0}, 4000.0),
-            NOW - timedelta(days=1),
-            ("api_limit", 892.4),
-            None,
-            (
-                "paused (api_limit), next try in 15 min: 20,000 pending, oldest 67 min, "
-                "1,204 delivered since start, 3 need action, "
-                "taken up to 2026-11-19 14:05:00"
-            ),
-        ),
-        (
-            NOTHING,
-            None,
-            ("operator", None),
-            OperatorPause(NOW, "release tonight"),
-            "paused (operator: release tonight): 0 pending, 1,204 delivered since start",
-        ),
-        (
-            NOTHING,
-            None,
-            ("operator", None),
-            OperatorPause(NOW, None),
-            "paused (operator): 0 pending, 1,204 delivered since start",
-        ),
-    ],
-)
-def test_the_status_line_says_what_waits_and_why(
-    waiting: Backlog,
-    watermark: datetime | None,
-    paused: tuple[str, float | None] | None,
-    held: OperatorPause | None,
-    said: str,
-) -> None:
-    assert status_line(waiting, status(watermark, held), paused, 1204, NOW) == said
