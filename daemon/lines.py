@@ -2,10 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, NamedTuple
+
+MICROSECOND = timedelta(microseconds=1)
+"""The step of the databases' times."""
 
 
 class State(StrEnum):

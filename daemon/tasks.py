@@ -1,7 +1,8 @@
-"""Bounded waits: until stop, for some seconds or until stop, and with a time limit."""
+"""Bounded waits: until stop, for some seconds or until stop, with a time limit, beside a block."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -41,3 +42,16 @@ async def run_within(seconds: float | None, work: Coroutine[Any, Any, T]) -> T |
         return working.result() if done else None
     finally:
         working.cancel()
+
+
+@asynccontextmanager
+async def in_background(*work: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
+    """Run the work beside the block, and cancel it at the block's end.
+
+    Its first error cancels the block; errors of either leave as an exception group.
+    """
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one) for one in work]
+        yield
+        for task in tasks:
+            task.cancel()

@@ -13,7 +13,7 @@ from daemon.ingest.source import TABLES, Clock, Source, missing_indexes, schema_
 from daemon.ledger.store import Binding, Ledger
 from daemon.salesforce.client import EndpointUrl
 from daemon.salesforce.oauth import TokenError
-from daemon.service.instance import ledger_code, open_databases, open_tokens
+from daemon.service.connections import ledger_code, open_databases, open_tokens
 from daemon.settings.model import Settings
 
 AHEAD = timedelta(minutes=1)

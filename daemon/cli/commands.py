@@ -36,7 +36,7 @@ from daemon.lines import State
 from daemon.reports import explain
 from daemon.reports.lookup import look_up, rules_of
 from daemon.service import backfill
-from daemon.service.instance import check_ledger, open_databases, record_options
+from daemon.service.connections import check_ledger, open_databases, record_options
 from daemon.service.run import run as run_daemon
 from daemon.service.signals import stop_on_signals
 from daemon.settings.model import Settings, find_settings, log_settings, parse_local_time, validate

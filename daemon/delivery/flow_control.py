@@ -5,7 +5,7 @@ Contract 5: one pause for the whole sender; after it one request, then doubling 
 
 from dataclasses import dataclass, replace
 from math import inf
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from daemon.delivery.backoff import Backoff
 from daemon.delivery.outcome import (
@@ -40,6 +40,16 @@ class Pause:
     until: float
     tries: int
     lane: str | None
+
+
+class SenderStatus(NamedTuple):
+    """What the sender reports: its pause, and whether an operator's probe may still be answered.
+
+    A pause has its reason and the seconds until the next try, None where an operator ends it.
+    """
+
+    paused: tuple[str, float | None] | None
+    probing: bool
 
 
 class FlowControl:

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import cache, partial
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from daemon.delivery.outcome import Delivered, Locked, Outcome
 from daemon.errors import SettleTimeoutError, UnreachableError
 from daemon.ledger.store import Ledger
 from daemon.lines import LineKey, PendingLine, Settlement, State
+from daemon.tasks import in_background
 
 _log = structlog.get_logger()
 
@@ -25,6 +27,12 @@ LINGER = 0.005
 """Seconds that they wait."""
 RETRY_EVERY = 0.5
 """Seconds between two tries to write them."""
+
+
+FINAL_FLUSH = 1.0
+"""Seconds to write what is left when the process must end at once."""
+DRAIN_EXTRA = 5.0
+"""Seconds beyond REQUEST_TIMEOUT for what is in flight at the end, and to write what is left."""
 
 
 class AttemptResult(NamedTuple):
@@ -60,7 +68,7 @@ class OutcomeWriter:
         self._proven = False
         self._proven_written = False
         self.write_lock = asyncio.Lock()
-        self.on_settled: Callable[[Sequence[AttemptResult]], None] = lambda _: None
+        self._on_written: Callable[[Sequence[AttemptResult]], None] | None = None
 
     @property
     def waiting(self) -> int:
@@ -71,6 +79,15 @@ class OutcomeWriter:
     def writable(self) -> bool:
         """Whether the last try to write worked."""
         return self._failing_since is None
+
+    @contextmanager
+    def reporting(self, on_written: Callable[[Sequence[AttemptResult]], None]) -> Iterator[None]:
+        """Call this during the block with the outcomes of each write that worked, if any."""
+        self._on_written = on_written
+        try:
+            yield
+        finally:
+            self._on_written = None
 
     def add(self, attempt: AttemptResult) -> None:
         """Take an outcome to write."""
@@ -198,7 +215,8 @@ class OutcomeWriter:
         elif self._failing_since is not None:
             await self._ledger.progress()
         self._failing_since = None
-        self.on_settled(batch)
+        if self._on_written is not None:
+            self._on_written(batch)
         now = datetime.now(UTC)
         for attempt in batch:
             if attempt.line.key in settled:
@@ -209,6 +227,22 @@ class OutcomeWriter:
             del self._notes[0]
         if not self._unsettled and not self._notes:
             self._clean.set()
+
+
+@asynccontextmanager
+async def open_writer(ledger: Ledger, retry_for: float) -> AsyncIterator[OutcomeWriter]:
+    """Write outcomes while the block runs, and at its end what is left, whatever ended it.
+
+    Raises `SettleTimeoutError`, in an exception group, when outcomes cannot be written.
+    """
+    writer = OutcomeWriter(ledger, retry_for)
+    try:
+        async with in_background(writer.run()):
+            yield writer
+            await writer.finish(DRAIN_EXTRA)
+    finally:
+        if writer.waiting:
+            await writer.finish(FINAL_FLUSH)
 
 
 _lines = cache(metrics.LINES.labels)

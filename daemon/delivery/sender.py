@@ -12,7 +12,7 @@ import structlog
 
 from daemon import logs, metrics
 from daemon.delivery.backoff import Backoff
-from daemon.delivery.flow_control import FlowControl
+from daemon.delivery.flow_control import FlowControl, SenderStatus
 from daemon.delivery.lanes import Lanes
 from daemon.delivery.outcome import (
     DEFECT,
@@ -27,7 +27,7 @@ from daemon.delivery.outcome import (
     classify,
     error_code,
 )
-from daemon.delivery.outcome_writer import AttemptResult, OutcomeWriter
+from daemon.delivery.outcome_writer import DRAIN_EXTRA, AttemptResult, OutcomeWriter
 from daemon.delivery.settlement import holds_lane, settle
 from daemon.errors import UnreachableError
 from daemon.ledger.store import Ledger
@@ -50,8 +50,6 @@ BACKFILL = (True,)
 """The order of the first of all backfill lines."""
 ENDPOINT_AWAY = {PauseReason.UNAVAILABLE, PauseReason.UNANSWERED, PauseReason.ENDPOINT_MISSING}
 """Pauses that may mean that the org is at another address by now (contract 5)."""
-DRAIN_EXTRA = 5.0
-"""Seconds beyond REQUEST_TIMEOUT to wait for requests in flight when stopping."""
 
 
 class Transport(Protocol):
@@ -96,12 +94,13 @@ class Sender:
         limits: Limits,
         may_send: Callable[[], bool],
         on_lasting_pause: Callable[[], None] = lambda: None,
+        on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         """Take the rooms to join; `may_send` is asked before each request (the ledger's lock).
 
         `on_lasting_pause` hears of each probe but the first that did not end a pause for want of
         an endpoint.
-        `on_turn` hears of each look into the ledger, also of one that failed.
+        `on_progress` hears of each look into the ledger, also of one that failed.
         """
         self._ledger = ledger
         self._endpoint = endpoint
@@ -127,8 +126,7 @@ class Sender:
         self._newest: PendingLine | None = None
         self.flow = flow
         self.operator_paused = False
-        self.on_turn: Callable[[], None] = lambda: None
-        writer.on_settled = self._settled
+        self._on_progress = on_progress
 
     def wake(self) -> None:
         """Look into the ledger now: there are new lines."""
@@ -141,12 +139,18 @@ class Sender:
         self._forgotten += 1
         self.wake()
 
-    def set_operator_pause(self, *, paused: bool) -> None:
-        """Stop or start sending at an operator's wish; requests in flight finish."""
-        if paused == self.operator_paused:
+    def control(self, *, operator_paused: bool, probe: bool) -> None:
+        """Pause or resume as an operator wants; requests in flight finish.
+
+        `probe` ends an automatic pause with a try now.
+        """
+        if probe:
+            self.flow.probe(_now())
+            self.wake()
+        if operator_paused == self.operator_paused:
             return
-        self.operator_paused = paused
-        if paused:
+        self.operator_paused = operator_paused
+        if operator_paused:
             _log.warning(logs.SENDER_PAUSED, reason=PauseReason.OPERATOR, retry_in=None)
             metrics.PAUSES.labels(PauseReason.OPERATOR).inc()
         else:
@@ -158,15 +162,9 @@ class Sender:
         self._mark_paused()
         self.reload()
 
-    def probe(self) -> None:
-        """End an automatic pause with a try now, at an operator's wish."""
-        self.flow.probe(_now())
-        self.wake()
-
-    @property
-    def probing(self) -> bool:
-        """Whether that try has not been answered yet and may still be soon."""
-        return self.flow.probing(_now())
+    def status(self) -> SenderStatus:
+        """Return what an operator sees of it."""
+        return SenderStatus(self.paused, self.flow.probing(_now()))
 
     @property
     def paused(self) -> tuple[str, float | None] | None:
@@ -186,25 +184,26 @@ class Sender:
         stopped = asyncio.create_task(stop.wait(), name="stopped")
         refilling = asyncio.create_task(self._refill(), name="refill")
         workers = [asyncio.create_task(self._work()) for _ in range(self._limits.concurrency)]
-        ends: set[asyncio.Task[Any]] = {stopped, refilling, *workers}
-        try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            self._stopping = True
-            _raise_defects(refilling, *workers)
-            if self._in_flight:
-                await asyncio.wait(
-                    self._in_flight, timeout=self._limits.request_timeout + DRAIN_EXTRA
-                )
-            _raise_defects(refilling, *workers)
-        finally:
-            self._stopping = True
-            self._abort()
-            for task in (stopped, refilling, *workers):
-                task.cancel()
-            await asyncio.gather(stopped, refilling, *workers, return_exceptions=True)
-            if self._timer is not None:
-                self._timer.cancel()
-            self._writer.leave_clock()
+        tasks: list[asyncio.Task[Any]] = [stopped, refilling, *workers]
+        with self._writer.reporting(self._settled):
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                self._stopping = True
+                _raise_defects(refilling, *workers)
+                if self._in_flight:
+                    await asyncio.wait(
+                        self._in_flight, timeout=self._limits.request_timeout + DRAIN_EXTRA
+                    )
+                _raise_defects(refilling, *workers)
+            finally:
+                self._stopping = True
+                self._abort()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                if self._timer is not None:
+                    self._timer.cancel()
+                self._writer.leave_clock()
 
     def _abort(self) -> None:
         """Give up the requests in flight, to be cut now: nobody knows whether they arrived."""
@@ -397,7 +396,7 @@ class Sender:
                 self._refill_wanted = True
             self._pump()
             self._newest = None
-            self.on_turn()
+            self._on_progress()
             await self._wait_for_work()
 
     async def _read(self) -> None:

@@ -60,17 +60,18 @@ class Poller:
         intake: Intake,
         rules: ReadinessRules,
         on_taken: Callable[[], None],
+        on_progress: Callable[[float], None] = lambda _rest: None,
     ) -> None:
-        """Take the rooms to join; `on_taken` is called when new lines are in the ledger.
+        """Call `on_taken` when new lines are in the ledger.
 
-        `on_turn` hears of each page and poll, with the seconds until the next one begins.
+        `on_progress` is called after each page and poll, with the seconds until the next poll.
         """
         self._source = source
         self._ledger = ledger
         self._intake = intake
         self._rules = rules
         self._on_taken = on_taken
-        self.on_turn: Callable[[float], None] = lambda _rest: None
+        self._on_progress = on_progress
 
     async def prepare(self, clients_id: int | None, schemas: tuple[str, ...]) -> None:
         """Check that the source is the one this ledger holds; keep START_FROM at the first start.
@@ -102,7 +103,7 @@ class Poller:
             # From start to start; after a long poll the source has as much peace, up to `interval`.
             took = time.monotonic() - began
             rest = max(interval - took, min(interval, took))
-            self.on_turn(rest)
+            self._on_progress(rest)
             await sleep_or_stop(stop, rest)
 
     async def poll(self) -> TakeResult:
@@ -177,7 +178,7 @@ class Poller:
         taken.add(new)
         if new:
             self._on_taken()  # now: they can be sent while more is taken
-        self.on_turn(0.0)
+        self._on_progress(0.0)
 
 
 def visible_until(clock: Clock, settle_delay: timedelta) -> datetime:

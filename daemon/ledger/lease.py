@@ -25,7 +25,8 @@ that counts suspends; nothing is compared with another machine's clock.
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -78,7 +79,7 @@ class Lease:
         self._answered = asyncio.Event()
         self._ended = asyncio.Event()
         self.tenure = Tenure()
-        self.on_notice: Callable[[], None] = lambda: None
+        self._on_notice: Callable[[], None] | None = None
 
     async def __aenter__(self) -> Self:
         """Hold nothing yet."""
@@ -194,12 +195,25 @@ class Lease:
                 idle_session_timeout=f"{SERVER_ENDS_AFTER}s",
             )
             row = await self._connection.fetchrow(_SQL["channel"])
-            await self._connection.add_listener(row["channel"], lambda *_: self.on_notice())
+            await self._connection.add_listener(row["channel"], self._noticed)
             if self._is_daemon:
                 await self._connection.fetchval(_SQL["announce_daemon"], DAEMON_LOCK)
         self._ledger_oid = row["ledger_oid"]
         self._ended = ended = asyncio.Event()
         self._connection.add_termination_listener(lambda _: ended.set())
+
+    @contextmanager
+    def noticing(self, on_notice: Callable[[], None]) -> Iterator[None]:
+        """Call this during the block whenever an operator has changed something in the ledger."""
+        self._on_notice = on_notice
+        try:
+            yield
+        finally:
+            self._on_notice = None
+
+    def _noticed(self, *_: Any) -> None:
+        if self._on_notice is not None:
+            self._on_notice()
 
     async def daemon_waiting(self) -> bool:
         """Whether a `run` is here. Raises `UnreachableError`."""

@@ -66,16 +66,16 @@ class Salesforce:
         session: aiohttp.ClientSession,
         endpoint: EndpointUrl,
         tokens: Tokens,
+        permit: Permit | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take a session (see `open_session`), the address and where tokens come from."""
         self._session = session
         self._endpoint = endpoint
         self._tokens = tokens
         self._clock = clock
         self._address_wanted = False
         self._address_asked = float("-inf")
-        self.permit: Permit = Always()
+        self._permit = permit or Always()
 
     def ask_address(self) -> None:
         """Ask for a new token before the next request: an org that moved tells its address there.
@@ -133,7 +133,7 @@ class Salesforce:
             try:
                 answer = await self._request(url, token, key, record)
             except WithdrawnError:
-                await self.permit.until_held()
+                await self._permit.until_held()
             else:
                 break
         _log.debug(
@@ -155,7 +155,7 @@ class Salesforce:
         if token.authorization is not None:
             headers["Authorization"] = token.authorization
         # For the connector, in this task only: requests for tokens need no permit.
-        asking = permit.set(self.permit)
+        asking = permit.set(self._permit)
         try:
             async with self._session.post(
                 url,

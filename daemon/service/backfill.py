@@ -1,4 +1,4 @@
-"""Takes the calls of a window once, and sees them delivered: alone or beside a running daemon."""
+"""`callstatsd backfill`: takes the calls of a window once, and waits until they are delivered."""
 
 import asyncio
 import time
@@ -11,8 +11,7 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from daemon import logs
-from daemon.delivery.outcome_writer import OutcomeWriter
-from daemon.delivery.sender import DRAIN_EXTRA
+from daemon.delivery.outcome_writer import DRAIN_EXTRA, open_writer
 from daemon.errors import CallstatsdError, UnreachableError, first_error
 from daemon.ingest.intake import Intake
 from daemon.ingest.source import Page, Source, Window
@@ -20,27 +19,24 @@ from daemon.ledger.acts import Act, ActKind, operator
 from daemon.ledger.lease import Lease
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.store import Binding, Ledger
-from daemon.lines import LineKey, NewLine, State, missing_keys
-from daemon.service.instance import Instance, open_databases, open_salesforce, record_options
+from daemon.lines import MICROSECOND, LineKey, NewLine, State, missing_keys
+from daemon.service.connections import open_databases, open_salesforce, record_options
+from daemon.service.instance import Instance
 from daemon.service.systemd import SystemdNotifier
 from daemon.settings.model import Settings
-from daemon.tasks import run_until, run_within, sleep_or_stop
+from daemon.tasks import in_background, run_until, run_within, sleep_or_stop
 from daemon.web.health import InstanceState
 
 _log = structlog.get_logger()
 
-FINAL_FLUSH = 1.0
-"""Seconds to write what is left when the command must end at once."""
 LOOK_EVERY = 0.5
-"""Seconds between two looks at what the sender has done."""
+"""Seconds between two reads of what the sender has done."""
 PAUSED_FOR = 300.0
 """Seconds of one pause after which a backfill gives up waiting (contract, section 8)."""
 
-_TICK = timedelta(microseconds=1)
-
 
 class WindowPrunedError(CallstatsdError):
-    """Retention has removed lines of the window: nobody could tell what was sent."""
+    """Retention has removed lines of the window, so that nobody knows what was sent."""
 
 
 @dataclass(slots=True)
@@ -60,14 +56,125 @@ class BackfillProgress:
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """Ends of calls in [since, until), as asked for."""
+    """Calls that ended in [since, until), as asked for."""
 
     since: datetime
     until: datetime
 
 
+async def backfill(
+    settings: Settings,
+    period: Period,
+    stop: asyncio.Event,
+    show: Callable[[BackfillProgress], None],
+    *,
+    dry_run: bool,
+    resend: bool,
+    wait: bool,
+    paused_for: float = PAUSED_FOR,
+) -> BackfillProgress:
+    """Run a whole backfill; returns how far it came, all the way unless `stop` was set.
+
+    Raises `ConfigurationError` for a source or ledger that is not ours, `WindowPrunedError`, and
+    `UnreachableError` when a database is away or the sender is paused for `paused_for` seconds.
+    """
+    began = time.monotonic()
+    async with open_databases(settings) as (source, ledger), AsyncExitStack() as stack:
+        await ledger.check_version()
+        clock = await source.clock()
+        await ledger.check_binding(
+            Binding(settings.clients_id, clock.database, settings.source_schemas)
+        )
+        ensure_retention_locked = await stack.enter_async_context(ledger.retention_locked())
+        intake = Intake(source, ledger, record_options(settings))
+        act = Act(
+            ActKind.BACKFILL, operator(), since=period.since, until=period.until, resend=resend
+        )
+        work = Backfill(
+            source, ledger, intake, period, show, ensure_retention_locked, act, paused_for
+        )
+        window = await work.prepare(settings.settle_delay, settings.source_timezone, resend=resend)
+        if dry_run:
+            await run_until(stop, work.count(window, resend=resend))
+            work.progress.seconds = time.monotonic() - began
+            return work.progress
+        if wait:
+            await _take_and_send(settings, source, ledger, work, window, stop, resend=resend)
+        else:
+            await run_until(stop, work.take(window, resend=resend))
+        return await work.finish(began)
+
+
+async def _take_and_send(
+    settings: Settings,
+    source: Source,
+    ledger: Ledger,
+    work: "Backfill",
+    window: Window,
+    stop: asyncio.Event,
+    *,
+    resend: bool,
+) -> None:
+    """Take the window, and wait until its lines are sent: by a `run`, or else by this process."""
+    async with (
+        Lease(ledger.database, is_daemon=False) as lease,
+        open_salesforce(settings, lease) as salesforce,
+    ):
+        try:
+            async with open_writer(ledger, settings.retry_for) as writer:
+                instance = Instance(
+                    *(settings, source, ledger, salesforce, writer, lease),
+                    SystemdNotifier(),
+                    InstanceState(),
+                )
+                done = asyncio.Event()
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(send_without_daemon(instance, done))
+                    taking = group.create_task(work.take(window, resend=resend))
+                    try:
+                        await work.watch(stop)
+                    finally:
+                        taking.cancel()
+                        done.set()
+        except* CallstatsdError as errors:
+            raise first_error(errors) from errors
+
+
+async def send_without_daemon(instance: Instance, stop: asyncio.Event) -> None:
+    """Send until stop, but only while no `run` is here; hand over to one that comes."""
+    lease = instance.lease
+    while not stop.is_set():
+        try:
+            if not await lease.daemon_waiting() and await lease.try_acquire():
+                handing_over = asyncio.Event()
+                async with in_background(_hand_over(lease, stop, handing_over)):
+                    await instance.run_active(handing_over, poll=False)
+                # Whoever comes next must not send again what is only not written yet.
+                await run_within(DRAIN_EXTRA, instance.writer.wait_written())
+                lease.release()
+        except* UnreachableError as errors:
+            _log.debug(logs.DAEMON_WAITING, error=str(first_error(errors)))
+        await sleep_or_stop(stop, LOOK_EVERY)
+
+
+async def _hand_over(lease: Lease, stop: asyncio.Event, handing_over: asyncio.Event) -> None:
+    """Set `handing_over` on stop, or when a `run` has come."""
+    daemon_waiting = False
+    while not (daemon_waiting or stop.is_set()):
+        await sleep_or_stop(stop, LOOK_EVERY)
+        try:
+            daemon_waiting = await lease.daemon_waiting()
+        except UnreachableError as error:
+            _log.debug(logs.DAEMON_WAITING, error=str(error))
+    handing_over.set()
+
+
 class Backfill:
-    """One window, once; started again it leaves alone what the ledger has."""
+    """One window, once; started again it leaves alone what the ledger has.
+
+    `show` is called when there is progress. `ensure_retention_locked` raises `UnreachableError`
+    where retention may have removed what is compared with. `act` is what is recorded of it.
+    """
 
     def __init__(
         self,
@@ -75,23 +182,20 @@ class Backfill:
         ledger: Ledger,
         intake: Intake,
         period: Period,
-        tell: Callable[[BackfillProgress], None],
+        show: Callable[[BackfillProgress], None],
         ensure_retention_locked: Callable[[], None],
         act: Act,
+        paused_for: float = PAUSED_FOR,
     ) -> None:
-        """Take the rooms to join; `tell` is called when there is progress to show.
-
-        `kept` raises `UnreachableError` where retention may have removed what is compared with.
-        `act` is what is recorded of it.
-        """
         self._source = source
         self._ledger = ledger
         self._operator_store = OperatorStore(ledger.database)
         self._intake = intake
         self._period = period
-        self._tell = tell
+        self._show = show
         self._ensure_retention_locked = ensure_retention_locked
         self._act = act
+        self._paused_for = paused_for
         self.progress = BackfillProgress()
 
     async def prepare(self, settle_delay: float, zone: ZoneInfo, *, resend: bool) -> Window:
@@ -110,7 +214,7 @@ class Backfill:
         clock = await self._source.clock()
         await self._source.prepare()
         ready = clock.now - timedelta(seconds=settle_delay)
-        window = Window(self._period.since, min(self._period.until - _TICK, ready))
+        window = Window(self._period.since, min(self._period.until - MICROSECOND, ready))
         self.progress.total = await self._source.count_ended(window)
         return window
 
@@ -149,7 +253,7 @@ class Backfill:
                         )
             if resend:
                 have = await self._ledger.known([found.call_id for found in page.found])
-                # Lines whose leg or code has gone, or got a code since, are lines all the same.
+                # Also lines whose leg or code is gone by now, or whose leg has a code since.
                 await self._renew(await self._intake.lines_by_key(sorted(have - here)), act_id)
             self._count(page, len(here), added)
         await self._operator_store.end(act_id)
@@ -162,26 +266,30 @@ class Backfill:
         self.progress.resent += sum(state is State.PENDING for state in renewed.values())
 
     async def watch(self, stop: asyncio.Event) -> None:
-        """Wait until all is taken and sent; raises `UnreachableError` when a pause lasts long."""
+        """Wait until stop, or until all is taken and sent.
+
+        Raises `UnreachableError` when a pause lasts for `paused_for` seconds.
+        """
         paused_since: float | None = None
         while not stop.is_set():
             progress = self.progress
-            # Asked before the count: what is taken after it is not counted.
+            # Read before the count: what is taken after the count is not in it.
             taken = progress.taken
             progress.pending = await self._operator_store.pending_in(
                 self._period.since, self._period.until
             )
-            self._tell(progress)
+            self._show(progress)
             if taken and progress.pending == 0:
                 return
-            reason = await self._pause()
+            reason = await self._pause_reason()
             if reason is None:
                 paused_since = None
             else:
                 paused_since = paused_since or time.monotonic()
-                if time.monotonic() - paused_since >= PAUSED_FOR:
+                if time.monotonic() - paused_since >= self._paused_for:
+                    minutes = self._paused_for / 60
                     raise UnreachableError(
-                        f"the sender has been paused for {PAUSED_FOR / 60:.0f} minutes ({reason}); "
+                        f"the sender has been paused for {minutes:.0f} minutes ({reason}); "
                         f"{progress.pending} lines stay pending, `callstatsd run` will send them"
                     )
             await sleep_or_stop(stop, LOOK_EVERY)
@@ -194,7 +302,7 @@ class Backfill:
         )
         return self.progress
 
-    async def _pause(self) -> str | None:
+    async def _pause_reason(self) -> str | None:
         status = await self._operator_store.status()
         if status.operator_pause is not None:
             return "operator"
@@ -204,114 +312,9 @@ class Backfill:
         self.progress.calls += len(page.found)
         self.progress.lines += lines
         self.progress.new += new
-        self._tell(self.progress)
+        self._show(self.progress)
 
 
 def _sent_again(entries: Sequence[NewLine], settled: Collection[LineKey]) -> int:
     """Return how many of the lines, made anew, `--resend` would send again."""
     return sum(entry.state is State.PENDING and entry.key in settled for entry in entries)
-
-
-async def send_without_daemon(site: Instance, stop: asyncio.Event) -> None:
-    """Send until stop, but only while no `run` is here; hand over to one that comes.
-
-    Raises `SettleTimeoutError` when outcomes cannot be written.
-    """
-    async with asyncio.TaskGroup() as group:
-        settling = group.create_task(site.writer.run())
-        while not stop.is_set():
-            try:
-                if not await site.lease.daemon_waiting() and await site.lease.try_acquire():
-                    handing_over = asyncio.Event()
-                    watching = group.create_task(_until_wanted(site.lease, stop, handing_over))
-                    await site.run_active(handing_over, poll=False)
-                    watching.cancel()
-                    # Whoever comes next must not send again what is only not written yet.
-                    await run_within(DRAIN_EXTRA, site.writer.wait_written())
-                    site.lease.release()
-            except UnreachableError as error:
-                _log.debug(logs.DAEMON_WAITING, error=str(error))
-            await sleep_or_stop(stop, LOOK_EVERY)
-        await site.writer.finish(DRAIN_EXTRA)
-        settling.cancel()
-
-
-async def _until_wanted(lease: Lease, stop: asyncio.Event, handing_over: asyncio.Event) -> None:
-    """Set `handing_over` when told to stop, or when a `run` has come."""
-    wanted = False
-    while not (wanted or stop.is_set()):
-        await sleep_or_stop(stop, LOOK_EVERY)
-        try:
-            wanted = await lease.daemon_waiting()
-        except UnreachableError as error:
-            _log.debug(logs.DAEMON_WAITING, error=str(error))
-    handing_over.set()
-
-
-async def backfill(
-    settings: Settings,
-    period: Period,
-    stop: asyncio.Event,
-    tell: Callable[[BackfillProgress], None],
-    *,
-    dry_run: bool,
-    resend: bool,
-    wait: bool,
-) -> BackfillProgress:
-    """Run a whole backfill; returns how far it came, all the way unless `stop` was set.
-
-    Raises `ConfigurationError` for a source or ledger that is not ours, `WindowPrunedError`, and
-    `UnreachableError` when a database is away or a pause lasts long.
-    """
-    began = time.monotonic()
-    async with open_databases(settings) as (source, ledger), AsyncExitStack() as keeping:
-        await ledger.check_version()
-        clock = await source.clock()
-        await ledger.check_binding(
-            Binding(settings.clients_id, clock.database, settings.source_schemas)
-        )
-        ensure_retention_locked = await keeping.enter_async_context(ledger.retention_locked())
-        intake = Intake(source, ledger, record_options(settings))
-        act = Act(
-            ActKind.BACKFILL, operator(), since=period.since, until=period.until, resend=resend
-        )
-        work = Backfill(source, ledger, intake, period, tell, ensure_retention_locked, act)
-        window = await work.prepare(settings.settle_delay, settings.source_timezone, resend=resend)
-        if dry_run:
-            await run_until(stop, work.count(window, resend=resend))
-            work.progress.seconds = time.monotonic() - began
-            return work.progress
-        if not wait:
-            await run_until(stop, work.take(window, resend=resend))
-            return await work.finish(began)
-        async with (
-            open_salesforce(settings) as salesforce,
-            Lease(ledger.database, is_daemon=False) as lease,
-        ):
-            writer = OutcomeWriter(ledger, settings.retry_for)
-            site = Instance(
-                settings,
-                source,
-                ledger,
-                salesforce,
-                writer,
-                lease,
-                SystemdNotifier(),
-                InstanceState(),
-            )
-            done = asyncio.Event()
-            try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(send_without_daemon(site, done))
-                    taking = group.create_task(work.take(window, resend=resend))
-                    try:
-                        await work.watch(stop)
-                    finally:
-                        taking.cancel()
-                        done.set()
-            except* CallstatsdError as errors:
-                raise first_error(errors) from errors
-            finally:
-                if writer.waiting:
-                    await writer.finish(FINAL_FLUSH)
-        return await work.finish(began)

@@ -1,26 +1,18 @@
-"""An instance that holds the ledger's lock: it sends, polls where it shall, and tells of itself."""
+"""An instance that holds the ledger's lock: it sends, and polls where it is told to."""
 
 import asyncio
-import hashlib
-import os
-import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 
 import structlog
-from tenacity import AsyncRetrying, retry_if_exception, wait_exponential
 
 from daemon import __version__, logs, metrics
-from daemon.database.errors import Place
 from daemon.delivery.backoff import Backoff
 from daemon.delivery.flow_control import FlowControl
-from daemon.delivery.outcome_writer import OutcomeWriter
-from daemon.delivery.sender import DRAIN_EXTRA, Limits, Sender
+from daemon.delivery.outcome_writer import DRAIN_EXTRA, OutcomeWriter
+from daemon.delivery.sender import Limits, Sender
 from daemon.errors import (
     CallstatsdError,
     ConfigurationError,
@@ -29,46 +21,31 @@ from daemon.errors import (
     UnreachableError,
     first_error,
 )
-from daemon.ingest.intake import Intake, RecordOptions
+from daemon.ingest.intake import Intake
 from daemon.ingest.poller import Poller, ReadinessRules
-from daemon.ingest.source import Source, open_source
+from daemon.ingest.source import Source
 from daemon.ingest.sweeper import Sweeper
 from daemon.ledger.lease import TRY_EVERY, Lease
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.retention import Pruner
-from daemon.ledger.store import Binding, InstanceStatus, Ledger, Tenure, open_ledger
+from daemon.ledger.store import Binding, Ledger
 from daemon.lines import State
 from daemon.reports.status import status_line
-from daemon.salesforce.client import EndpointUrl, Salesforce, Session, open_session
-from daemon.salesforce.oauth import (
-    ClientCredentials,
-    FixedToken,
-    Grant,
-    OAuthTokens,
-    Password,
-    Tokens,
-    jwt_bearer,
-)
+from daemon.salesforce.client import Salesforce
+from daemon.service.connections import record_options, retry_until_reachable
+from daemon.service.heartbeat import Heartbeat
 from daemon.service.systemd import Loop, SystemdNotifier
-from daemon.settings.model import Auth, EmptyAs, Settings
-from daemon.tasks import run_until, run_within, sleep_or_stop
+from daemon.settings.model import Settings
+from daemon.tasks import in_background, run_until, run_within, sleep_or_stop
 from daemon.web.health import InstanceState
 
 _log = structlog.get_logger()
 
-HEARTBEAT_EVERY = 2.0
-"""Seconds between two words of the active instance to `status`."""
-PROBE_HEARTBEAT_EVERY = 0.2
-"""The same, while somebody waits to hear what a try came to that they asked for."""
 STATUS_EVERY = 5.0
 """Seconds between two counts for `systemctl status`."""
 MAY_STILL_SEND = "starting in 3 s: the last instance did not stop in order and may still send"
-LONGEST_WAIT = 5.0
-"""Seconds between two tries to reach a database that is away."""
-SOURCE_ANSWERS = 2.0
-"""Seconds to wait for the source's name, where the ledger alone is needed."""
 LEARNT_WITHIN = 1.0
-"""Seconds to wait for outcomes of an earlier lease; the lock must be heard of again soon."""
+"""Seconds to wait for outcomes of an earlier lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +59,15 @@ class Instance:
     writer: OutcomeWriter
     lease: Lease
     notifier: SystemdNotifier
-    condition: InstanceState
+    state: InstanceState
 
     async def run_active(self, stop: asyncio.Event, *, poll: bool) -> None:
         """Send, and poll if told to, while the lock is held; return when it is lost or on stop."""
         try:
-            self.condition.active = True
-            await self._work(stop, poll=poll)
+            self.state.active = True
+            # First of all: whatever we do or wait for, the lock lives by its pings.
+            async with in_background(self.lease.keep()):
+                await self._lead(stop, poll=poll)
         except* LeaseLostError as lost:
             _log.warning(logs.DAEMON_STANDBY, error=str(first_error(lost)))
         except* DatabaseSetupError as group:
@@ -99,21 +78,15 @@ class Instance:
         except* CallstatsdError as group:
             raise first_error(group) from group
         finally:
-            self.condition.active = False
-            self.condition.paused = None
+            self.state.active = False
+            self.state.paused = None
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             # A task group with errors of its own forgets that it was cancelled from outside.
             raise asyncio.CancelledError
 
-    async def _work(self, stop: asyncio.Event, *, poll: bool) -> None:
-        async with asyncio.TaskGroup() as group:
-            # First of all: whatever we do or wait for, the lock lives by its pings.
-            keeping = group.create_task(self.lease.keep())
-            await self._send(stop, poll=poll)
-            keeping.cancel()
-
-    async def _send(self, stop: asyncio.Event, *, poll: bool) -> None:
+    async def _lead(self, stop: asyncio.Event, *, poll: bool) -> None:
+        """Own the instance's row in the ledger, and serve from when requests may start."""
         # While we stood by, somebody may have upgraded the ledger, or bound it to other calls.
         await self.ledger.check_version()
         # The source's name is left to the poller: nobody keeps the lock while we wait for it here.
@@ -121,52 +94,30 @@ class Instance:
         await self.ledger.check_binding(binding)
         sender = await self._sender()
         leave = asyncio.Event()
-        heartbeat = Heartbeat(
-            self.ledger, sender, self.condition, binding, self.lease.tenure, leave
-        )
-        self.lease.on_notice = heartbeat.look
-        await heartbeat.begin()
-        try:
-            if not self.lease.held:
-                _log.debug(logs.DAEMON_WAITING, error=MAY_STILL_SEND)
-                self.notifier.ready(MAY_STILL_SEND)
-            await run_until(stop, self.lease.until_held())
-            if not stop.is_set():
-                await self._serve(sender, heartbeat, (stop, leave), poll=poll)
-        finally:
-            if self.lease.held:
-                await heartbeat.end()
+        heartbeat = Heartbeat(self.ledger, sender, self.state, binding, self.lease.tenure, leave)
+
+        def operator_acted() -> None:
+            sender.reload()
+            heartbeat.wake()
+
+        with self.lease.noticing(operator_acted):
+            await heartbeat.begin()
+            try:
+                if not self.lease.held:
+                    _log.debug(logs.DAEMON_WAITING, error=MAY_STILL_SEND)
+                    self.notifier.ready(MAY_STILL_SEND)
+                await run_until(stop, self.lease.until_held())
+                if not stop.is_set():
+                    await self._serve(sender, heartbeat, stop, leave, poll=poll)
+            finally:
+                if self.lease.held:
+                    await heartbeat.end()
         if heartbeat.upgrade:
-            # Whoever upgrades the ledger shall find all outcomes in it.
+            # The migration must find all outcomes in the ledger.
             await run_within(DRAIN_EXTRA, self.writer.wait_written())
             raise ConfigurationError(
                 "callstatsd migrate is upgrading the ledger; install the new version here too"
             )
-
-    async def _serve(
-        self,
-        sender: Sender,
-        heartbeat: "Heartbeat",
-        ends: tuple[asyncio.Event, asyncio.Event],
-        *,
-        poll: bool,
-    ) -> None:
-        stop, leave = ends
-        _log.info(logs.DAEMON_STARTED, version=__version__, concurrency=self.settings.concurrency)
-        self.notifier.ready("sending")
-        async with asyncio.TaskGroup() as group:
-            background = [
-                group.create_task(heartbeat.run()),
-                group.create_task(_follow(stop, leave)),
-            ]
-            if self.notifier.enabled:
-                background.append(group.create_task(self._tell_systemd(sender)))
-            if poll:
-                background.append(group.create_task(self._poll(sender, leave)))
-            await sender.run(leave)
-            # A poll under way is cut: the watermark moves only with the lines it covers.
-            for task in background:
-                task.cancel()
 
     async def _sender(self) -> Sender:
         settings = self.settings
@@ -174,9 +125,8 @@ class Instance:
         await run_within(LEARNT_WITHIN, self.writer.wait_written())
         progress = await self.ledger.progress()
         failing = await self.ledger.failing_answers()
-        self.salesforce.permit = self.lease
         backoff = Backoff(settings.retry_initial, settings.retry_max)
-        sender = Sender(
+        return Sender(
             self.ledger,
             self.salesforce,
             self.writer,
@@ -194,36 +144,30 @@ class Instance:
                 idle=min(1.0, settings.poll_interval),
             ),
             lambda: self.lease.held,
-            self.salesforce.ask_address,
+            on_lasting_pause=self.salesforce.ask_address,
+            on_progress=partial(self.notifier.watch.progressed, Loop.SENDING),
         )
-        sender.on_turn = partial(self.notifier.watch.progressed, Loop.SENDING)
-        return sender
 
-    async def _tell_systemd(self, sender: Sender) -> None:
-        """Say every few seconds how many lines wait, until cancelled."""
-        operator_store = OperatorStore(self.ledger.database)
-        while True:
-            try:
-                waiting, status = await operator_store.waiting(), await operator_store.status()
-            except UnreachableError as error:
-                self.notifier.status(str(error))
-            else:
-                delivered = metrics.counted("callstatsd_lines_total", state=State.DELIVERED)
-                pause = status.operator_pause
-                pending = waiting.lines[State.PENDING]
-                self.notifier.status(
-                    status_line(
-                        pending=pending,
-                        oldest_pending_seconds=waiting.oldest_pending_seconds,
-                        need_action=sum(waiting.lines.values()) - pending,
-                        delivered=delivered,
-                        watermark=status.watermark,
-                        paused=sender.paused,
-                        operator_reason=pause.reason if pause is not None else None,
-                        now=datetime.now(self.settings.source_timezone),
-                    )
-                )
-            await asyncio.sleep(STATUS_EVERY)
+    async def _serve(
+        self,
+        sender: Sender,
+        heartbeat: Heartbeat,
+        stop: asyncio.Event,
+        leave: asyncio.Event,
+        *,
+        poll: bool,
+    ) -> None:
+        """Send until stop or `leave`, with all that runs beside it."""
+        _log.info(logs.DAEMON_STARTED, version=__version__, concurrency=self.settings.concurrency)
+        self.notifier.ready("sending")
+        beside = [heartbeat.run(), _follow(stop, leave)]
+        if self.notifier.enabled:
+            beside.append(self._report_status(sender))
+        if poll:
+            beside.append(self._poll(sender, leave))
+        # A poll under way is cut at the end: the watermark moves only with the lines it covers.
+        async with in_background(*beside):
+            await sender.run(leave)
 
     async def _poll(self, sender: Sender, stop: asyncio.Event) -> None:
         settings = self.settings
@@ -233,8 +177,7 @@ class Instance:
             settings.start_from,
         )
         intake = Intake(self.source, self.ledger, record_options(settings))
-        poller = Poller(self.source, self.ledger, intake, rules, sender.wake)
-        poller.on_turn = self._has_polled
+        poller = Poller(self.source, self.ledger, intake, rules, sender.wake, self._has_polled)
         lookback = timedelta(seconds=settings.lookback)
         sweeper = Sweeper(self.source, self.ledger, intake, rules, lookback, sender.wake)
         pruner = Pruner(self.ledger, settings.retention, settings.record_retention)
@@ -242,7 +185,7 @@ class Instance:
         async def prepare() -> None:
             await poller.prepare(settings.clients_id, settings.source_schemas)
 
-        await patiently(prepare, stop, partial(self._has_polled, 0.0))
+        await retry_until_reachable(prepare, stop, partial(self._has_polled, 0.0))
         async with asyncio.TaskGroup() as group:
             group.create_task(sweeper.run(stop))
             group.create_task(pruner.run(stop, sweeper.swept))
@@ -251,207 +194,32 @@ class Instance:
     def _has_polled(self, rest: float) -> None:
         self.notifier.watch.progressed(Loop.TAKING, rest_until=time.monotonic() + rest)
 
-
-class Heartbeat:
-    """Writes every few seconds what this instance does, and hears what operators want."""
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        sender: Sender,
-        condition: InstanceState,
-        binding: Binding,
-        tenure: Tenure,
-        leave: asyncio.Event,
-    ) -> None:
-        """Take whose state to tell, and where; whose the ledger must be, and who holds it.
-
-        `leave` is set when the instance shall drain and end, as a migration wants the ledger.
-        """
-        self._tenure = tenure
-        self._leave = leave
-        self._condition = condition
-        self._binding = binding
-        self._ledger = ledger
-        self._sender = sender
-        self._started = time.monotonic()
-        self._noticed = asyncio.Event()
-        self._asked: int | None = None
-        self._answered: int | None = None
-        self.upgrade = False
-
-    def look(self) -> None:
-        """Hear at once what a person has just done to the ledger."""
-        self._sender.reload()
-        self._noticed.set()
-
-    async def begin(self) -> None:
-        """Learn of an operator's pause before anything is sent; end what a dead instance left.
-
-        A pause that it could not close counts against no line, nor does the time since.
-        """
-        await self._ledger.succeed(self._tenure)
-        await self._write()
-        if not self._sender.operator_paused:
-            await self._ledger.pause_ended()
-
-    async def run(self) -> None:
-        """Beat until cancelled; raises `ConfigurationError` when the ledger is bound anew.
-
-        Raises `LeaseLostError` when another instance holds it.
-        """
+    async def _report_status(self, sender: Sender) -> None:
+        """Set the line for `systemctl status` every few seconds, until cancelled."""
+        operator_store = OperatorStore(self.ledger.database)
         while True:
-            answered = self._answered == self._asked
-            await sleep_or_stop(
-                self._noticed, HEARTBEAT_EVERY if answered else PROBE_HEARTBEAT_EVERY
-            )
-            self._noticed.clear()
             try:
-                await self._write()
-                await self._ledger.check_binding(self._binding)
+                backlog, status = await operator_store.waiting(), await operator_store.status()
             except UnreachableError as error:
-                _log.debug(logs.DAEMON_UNHEARD, error=str(error))
-
-    async def end(self) -> None:
-        """Say that this instance stopped in order."""
-        await self._write(stopped=True)
-
-    async def _write(self, *, stopped: bool = False) -> None:
-        paused = self._sender.paused
-        reason, retry_in = paused or (None, None)
-        if not self._sender.probing:
-            self._answered = self._asked
-        wishes = await self._ledger.write_heartbeat(
-            InstanceStatus(
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                version=__version__,
-                uptime=time.monotonic() - self._started,
-                state="stopped" if stopped else "paused" if paused else "sending",
-                reason=reason,
-                retry_in=retry_in,
-                stopped=stopped,
-                probe_answered=self._answered,
-            ),
-            self._tenure,
-        )
-        if stopped:
-            return  # what people want by now is for the next holder to hear
-        if wishes.probe != self._asked:
-            self._asked = wishes.probe
-            self._sender.probe()
-        self._sender.set_operator_pause(paused=wishes.pause is not None)
-        self._condition.paused = self._sender.paused[0] if self._sender.paused else None
-        if wishes.upgrade and not self._leave.is_set():
-            self.upgrade = True
-            _log.warning(logs.DAEMON_STOPPING, error="callstatsd migrate is upgrading the ledger")
-            self._leave.set()
+                self.notifier.status(str(error))
+            else:
+                pause, pending = status.operator_pause, backlog.lines[State.PENDING]
+                self.notifier.status(
+                    status_line(
+                        pending=pending,
+                        oldest_pending_seconds=backlog.oldest_pending_seconds,
+                        need_action=sum(backlog.lines.values()) - pending,
+                        delivered=metrics.counted("callstatsd_lines_total", state=State.DELIVERED),
+                        watermark=status.watermark,
+                        paused=sender.paused,
+                        operator_reason=pause.reason if pause is not None else None,
+                        now=datetime.now(self.settings.source_timezone),
+                    )
+                )
+            await asyncio.sleep(STATUS_EVERY)
 
 
 async def _follow(stop: asyncio.Event, leave: asyncio.Event) -> None:
-    """Leave when told to stop, too."""
+    """Leave on stop, too."""
     await stop.wait()
     leave.set()
-
-
-async def patiently(
-    call: Callable[[], Awaitable[object]], stop: asyncio.Event, on_failure: Callable[[], None]
-) -> None:
-    """Call until its database is there, or until told to stop; one that refuses is an error."""
-    waits = AsyncRetrying(
-        retry=retry_if_exception(_is_away),
-        wait=wait_exponential(multiplier=0.1, max=LONGEST_WAIT),
-        before_sleep=lambda _: on_failure(),
-    )
-    await run_until(stop, waits(call))
-
-
-def _is_away(error: BaseException) -> bool:
-    return isinstance(error, UnreachableError) and not isinstance(error, DatabaseSetupError)
-
-
-def record_options(settings: Settings) -> RecordOptions:
-    """Return how records are written."""
-    return RecordOptions(
-        settings.source_timezone,
-        settings.empty_as is EmptyAs.STRING,
-        settings.send_without_salesforce_id,
-    )
-
-
-def ledger_code(settings: Settings) -> str:
-    """Return a short code that is the same for all instances of a ledger, and no secret."""
-    place = Place("ledger", settings.ledger_dsn.get_secret_value())
-    parts = (place.hosts, place.database, settings.ledger_schema)
-    return hashlib.sha256("/".join(parts).encode()).hexdigest()[:12]
-
-
-@asynccontextmanager
-async def open_databases(settings: Settings) -> AsyncIterator[tuple[Source, Ledger]]:
-    """Open both databases; neither need be there yet."""
-    async with (
-        open_source(
-            settings.source_dsn.get_secret_value(),
-            settings.source_schemas,
-            settings.source_timezone,
-            settings.clients_id,
-        ) as source,
-        open_ledger(settings.ledger_dsn.get_secret_value(), settings.ledger_schema) as ledger,
-    ):
-        yield source, ledger
-
-
-async def check_ledger(settings: Settings, source: Source, ledger: Ledger) -> None:
-    """Raise `ConfigurationError` for a ledger of another version, client or source.
-
-    Whoever needs the ledger alone must get on while the source is away: then its name is not
-    compared.
-    """
-    await ledger.check_version()
-    clock = None
-    with suppress(UnreachableError):
-        clock = await run_within(SOURCE_ANSWERS, source.clock())
-    database = clock.database if clock is not None else None
-    await ledger.check_binding(Binding(settings.clients_id, database, settings.source_schemas))
-
-
-@asynccontextmanager
-async def open_salesforce(settings: Settings) -> AsyncIterator[Salesforce]:
-    """Open the endpoint with its tokens; raises `ConfigurationError` for a key of no use."""
-    async with open_tokens(settings) as (session, tokens):
-        yield Salesforce(session, EndpointUrl(settings.endpoint_url), tokens)
-
-
-@asynccontextmanager
-async def open_tokens(settings: Settings) -> AsyncIterator[tuple[Session, Tokens]]:
-    """Open what fetches tokens, with the connections that it shares with the endpoint."""
-    async with open_session(
-        __version__,
-        settings.request_timeout,
-        ca_file=settings.ca_file,
-        environment_proxy=settings.environment_proxy,
-    ) as session:
-        grant = _grant(settings)
-        tokens: Tokens
-        if grant is None:
-            bearer = settings.auth is Auth.BEARER
-            tokens = FixedToken(settings.bearer_token.get_secret_value() if bearer else None)
-        else:
-            tokens = OAuthTokens(session, settings.token_url, grant)
-        yield session, tokens
-
-
-def _grant(settings: Settings) -> Grant | None:
-    client_id, secret = settings.client_id, settings.client_secret.get_secret_value()
-    match settings.auth:
-        case Auth.CLIENT_CREDENTIALS:
-            return ClientCredentials(client_id, secret)
-        case Auth.PASSWORD:
-            password = settings.password.get_secret_value()
-            token = settings.security_token.get_secret_value()
-            return Password(client_id, secret, settings.username, password + token)
-        case Auth.JWT_BEARER:
-            key_file = settings.private_key_file or Path()
-            return jwt_bearer(client_id, settings.username, key_file, settings.token_url)
-        case Auth.BEARER | Auth.NONE:
-            return None

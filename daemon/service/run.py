@@ -6,29 +6,25 @@ from functools import partial
 import structlog
 
 from daemon import logs, metrics
-from daemon.delivery.outcome_writer import OutcomeWriter
-from daemon.delivery.sender import DRAIN_EXTRA
+from daemon.delivery.outcome_writer import DRAIN_EXTRA, open_writer
 from daemon.errors import CallstatsdError, UnreachableError, first_error
 from daemon.ledger.lease import TRY_EVERY, Lease
-from daemon.service.instance import (
-    Instance,
+from daemon.service.connections import (
     check_ledger,
     ledger_code,
     open_databases,
     open_salesforce,
-    patiently,
+    retry_until_reachable,
 )
+from daemon.service.instance import Instance
 from daemon.service.systemd import Loop, SystemdNotifier
 from daemon.settings.model import Settings
-from daemon.tasks import run_until, sleep_or_stop
+from daemon.tasks import in_background, run_until, sleep_or_stop
 from daemon.web.health import InstanceState
 from daemon.web.listener import listening
 from daemon.web.page import watched
 
 _log = structlog.get_logger()
-
-FINAL_FLUSH = 1.0
-"""Seconds to write what is left when the daemon must end at once."""
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -37,42 +33,36 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     Databases that are away are waited for. Raises `ConfigurationError` for a ledger or source
     that is not ours to use, `SettleTimeoutError` when outcomes cannot be written for too long.
     """
-    notifier, condition = SystemdNotifier(), InstanceState()
+    notifier, state = SystemdNotifier(), InstanceState()
+    drain = settings.request_timeout + 4 * DRAIN_EXTRA
     metrics.describe_build(ledger_code(settings))
     async with (
         open_databases(settings) as (source, ledger),
-        open_salesforce(settings) as salesforce,
         Lease(ledger.database, is_daemon=True) as lease,
-        listening(watched(settings, source, ledger, condition), settings.http_listen),
+        open_salesforce(settings, lease) as salesforce,
+        listening(watched(settings, source, ledger, state), settings.http_listen),
     ):
-        writer = OutcomeWriter(ledger, settings.retry_for)
         try:
-            async with asyncio.TaskGroup() as group:
-                drain = settings.request_timeout + 4 * DRAIN_EXTRA
-                attending = group.create_task(notifier.run(stop, drain))
+            async with (
+                in_background(notifier.run(stop, drain)),
+                open_writer(ledger, settings.retry_for) as writer,
+            ):
                 check = partial(check_ledger, settings, source, ledger)
-                await patiently(check, stop, partial(_waits, notifier))
-                settling = group.create_task(writer.run())
-                site = Instance(
-                    settings, source, ledger, salesforce, writer, lease, notifier, condition
+                await retry_until_reachable(check, stop, partial(_report_waiting, notifier))
+                instance = Instance(
+                    settings, source, ledger, salesforce, writer, lease, notifier, state
                 )
                 while not stop.is_set():
                     if await _acquire(lease, notifier, stop):
-                        await site.run_active(stop, poll=True)
-                await writer.finish(DRAIN_EXTRA)
-                settling.cancel()
-                attending.cancel()
-        except* CallstatsdError as group_error:
-            raise first_error(group_error) from group_error
-        finally:
-            if writer.waiting:
-                await writer.finish(FINAL_FLUSH)
+                        await instance.run_active(stop, poll=True)
+        except* CallstatsdError as errors:
+            raise first_error(errors) from errors
         _log.info(logs.DAEMON_STOPPED)
 
 
 async def _acquire(lease: Lease, notifier: SystemdNotifier, stop: asyncio.Event) -> bool:
     """Wait until this instance has the ledger's lock; False when told to stop before."""
-    told = False
+    logged = False
     while not stop.is_set():
         try:
             # A connection to a silent server may take long to fail.
@@ -81,19 +71,19 @@ async def _acquire(lease: Lease, notifier: SystemdNotifier, stop: asyncio.Event)
                 return True
             if stop.is_set():
                 break
-            if not told:
+            if not logged:
                 _log.info(logs.DAEMON_STANDBY)
-                told = True
+                logged = True
             notifier.ready("standing by: another instance has the ledger")
             notifier.watch.progressed(*Loop)
         except UnreachableError as error:
             _log.debug(logs.DAEMON_WAITING, error=str(error))
-            _waits(notifier)
+            _report_waiting(notifier)
         await sleep_or_stop(stop, TRY_EVERY)
     return False
 
 
-def _waits(notifier: SystemdNotifier) -> None:
-    """Tell systemd that the ledger is waited for, which is a turn of all that cannot work now."""
+def _report_waiting(notifier: SystemdNotifier) -> None:
+    """Report to systemd that the ledger is waited for; neither loop can make progress now."""
     notifier.status("waiting for the ledger database")
     notifier.watch.progressed(*Loop)

@@ -352,7 +352,6 @@ async def test_a_window_that_is_none_is_a_fault_of_usage(
 async def test_a_pause_that_lasts_ends_it_with_69_and_the_lines_stay_pending(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backfill, "PAUSED_FOR", 1.0)
     await add_calls(site, 3)
     site.salesforce.rule = lambda _: Reply(503)
     for name, value in site.settings().items():
@@ -363,7 +362,7 @@ async def test_a_pause_that_lasts_ends_it_with_69_and_the_lines_stay_pending(
     with pytest.raises(UnreachableError, match=r"paused for .* \(unavailable\); 3 lines") as raised:
         await backfill.backfill(
             load_settings(to_send=True), period, asyncio.Event(), lambda _: None,
-            dry_run=False, resend=False, wait=True,
+            dry_run=False, resend=False, wait=True, paused_for=1.0,
         )  # fmt: skip
 
     assert raised.value.exit_code == 69

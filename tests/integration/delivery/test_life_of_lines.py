@@ -250,7 +250,7 @@ class Lives(RuleBasedStateMachine):
         self.do(self._hold(held=held))
 
     async def _hold(self, *, held: bool) -> None:
-        self.sender.set_operator_pause(paused=held)
+        self.sender.control(operator_paused=held, probe=False)
 
     @precondition(lambda self: not self.held)
     @rule()

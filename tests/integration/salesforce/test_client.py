@@ -346,7 +346,7 @@ def moved(org: Org, clock: Callable[[], float], *later: Reply | None) -> Salesfo
     org.answer_tokens(
         Reply(body={"instance_url": f"http://127.0.0.1:{free_port()}"}), *(later or (None,))
     )
-    return Salesforce(org.session, EndpointUrl(WRITE_PATH), org.tokens(), clock)
+    return Salesforce(org.session, EndpointUrl(WRITE_PATH), org.tokens(), clock=clock)
 
 
 async def test_an_org_that_moved_is_found_when_it_is_asked_for(org: Org) -> None:
@@ -413,7 +413,7 @@ async def test_an_address_asked_for_counts_for_the_next_request_only(org: Org) -
     """Once it is answered for another reason, nobody pays for a login more."""
     now = 0.0
     org.answer_tokens()
-    salesforce = Salesforce(org.session, EndpointUrl(WRITE_PATH), org.tokens(), lambda: now)
+    salesforce = Salesforce(org.session, EndpointUrl(WRITE_PATH), org.tokens(), clock=lambda: now)
     salesforce.ask_address()
     await salesforce.post("1-0-0-0", record(1))
     salesforce.ask_address()

@@ -32,8 +32,7 @@ async def test_what_may_not_start_when_its_connection_is_there_is_sent_later_on_
     permit = Permit()
     async with raw(server) as port, open_session("1", 5.0) as session:
         endpoint = EndpointUrl(f"http://127.0.0.1:{port}/")
-        salesforce = Salesforce(session, endpoint, FixedToken(None))
-        salesforce.permit = permit
+        salesforce = Salesforce(session, endpoint, FixedToken(None), permit)
         for times in (1, 2):  # on a new connection, and on one that was kept
             posting = asyncio.create_task(salesforce.post(KEY, record()))
             async with asyncio.timeout(PATIENCE):
@@ -52,8 +51,8 @@ async def test_a_request_that_waits_for_its_permit_can_be_cancelled_and_was_not_
     server = Recorder(OK)
     permit = Permit()
     async with raw(server) as port, open_session("1", 5.0) as session:
-        salesforce = Salesforce(session, EndpointUrl(f"http://127.0.0.1:{port}/"), FixedToken(None))
-        salesforce.permit = permit
+        endpoint = EndpointUrl(f"http://127.0.0.1:{port}/")
+        salesforce = Salesforce(session, endpoint, FixedToken(None), permit)
         posting = asyncio.create_task(salesforce.post(KEY, record()))
         async with asyncio.timeout(PATIENCE):
             await permit.asked.wait()
@@ -68,8 +67,7 @@ async def test_a_token_needs_no_permit() -> None:
     permit = Permit()
     async with serve(standin) as url, open_session("1", 5.0) as session:
         tokens = OAuthTokens(session, url + TOKEN_PATH, ClientCredentials(CLIENT_ID, CLIENT_SECRET))
-        salesforce = Salesforce(session, EndpointUrl(WRITE_PATH), tokens)
-        salesforce.permit = permit
+        salesforce = Salesforce(session, EndpointUrl(WRITE_PATH), tokens, permit)
         posting = asyncio.create_task(salesforce.post(KEY, record()))
         async with asyncio.timeout(PATIENCE):
             await permit.asked.wait()

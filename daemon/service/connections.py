@@ -1,0 +1,143 @@
+"""Opens what the settings name: both databases, Salesforce with its tokens; nothing is sent."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import assert_never
+
+from tenacity import AsyncRetrying, retry_if_exception, wait_exponential
+
+from daemon import __version__
+from daemon.database.errors import Place
+from daemon.errors import DatabaseSetupError, UnreachableError
+from daemon.ingest.intake import RecordOptions
+from daemon.ingest.source import Source, open_source
+from daemon.ledger.store import Binding, Ledger, open_ledger
+from daemon.salesforce.client import EndpointUrl, Salesforce, Session, open_session
+from daemon.salesforce.oauth import (
+    ClientCredentials,
+    FixedToken,
+    Grant,
+    OAuthTokens,
+    Password,
+    Tokens,
+    jwt_bearer,
+)
+from daemon.salesforce.transport import Permit
+from daemon.settings.model import Auth, EmptyAs, Settings
+from daemon.tasks import run_until, run_within
+
+LONGEST_WAIT = 5.0
+"""Seconds between two tries to reach a database that is away."""
+SOURCE_ANSWERS = 2.0
+"""Seconds to wait for the source's name, where the ledger alone is needed."""
+
+
+@asynccontextmanager
+async def open_databases(settings: Settings) -> AsyncIterator[tuple[Source, Ledger]]:
+    """Open both databases; neither need be there yet."""
+    async with (
+        open_source(
+            settings.source_dsn.get_secret_value(),
+            settings.source_schemas,
+            settings.source_timezone,
+            settings.clients_id,
+        ) as source,
+        open_ledger(settings.ledger_dsn.get_secret_value(), settings.ledger_schema) as ledger,
+    ):
+        yield source, ledger
+
+
+async def check_ledger(settings: Settings, source: Source, ledger: Ledger) -> None:
+    """Raise `ConfigurationError` for a ledger of another version, client or source.
+
+    Commands that need only the ledger work while the source is away: its name is not compared
+    then.
+    """
+    await ledger.check_version()
+    clock = None
+    with suppress(UnreachableError):
+        clock = await run_within(SOURCE_ANSWERS, source.clock())
+    database = clock.database if clock is not None else None
+    await ledger.check_binding(Binding(settings.clients_id, database, settings.source_schemas))
+
+
+async def retry_until_reachable(
+    call: Callable[[], Awaitable[object]], stop: asyncio.Event, on_failure: Callable[[], None]
+) -> None:
+    """Call until its database can be reached, or until stop; other errors are raised."""
+    retrying = AsyncRetrying(
+        retry=retry_if_exception(_is_away),
+        wait=wait_exponential(multiplier=0.1, max=LONGEST_WAIT),
+        before_sleep=lambda _: on_failure(),
+    )
+    await run_until(stop, retrying(call))
+
+
+def _is_away(error: BaseException) -> bool:
+    return isinstance(error, UnreachableError) and not isinstance(error, DatabaseSetupError)
+
+
+@asynccontextmanager
+async def open_salesforce(settings: Settings, permit: Permit) -> AsyncIterator[Salesforce]:
+    """Open the endpoint with its tokens; raises `ConfigurationError` for an unusable key file.
+
+    No request starts while the permit is not held.
+    """
+    async with open_tokens(settings) as (session, tokens):
+        yield Salesforce(session, EndpointUrl(settings.endpoint_url), tokens, permit)
+
+
+@asynccontextmanager
+async def open_tokens(settings: Settings) -> AsyncIterator[tuple[Session, Tokens]]:
+    """Open what fetches tokens, with the connections that it shares with the endpoint."""
+    async with open_session(
+        __version__,
+        settings.request_timeout,
+        ca_file=settings.ca_file,
+        environment_proxy=settings.environment_proxy,
+    ) as session:
+        grant = _grant(settings)
+        tokens: Tokens
+        if grant is None:
+            bearer = settings.auth is Auth.BEARER
+            tokens = FixedToken(settings.bearer_token.get_secret_value() if bearer else None)
+        else:
+            tokens = OAuthTokens(session, settings.token_url, grant)
+        yield session, tokens
+
+
+def _grant(settings: Settings) -> Grant | None:
+    client_id, secret = settings.client_id, settings.client_secret.get_secret_value()
+    match settings.auth:
+        case Auth.CLIENT_CREDENTIALS:
+            return ClientCredentials(client_id, secret)
+        case Auth.PASSWORD:
+            password = settings.password.get_secret_value()
+            token = settings.security_token.get_secret_value()
+            return Password(client_id, secret, settings.username, password + token)
+        case Auth.JWT_BEARER:
+            key_file = settings.private_key_file or Path()
+            return jwt_bearer(client_id, settings.username, key_file, settings.token_url)
+        case Auth.BEARER | Auth.NONE:
+            return None
+        case _:
+            assert_never(settings.auth)
+
+
+def record_options(settings: Settings) -> RecordOptions:
+    """Return how records are written."""
+    return RecordOptions(
+        settings.source_timezone,
+        settings.empty_as is EmptyAs.STRING,
+        settings.send_without_salesforce_id,
+    )
+
+
+def ledger_code(settings: Settings) -> str:
+    """Return a short code that all instances of a ledger share, and that is no secret."""
+    place = Place("ledger", settings.ledger_dsn.get_secret_value())
+    parts = (place.hosts, place.database, settings.ledger_schema)
+    return hashlib.sha256("/".join(parts).encode()).hexdigest()[:12]
