@@ -24,6 +24,19 @@ class State(StrEnum):
     SKIPPED = "skipped"
 
 
+class PauseReason(StrEnum):
+    """Why the whole sender pauses."""
+
+    UNAVAILABLE = "unavailable"
+    UNANSWERED = "unanswered"
+    UNAUTHORIZED = "unauthorized"
+    API_LIMIT = "api_limit"
+    CONFIGURATION = "configuration"
+    ENDPOINT_MISSING = "endpoint_missing"
+    ENDPOINT_FAILING = "endpoint_failing"
+    OPERATOR = "operator"
+
+
 NON_NUMERIC_ID = -(2**62)
 """Ids below stand for ids of the source that are no whole numbers, each for one of them."""
 NOT_AN_ID = "is not a whole number from -2^62 to 2^63-1"

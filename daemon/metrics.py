@@ -15,8 +15,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from daemon import __version__, logs
-from daemon.delivery.outcome import PauseReason
-from daemon.lines import State
+from daemon.lines import PauseReason, State
 
 # They would double the series, and say only when this process started.
 leave_out_created: Callable[[], None] = disable_created_metrics

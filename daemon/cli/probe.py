@@ -11,9 +11,11 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from daemon.database import network
-from daemon.delivery.outcome import PauseReason, PauseSender, Response, classify
+from daemon.delivery.outcome import PauseSender, classify
+from daemon.lines import PauseReason
 from daemon.salesforce.client import BODY_LIMIT, EndpointUrl, Session
 from daemon.salesforce.oauth import Token, first_bytes
+from daemon.salesforce.responses import Response
 from daemon.salesforce.transport import begin_request, in_words
 
 LISTENER_ANSWERS = 2.0

@@ -1,54 +1,36 @@
-"""How long to wait before the next try. Pure; tenacity does the arithmetic (contract 5)."""
+"""How long to wait before the next try: exponential, with jitter, bounded. Pure (contract 5)."""
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from tenacity import RetryCallState, Retrying
-from tenacity.wait import wait_exponential_jitter
 
-MAX_DIGITS = 15
-MAX_DATE = 64
-"""Characters of a date in a header; the longest form of one has half as many."""
+def exponential(tries: int, initial: float, jitter: float, maximum: float) -> float:
+    """Return min(maximum, initial · 2^(tries-1) + jitter); `tries` is 1 after the first failure."""
+    try:
+        return min(maximum, initial * 2.0 ** (tries - 1) + jitter)
+    except OverflowError:
+        return maximum
+
+
+def _jitter(initial: float) -> float:
+    return random.uniform(0, initial)  # noqa: S311 - it only spreads the tries of many lines
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """RETRY_INITIAL and RETRY_MAX, in seconds."""
+    """RETRY_INITIAL and RETRY_MAX, in seconds; `jitter` gives a random part of the former."""
 
     initial: float
     maximum: float
+    jitter: Callable[[float], float] = field(default=_jitter, repr=False)
 
     def delay(self, tries: int, retry_after: float | None = None) -> float:
-        """Return seconds to wait after `tries` failures (1 for the first).
+        """Return seconds to wait after `tries` failures.
 
-        min(maximum, initial · 2^(tries-1) + random(0 … initial)); a Retry-After replaces it,
-        never beyond the maximum. One of 0 says nothing, or the sender would try without a pause.
+        A Retry-After replaces the formula, but not the maximum. One of 0 is ignored, or the sender
+        would try without a pause.
         """
         if retry_after and retry_after > 0:
             return min(retry_after, self.maximum)
-        wait = wait_exponential_jitter(
-            multiplier=self.initial, max=self.maximum, exp_base=2, jitter=self.initial
-        )
-        state = RetryCallState(Retrying(), None, (), {})
-        state.attempt_number = tries
-        return wait(state)
-
-
-def retry_after_seconds(header: str | None, now: datetime) -> float | None:
-    """Read a Retry-After header, seconds or HTTP date; None where it is absent or unreadable.
-
-    Seconds of more digits than any wait has are for ever: the caller bounds what it waits.
-    """
-    text = (header or "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text) if len(text) <= MAX_DIGITS else float("inf")
-    if not text or len(text) > MAX_DATE:
-        return None
-    try:
-        moment = parsedate_to_datetime(text)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return max(0.0, (moment - now).total_seconds())
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
+        return exponential(tries, self.initial, self.jitter(self.initial), self.maximum)

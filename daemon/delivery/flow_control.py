@@ -15,12 +15,11 @@ from daemon.delivery.outcome import (
     Locked,
     NotFound,
     Outcome,
-    PauseReason,
     PauseSender,
     Rejected,
     Unanswered,
 )
-from daemon.lines import FailingAnswers, LineKey
+from daemon.lines import FailingAnswers, LineKey, PauseReason
 
 FAILING_AFTER = 20
 """Different records in a row answered as if the endpoint itself were broken."""

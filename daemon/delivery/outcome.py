@@ -2,60 +2,11 @@
 
 import json
 import re
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, assert_never
 
-DEFECT = "a fault of this program: see the event request.defect in the log"
-"""What is said of a line whose request met one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """An HTTP answer: status, the body's first 64 KiB as text, Retry-After in seconds.
-
-    `api_usage` is the share of the org's daily calls that is used, where the answer tells.
-    """
-
-    status: int
-    body: str = ""
-    retry_after: float | None = None
-    api_usage: float | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class NoResponse:
-    """None came; `sent` unless it is certain that the request never left. `error` is short."""
-
-    sent: bool
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class TokenFailure:
-    """No token could be had, so the request was not sent, or not again.
-
-    `refused` if the token endpoint said no, else it could not be asked. `status` is the endpoint's
-    own answer to a token that it refused, None if the request never left.
-    """
-
-    refused: bool
-    error: str
-    retry_after: float | None = None
-    status: int | None = None
-
-
-class PauseReason(StrEnum):
-    """Why the whole sender pauses."""
-
-    UNAVAILABLE = "unavailable"
-    UNANSWERED = "unanswered"
-    UNAUTHORIZED = "unauthorized"
-    API_LIMIT = "api_limit"
-    CONFIGURATION = "configuration"
-    ENDPOINT_MISSING = "endpoint_missing"
-    ENDPOINT_FAILING = "endpoint_failing"
-    OPERATOR = "operator"
+from daemon.lines import PauseReason
+from daemon.salesforce.responses import NoResponse, Response, TokenFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +80,6 @@ class PauseSender:
 
 Outcome = Delivered | Conflict | NotFound | Rejected | Locked | Failed | Unanswered | PauseSender
 
-# No org has calls of more digits; a number without bound is no number to reckon with.
-_API_USAGE = re.compile(r"(?:^|[;,\s])api-usage=([0-9]{1,15})/([0-9]{1,15})(?![0-9])")
 _IMPOSSIBLE_STATUS = re.compile(r"Invalid status code for HTTP response: ([0-9]{3})\b")
 _ERROR_CODE = re.compile(r"[A-Z][A-Z_]{1,63}")
 _SHORT = 200
@@ -150,6 +99,13 @@ def classify(answer: Response | NoResponse | TokenFailure) -> Outcome:
             if sent:
                 return Unanswered(None, error)
             return PauseSender(PauseReason.UNAVAILABLE, None, None, error)
+        case Response():
+            return _classify_response(answer)
+        case _:
+            assert_never(answer)
+
+
+def _classify_response(answer: Response) -> Outcome:
     errors = _platform_errors(answer.body)
     codes = {code for code, _ in errors}
     status = answer.status
@@ -172,12 +128,6 @@ def error_code(body: str) -> str | None:
         parsed = _parsed(body)
         codes = [parsed.get("code")] if isinstance(parsed, dict) else []
     return next((c for c in codes if isinstance(c, str) and _ERROR_CODE.fullmatch(c)), None)
-
-
-def api_usage(header: str | None) -> float | None:
-    """Read `Sforce-Limit-Info: api-usage=18/5000` as a share; None where it says nothing."""
-    match = _API_USAGE.search(header) if header else None
-    return int(match[1]) / int(match[2]) if match and int(match[2]) else None
 
 
 def _refusal(status: int, codes: set[str], answer: Response, text: str | None) -> Outcome:

@@ -15,14 +15,9 @@ from daemon.delivery.backoff import Backoff
 from daemon.delivery.flow_control import FlowControl, SenderStatus
 from daemon.delivery.lanes import Lanes
 from daemon.delivery.outcome import (
-    DEFECT,
     Delivered,
-    NoResponse,
     Outcome,
-    PauseReason,
     PauseSender,
-    Response,
-    TokenFailure,
     Unanswered,
     classify,
     error_code,
@@ -31,7 +26,8 @@ from daemon.delivery.outcome_writer import DRAIN_EXTRA, AttemptResult, OutcomeWr
 from daemon.delivery.settlement import holds_lane, settle
 from daemon.errors import UnreachableError
 from daemon.ledger.store import Ledger
-from daemon.lines import PendingLine, State
+from daemon.lines import PauseReason, PendingLine, State
+from daemon.salesforce.responses import DEFECT, NoResponse, Response, TokenFailure
 from daemon.tasks import sleep_or_stop
 
 _log = structlog.get_logger()

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from daemon.delivery.outcome import PauseReason
-from daemon.lines import State
+from daemon.lines import PauseReason, State
 
 
 class Severity(StrEnum):

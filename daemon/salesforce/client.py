@@ -14,10 +14,16 @@ import aiohttp
 import structlog
 
 from daemon import logs
-from daemon.delivery.backoff import retry_after_seconds
-from daemon.delivery.outcome import DEFECT, NoResponse, Response, TokenFailure, api_usage
 from daemon.errors import ConfigurationError
 from daemon.salesforce.oauth import Token, TokenError, Tokens, first_bytes
+from daemon.salesforce.responses import (
+    DEFECT,
+    NoResponse,
+    Response,
+    TokenFailure,
+    api_usage,
+    retry_after_seconds,
+)
 from daemon.salesforce.transport import (
     Always,
     CheckedConnector,

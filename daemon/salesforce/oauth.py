@@ -16,9 +16,8 @@ import aiohttp
 import structlog
 
 from daemon import logs
-from daemon.delivery.backoff import retry_after_seconds
-from daemon.delivery.outcome import TokenFailure
 from daemon.errors import CallstatsdError, ConfigurationError
+from daemon.salesforce.responses import TokenFailure, retry_after_seconds
 from daemon.salesforce.transport import begin_request, in_words
 
 _log = structlog.get_logger()

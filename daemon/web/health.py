@@ -8,12 +8,11 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from daemon import logs, metrics
-from daemon.delivery.outcome import PauseReason
 from daemon.errors import UnreachableError
 from daemon.ingest.source import Source
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.store import Ledger
-from daemon.lines import State
+from daemon.lines import PauseReason, State
 
 _log = structlog.get_logger()
 

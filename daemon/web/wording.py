@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from daemon.delivery.outcome import PauseReason
 from daemon.ledger.acts import RecordedAct, command_line, outcome
 from daemon.ledger.operator import LedgerStatus, LineDetail
-from daemon.lines import State
+from daemon.lines import PauseReason, State
 from daemon.reports.meanings import NEED_ACTION, PAUSES, Severity, StatusCard, requeue_command
 from daemon.web.chart import HOUR, Bar, Chart
 from daemon.web.masking import masked

@@ -6,7 +6,8 @@ import pytest
 
 from daemon.delivery.backoff import Backoff
 from daemon.delivery.flow_control import FlowControl
-from daemon.delivery.outcome import PauseReason, api_usage
+from daemon.lines import PauseReason
+from daemon.salesforce.responses import api_usage
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import running
 from tests.support.whole import Site

@@ -13,8 +13,7 @@ import yaml
 from prometheus_client import Counter, Histogram
 
 from daemon import metrics
-from daemon.delivery.outcome import PauseReason
-from daemon.lines import State
+from daemon.lines import PauseReason, State
 
 PROJECT = Path(__file__).parents[2]
 ALERTS = PROJECT / "systemd" / "alerts.yml"

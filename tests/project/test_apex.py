@@ -10,8 +10,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import daemon.salesforce
-from daemon.delivery.outcome import Locked, Response, classify
+from daemon.delivery.outcome import Locked, classify
 from daemon.demo.standin import FIELDS, record_faults
+from daemon.salesforce.responses import Response
 
 if TYPE_CHECKING:
     from tree_sitter import Node

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from daemon import logs
-from daemon.delivery.outcome import PauseReason
-from daemon.lines import State
+from daemon.lines import PauseReason, State
 
 PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")

@@ -19,7 +19,6 @@ import pytest
 from daemon.database.pool import Database
 from daemon.delivery.backoff import Backoff
 from daemon.delivery.flow_control import FlowControl
-from daemon.delivery.outcome import Response
 from daemon.delivery.outcome_writer import OutcomeWriter
 from daemon.delivery.sender import Limits, Sender
 from daemon.demo.postgres import create_database
@@ -28,6 +27,7 @@ from daemon.ingest.poller import Poller, ReadinessRules
 from daemon.ingest.source import Source, open_source
 from daemon.ingest.sweeper import Sweeper
 from daemon.ledger.store import Ledger, open_ledger
+from daemon.salesforce.responses import Response
 from tests.benchmark import data
 from tests.support.counters import Counters, counters, no_autovacuum
 from tests.support.daemon_process import PATIENCE

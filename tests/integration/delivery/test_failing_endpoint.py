@@ -21,7 +21,6 @@ from structlog.testing import capture_logs
 
 from daemon.delivery.backoff import Backoff
 from daemon.delivery.flow_control import FAILING_AFTER, FlowControl
-from daemon.delivery.outcome import Response
 from daemon.delivery.outcome_writer import OutcomeWriter
 from daemon.delivery.sender import Limits, Sender
 from daemon.ledger.operator import LineFilter, OperatorStore
@@ -29,6 +28,7 @@ from daemon.ledger.retention import Pruner
 from daemon.ledger.store import Ledger, open_ledger
 from daemon.lines import FailingAnswers, LineKey, NewLine, State, Streak
 from daemon.reports.explain import streak_command
+from daemon.salesforce.responses import Response
 from daemon.settings.model import parse_local_time
 from tests.support.daemon_process import PATIENCE
 

@@ -25,7 +25,6 @@ from hypothesis.stateful import (
 
 from daemon.delivery.backoff import Backoff
 from daemon.delivery.flow_control import FAILING_AFTER, FlowControl
-from daemon.delivery.outcome import NoResponse, Response, TokenFailure
 from daemon.delivery.outcome_writer import OutcomeWriter
 from daemon.delivery.sender import Limits, Sender
 from daemon.demo.postgres import create_database
@@ -33,6 +32,7 @@ from daemon.ledger.acts import Act, ActKind
 from daemon.ledger.operator import LineFilter, OperatorStore
 from daemon.ledger.store import open_ledger
 from daemon.lines import LineKey, NewLine, Settlement, State
+from daemon.salesforce.responses import NoResponse, Response, TokenFailure
 from tests.support.daemon_process import PATIENCE
 
 T = TypeVar("T")

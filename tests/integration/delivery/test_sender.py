@@ -11,11 +11,11 @@ from structlog.testing import capture_logs
 
 from daemon.delivery.backoff import Backoff
 from daemon.delivery.flow_control import FlowControl
-from daemon.delivery.outcome import NoResponse, PauseReason, Response, TokenFailure
 from daemon.delivery.outcome_writer import OutcomeWriter
 from daemon.delivery.sender import FETCH, LANE_DEPTH, LOW_WATER, Limits, Sender
 from daemon.ledger.store import Ledger, open_ledger
-from daemon.lines import LineKey, NewLine, PendingLine, State
+from daemon.lines import LineKey, NewLine, PauseReason, PendingLine, State
+from daemon.salesforce.responses import NoResponse, Response, TokenFailure
 
 BASE = datetime.now(UTC) - timedelta(hours=1)
 PATIENCE = 10.0

@@ -24,21 +24,13 @@ from cryptography.x509.oid import NameOID
 from structlog.testing import capture_logs
 
 from daemon.delivery.backoff import Backoff
-from daemon.delivery.outcome import (
-    NoResponse,
-    Outcome,
-    PauseReason,
-    PauseSender,
-    Response,
-    TokenFailure,
-    classify,
-)
+from daemon.delivery.outcome import Outcome, PauseSender, classify
 from daemon.delivery.settlement import settle
 from daemon.demo import standin as demo
 from daemon.demo.calls import ids
 from daemon.demo.standin import TOKEN_PATH, WRITE_PATH, Reply, StandIn, serve
 from daemon.errors import CallstatsdError, ConfigurationError
-from daemon.lines import LineKey, PendingLine
+from daemon.lines import LineKey, PauseReason, PendingLine
 from daemon.salesforce.client import BODY_LIMIT, EndpointUrl, Salesforce, open_session
 from daemon.salesforce.oauth import (
     ASSERTION_LIFE,
@@ -51,6 +43,7 @@ from daemon.salesforce.oauth import (
     TokenError,
     jwt_bearer,
 )
+from daemon.salesforce.responses import NoResponse, Response, TokenFailure
 from tests.support.daemon_process import PATIENCE
 from tests.support.load import stretched
 from tests.support.raw import OK, Recorder, free_port, mute, raw

@@ -17,16 +17,11 @@ from typing import Any
 import pytest
 import uvloop
 
-from daemon.delivery.outcome import (
-    NoResponse,
-    PauseReason,
-    PauseSender,
-    Response,
-    TokenFailure,
-    classify,
-)
+from daemon.delivery.outcome import PauseSender, classify
+from daemon.lines import PauseReason
 from daemon.salesforce.client import EndpointUrl, Salesforce, open_session
 from daemon.salesforce.oauth import FixedToken
+from daemon.salesforce.responses import NoResponse, Response, TokenFailure
 from tests.support.raw import free_port, raw, request, trusted
 
 PATIENCE = 20.0

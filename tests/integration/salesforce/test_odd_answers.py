@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from daemon.delivery.backoff import Backoff
-from daemon.delivery.outcome import NoResponse, Response, TokenFailure, classify
+from daemon.delivery.outcome import classify
 from daemon.salesforce.client import BODY_LIMIT, EndpointUrl, Salesforce, open_session
 from daemon.salesforce.oauth import ClientCredentials, FixedToken, OAuthTokens
+from daemon.salesforce.responses import NoResponse, Response, TokenFailure
 from tests.support.raw import raw, request
 
 WITHIN = 0.3

@@ -2,10 +2,10 @@
 
 import asyncio
 
-from daemon.delivery.outcome import Response
 from daemon.demo.standin import CLIENT_ID, CLIENT_SECRET, TOKEN_PATH, WRITE_PATH, StandIn, serve
 from daemon.salesforce.client import EndpointUrl, Salesforce, open_session
 from daemon.salesforce.oauth import ClientCredentials, FixedToken, OAuthTokens
+from daemon.salesforce.responses import Response
 from tests.integration.salesforce.test_client import KEY, record
 from tests.support.daemon_process import PATIENCE
 from tests.support.raw import OK, Recorder, raw

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from daemon.delivery.outcome import NoResponse, Response
 from daemon.errors import ConfigurationError
 from daemon.salesforce.client import EndpointUrl, Salesforce, open_session
 from daemon.salesforce.oauth import FixedToken
+from daemon.salesforce.responses import NoResponse, Response
 from tests.support.raw import authority
 
 

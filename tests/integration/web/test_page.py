@@ -19,13 +19,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from daemon.database import statements
-from daemon.delivery.outcome import PauseReason
 from daemon.demo.standin import Reply
 from daemon.ingest.source import open_source
 from daemon.ledger.acts import Act, ActKind
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.store import ACTIVE_LOCK, InstanceStatus, Ledger, Tenure, open_ledger
-from daemon.lines import LineKey, NewLine, State
+from daemon.lines import LineKey, NewLine, PauseReason, State
 from daemon.reports import meanings
 from daemon.settings.model import Settings
 from daemon.tasks import run_within

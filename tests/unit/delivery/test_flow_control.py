@@ -21,14 +21,13 @@ from daemon.delivery.outcome import (
     Locked,
     NotFound,
     Outcome,
-    PauseReason,
     PauseSender,
     Rejected,
-    Response,
     Unanswered,
     classify,
 )
-from daemon.lines import FailingAnswers, LineKey
+from daemon.lines import FailingAnswers, LineKey, PauseReason
+from daemon.salesforce.responses import Response
 
 BACKOFF = Backoff(initial=1.0, maximum=60.0)
 DELIVERED = Delivered(200, expected=True)

@@ -12,19 +12,16 @@ from daemon.delivery.outcome import (
     Delivered,
     Failed,
     Locked,
-    NoResponse,
     NotFound,
     Outcome,
-    PauseReason,
     PauseSender,
     Rejected,
-    Response,
-    TokenFailure,
     Unanswered,
-    api_usage,
     classify,
     error_code,
 )
+from daemon.lines import PauseReason
+from daemon.salesforce.responses import NoResponse, Response, TokenFailure
 
 
 def platform(code: str, message: str = "") -> str:
@@ -382,37 +379,3 @@ def check(outcome: Outcome) -> None:
         assert 0 < len(error) <= 200
         assert error.isprintable()
         error.encode()
-
-
-@pytest.mark.parametrize(
-    ("header", "share"),
-    [
-        ("api-usage=18/5000", 18 / 5000),
-        ("per-app-api-usage=17/250(appName=x), api-usage=25/5000", 25 / 5000),
-        ("api-usage=0/5000", 0.0),
-        ("api-usage=5001/5000", 5001 / 5000),
-        ("api-usage=999999999999999/1", 999999999999999.0),
-        (None, None),
-        ("", None),
-        ("api-usage=1/0", None),
-        ("api-usage=-1/5", None),
-        ("api-usage=1.5/5", None),
-        ("api-usage=/5", None),
-        ("api-usage=\N{ARABIC-INDIC DIGIT THREE}/5", None),
-        (f"api-usage={'9' * 16}/5", None),
-        (f"api-usage=5/{'9' * 16}", None),
-        (f"api-usage={'9' * 400}/1", None),
-        (f"api-usage=1/{'9' * 400}", None),
-        (f"api-usage={'9' * 4000}/{'9' * 4000}", None),
-    ],
-)
-def test_the_share_of_used_calls_is_read_from_numbers_within_bounds(
-    header: str | None, share: float | None
-) -> None:
-    assert api_usage(header) == share
-
-
-@given(st.text(max_size=60) | st.from_regex(r"api-usage=[0-9]*/[0-9]*", fullmatch=True))
-def test_no_text_in_the_limits_header_is_an_error(header: str) -> None:
-    share = api_usage(header)
-    assert share is None or share >= 0

@@ -11,19 +11,16 @@ from daemon.delivery.outcome import (
     Delivered,
     Failed,
     Locked,
-    NoResponse,
     NotFound,
     Outcome,
-    PauseReason,
     PauseSender,
     Rejected,
-    Response,
-    TokenFailure,
     Unanswered,
     classify,
 )
 from daemon.delivery.settlement import holds_lane, settle
-from daemon.lines import LineKey, PendingLine, Settlement, State
+from daemon.lines import LineKey, PauseReason, PendingLine, Settlement, State
+from daemon.salesforce.responses import NoResponse, Response, TokenFailure
 
 BACKOFF = Backoff(initial=1.0, maximum=900.0)
 KEY = LineKey(1201, 2201, 3201, 0)
