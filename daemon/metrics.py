@@ -3,6 +3,7 @@
 import math
 import platform
 from collections.abc import Callable, Iterator
+from functools import cache
 
 from prometheus_client import (
     CollectorRegistry,
@@ -145,6 +146,23 @@ for _status in (200, 400, 401, 403, 404, 409, 423, 429, 500, 502, 503, 504, "non
     REQUESTS.labels(_status)
 for _reach in ("near", "lookback"):
     SWEEP_SECONDS.labels(_reach)
+
+
+_requests = cache(REQUESTS.labels)
+_lines = cache(LINES.labels)
+
+
+def observe_request(status: int | str, seconds: float, api_usage: float | None) -> None:
+    """Count a request by its HTTP status, or `none`, and note its duration."""
+    _requests(status).inc()
+    REQUEST_SECONDS.observe(seconds)
+    if api_usage is not None:
+        API_USAGE.set(api_usage)
+
+
+def count_line(state: State) -> None:
+    """Count a line that reached a final state in the ledger."""
+    _lines(state).inc()
 
 
 def counted(name: str, **labels: str) -> int:

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -245,12 +245,9 @@ async def open_writer(ledger: Ledger, retry_for: float) -> AsyncIterator[Outcome
             await writer.finish(FINAL_FLUSH)
 
 
-_lines = cache(metrics.LINES.labels)
-
-
 def _count(attempt: AttemptResult, state: State, now: datetime) -> None:
     if state is not State.PENDING:
-        _lines(state).inc()
+        metrics.count_line(state)
     if state is State.DELIVERED and not attempt.line.backfill:
         age = (now - attempt.line.call_ended).total_seconds()
         metrics.DELIVERY_SECONDS.observe(max(0.0, age))

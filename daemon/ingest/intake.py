@@ -233,7 +233,7 @@ def _invalid(key: LineKey, ordinal: int, call_ended: datetime, error: str) -> Ne
 def _tell_of(entries: Sequence[NewLine], new: Collection[LineKey]) -> None:
     for entry in entries:
         if entry.state is not State.PENDING and entry.key in new:
-            metrics.LINES.labels(entry.state).inc()
+            metrics.count_line(entry.state)
             _tell(entry)
 
 

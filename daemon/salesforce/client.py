@@ -82,6 +82,7 @@ class Salesforce:
         self._address_wanted = False
         self._address_asked = float("-inf")
         self._permit = permit or Always()
+        self._unsent: set[str] = set()
 
     def ask_address(self) -> None:
         """Ask for a new token before the next request: an org that moved tells its address there.
@@ -89,6 +90,10 @@ class Salesforce:
         Only where the endpoint is a path under `instance_url`, and at most once a minute.
         """
         self._address_wanted = self._endpoint.is_path
+
+    def unsent(self, key: str) -> bool:
+        """Whether the request under that key waits for its permit, so that nothing was sent."""
+        return key in self._unsent
 
     async def post(self, key: str, record: bytes) -> Response | NoResponse | TokenFailure:
         """Send a record under its key; a refused token is renewed and the request tried again.
@@ -139,7 +144,11 @@ class Salesforce:
             try:
                 answer = await self._request(url, token, key, record)
             except WithdrawnError:
-                await self._permit.until_held()
+                self._unsent.add(key)
+                try:
+                    await self._permit.until_held()
+                finally:
+                    self._unsent.discard(key)
             else:
                 break
         _log.debug(

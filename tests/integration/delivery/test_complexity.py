@@ -72,6 +72,9 @@ class Answering:
         await asyncio.sleep(0)
         return Response(200, "", None, None)
 
+    def unsent(self, key: str) -> bool:
+        return False
+
 
 @asynccontextmanager
 async def rooms(dsn: str) -> AsyncIterator[Rooms]:

@@ -66,6 +66,9 @@ class EndpointUrl:
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     held: dict[int, asyncio.Event] = field(default_factory=dict)
 
+    def unsent(self, key: str) -> bool:
+        return False
+
     async def post(self, key: str, record: bytes) -> Response:
         number = int(key.partition("-")[0])
         self.posted.append(number)

@@ -67,6 +67,9 @@ class Judge:
         self.history: list[str] = []
         self.endpoint_fails: Callable[[], bool] = lambda: False
 
+    def unsent(self, key: str) -> bool:
+        return False
+
     async def post(self, key: str, record: bytes) -> Response | NoResponse | TokenFailure:
         lane = self.lane_of[key]
         if self.out[lane]:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 from daemon.delivery.backoff import Backoff
 from daemon.delivery.flow_control import FlowControl
 from daemon.delivery.outcome_writer import OutcomeWriter
-from daemon.delivery.sender import FETCH, LANE_DEPTH, LOW_WATER, Limits, Sender
+from daemon.delivery.pending_reader import FETCH, LOW_WATER
+from daemon.delivery.sender import LANE_DEPTH, Limits, Sender
 from daemon.ledger.store import Ledger, open_ledger
 from daemon.lines import LineKey, NewLine, PauseReason, PendingLine, State
 from daemon.salesforce.responses import NoResponse, Response, TokenFailure
@@ -41,6 +42,10 @@ class EndpointUrl:
         self.posted: list[str] = []
         self.answers = asyncio.Event()
         self.fault: Exception | None = None
+        self.without_permit: set[str] = set()
+
+    def unsent(self, key: str) -> bool:
+        return key in self.without_permit
 
     async def post(self, key: str, record: bytes) -> Response:
         assert record
@@ -191,8 +196,8 @@ async def test_a_pause_that_a_second_probe_did_not_end_is_reported_where_the_org
     calls: list[int] = []
     posted: list[str] = []
 
-    class Away:
-        async def post(self, key: str, record: bytes) -> Response | NoResponse | TokenFailure:
+    class Away(EndpointUrl):
+        async def post(self, key: str, record: bytes) -> Any:
             posted.append(key)
             return answer
 
@@ -224,3 +229,18 @@ async def test_a_pause_that_a_second_probe_did_not_end_is_reported_where_the_org
         PauseReason.ENDPOINT_MISSING,
     }
     assert calls == ([*range(3, flow.current_pause.tries + 1)] if moved else [])
+
+
+async def test_what_never_left_when_the_sender_is_cut_counts_as_no_attempt(dsn: str) -> None:
+    """A request that still waits for its permit is not sent; one that is out may have arrived."""
+    endpoint, stop = EndpointUrl(), asyncio.Event()
+    async with open_ledger(dsn, "callstatsd") as ledger:
+        await ledger.take([pending(1, "a"), pending(2, "b")])
+        async with sending(ledger, endpoint, 2, stop):
+            await until(lambda: len(endpoint.posted) == 2)
+            endpoint.without_permit = {"1-0-0-0"}
+        async with ledger.database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT call_id, state, attempts, unanswered FROM line ORDER BY call_id"
+            )
+    assert [tuple(row) for row in rows] == [(1, "pending", 0, 0), (2, "pending", 1, 1)]

@@ -17,7 +17,7 @@ import orjson
 import pytest
 
 from daemon.database import statements
-from daemon.delivery.sender import FETCH
+from daemon.delivery.pending_reader import FETCH
 from daemon.demo.postgres import create_database
 from daemon.ingest.intake import NO_ID
 from daemon.ingest.source import MIN_TIME, PAGE, open_source
