@@ -1,4 +1,4 @@
-"""What may leave a room as an exception; what concerns one line is an outcome instead."""
+"""What may leave a package as an exception; what concerns one line is an outcome instead."""
 
 
 class CallstatsdError(Exception):
@@ -18,38 +18,41 @@ class ConfigurationError(CallstatsdError):
         self.faults = faults
 
 
-class UnreachableError(CallstatsdError):
-    """A database or Salesforce cannot be reached now; the same call may work later.
+class UnusableError(CallstatsdError):
+    """A database or Salesforce cannot be used now; a daemon under way tries again.
 
-    `answered` if the server itself said no to one statement, and may say yes to another; `noted`
-    once the log has it.
+    `answered` if the server itself refused one statement, and may accept another; `noted` once the
+    log has it.
     """
 
-    exit_code = 69
-
     def __init__(self, message: str, *, answered: bool = False) -> None:
-        """Tell a server that answers from one that is away."""
         super().__init__(message)
         self.answered = answered
         self.noted = False
 
 
-class DatabaseSetupError(UnreachableError):
-    """A database is there but lacks a right or a table: exit 78, but for a daemon under way."""
+class UnreachableError(UnusableError):
+    """It cannot be reached, or gives no answer; the same call may work later."""
+
+    exit_code = 69
+
+
+class DatabaseSetupError(UnusableError):
+    """A database is there but lacks a right or a table, or is behind an unsuitable pooler."""
 
     exit_code = 78
 
 
 class LeaseLostError(CallstatsdError):
-    """The instance may no longer send: the ledger's lock is gone, or might be."""
+    """The instance may no longer send: it lost the ledger's lock, or may have lost it."""
 
 
 class SettleTimeoutError(CallstatsdError):
-    """Outcomes could not be written for so long that going on would forget them."""
+    """Outcomes could not be written for so long that the process ends rather than forget them."""
 
 
 class UnreadableRowError(CallstatsdError):
-    """A value that the source cannot give: no text in its encoding; its call is `invalid`."""
+    """The source cannot give a value: no text in its encoding; the call is `invalid`."""
 
 
 class InvalidLineError(CallstatsdError):

@@ -45,20 +45,31 @@ class LineWriter:
     """Writes each event with one call, in order; lines of threads never mix.
 
     What the descriptor takes at once is written at once. The rest waits for a thread of its own:
-    the caller neither waits nor fails. Lines are dropped on an error, after `PATIENCE` seconds
-    without a byte taken, and beyond `MOST_WAITING` bytes. Once the log works again, `report`
+    the caller neither waits nor fails. Lines are dropped on an error, after `patience` seconds
+    without a byte taken, and beyond `most_waiting` bytes. Once the log works again, `report`
     gives the line that says how many.
     """
 
     dropped: ClassVar[int] = 0
     """Lines that this process has dropped."""
 
-    def __init__(self, stream: TextIO, encoding: str, report: Callable[[int], str | bytes]) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        encoding: str,
+        report: Callable[[int], str | bytes],
+        *,
+        patience: float = PATIENCE,
+        most_waiting: int = MOST_WAITING,
+        nowait: int = NOWAIT,
+    ) -> None:
         """Write to the stream's descriptor; a stream in memory is written to itself."""
+        self._patience = patience
+        self._most_waiting = most_waiting
         self._encoding = encoding
         self._report = report
         self.descriptor = _descriptor(stream)
-        self._put = _way(stream, self.descriptor)
+        self._put = _way(stream, self.descriptor, nowait)
         # Python may collect garbage, and log what it finds, while this very thread holds it.
         self._lock = threading.RLock()
         self._waiting: deque[_Waiting] = deque()
@@ -87,13 +98,13 @@ class LineWriter:
     debug = info = warning = error = critical = write
 
     def flush(self) -> None:
-        """Wait until all is written, as long as the reader takes a byte within `PATIENCE`."""
+        """Wait until all is written, as long as the reader takes a byte within `patience`."""
         while (thread := self._thread) is not None and not self._stalled:
             thread.join(RETRY)
 
     @property
     def _stalled(self) -> bool:
-        return time.monotonic() - self._taken_at > PATIENCE
+        return time.monotonic() - self._taken_at > self._patience
 
     def _line(self, text: str | bytes) -> bytes:
         if isinstance(text, bytes):
@@ -103,7 +114,7 @@ class LineWriter:
     def _write_in_turn(self, line: bytes) -> None:
         """Write a line behind those that wait, and behind the report of those dropped before it."""
         behind_others = bool(self._waiting)
-        if behind_others and (self._stalled or self._bytes + len(line) > MOST_WAITING):
+        if behind_others and (self._stalled or self._bytes + len(line) > self._most_waiting):
             self._drop(1)
             return
         self._append_report()
@@ -211,7 +222,7 @@ def _descriptor(stream: TextIO) -> int:
         return -1
 
 
-def _way(stream: TextIO, descriptor: int) -> Put:
+def _way(stream: TextIO, descriptor: int, nowait: int) -> Put:
     """Return how to write to a stream without waiting, as its kind allows.
 
     Regular files and devices take what they get, or fail.
@@ -222,7 +233,7 @@ def _way(stream: TextIO, descriptor: int) -> Put:
         return _to_terminal(descriptor)
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
-        return _ToReader(descriptor).put
+        return _ToReader(descriptor, nowait).put
     if descriptor == STDERR:  # never closed
         return partial(os.write, STDERR)
     return lambda data: _to_file(stream, descriptor, data)
@@ -264,23 +275,22 @@ class _ToReader:
     Elsewhere only what surely finds room is written, unless another process takes it first.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        """Take an open descriptor."""
+    def __init__(self, descriptor: int, nowait: int) -> None:
         self._descriptor = descriptor
-        self._nowait = bool(NOWAIT)
+        self._nowait = nowait
 
     def put(self, data: bytes) -> int:
         """Write what is taken now."""
         try:
             if self._nowait:
-                return os.pwritev(self._descriptor, [data], -1, NOWAIT)
+                return os.pwritev(self._descriptor, [data], -1, self._nowait)
             return self._if_it_has_room(data)
         except BlockingIOError:
             return 0
         except OSError as error:
             if not self._nowait or error.errno not in _NO_SUCH_WAY:
                 raise
-            self._nowait = False
+            self._nowait = 0
             return self.put(data)
 
     def _if_it_has_room(self, data: bytes) -> int:

@@ -13,7 +13,8 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from daemon.log_writer import STDERR, LineWriter
+from daemon.lines import State
+from daemon.log_writer import PATIENCE, STDERR, LineWriter
 from daemon.terminal import columns, wrap
 
 DAEMON_STARTED = "daemon.started"
@@ -57,6 +58,16 @@ SENDER_UNSETTLED = "sender.unsettled"
 DAEMON_WAITING = "daemon.waiting"
 DAEMON_UNHEARD = "daemon.unheard"
 
+LINE_EVENTS = {
+    State.DELIVERED: LINE_DELIVERED,
+    State.CONFLICT: LINE_CONFLICT,
+    State.NOT_FOUND: LINE_NOT_FOUND,
+    State.REJECTED: LINE_REJECTED,
+    State.EXPIRED: LINE_EXPIRED,
+    State.INVALID: LINE_INVALID,
+    State.SKIPPED: LINE_SKIPPED,
+}
+"""The event of a line that reached a final state."""
 
 PERSONAL_FIELDS = ("record", "caller", "body")
 SYSLOG_PREFIXES = {
@@ -72,12 +83,16 @@ LEVEL_COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "cr
 
 
 def configure(
-    log_format: str, level: str, personal_data: bool, stream: TextIO | None = None
+    log_format: str,
+    level: str,
+    personal_data: bool,
+    stream: TextIO | None = None,
+    patience: float = PATIENCE,
 ) -> None:
     """Send our events and the libraries' warnings to the stream, by default stderr (section 9).
 
-    `log_format` is auto, json or console; `level` the least level that is written. The last
-    call counts.
+    `log_format` is auto, json or console; `level` the least level that is written; `patience`
+    for how many seconds a reader that takes nothing is waited for. The last call counts.
     """
     stream = sys.stderr if stream is None else stream
     terminal = stream.isatty()
@@ -96,7 +111,7 @@ def configure(
     if is_journal(stream):
         processors.append(prefix_lines)
     encoding = stream.encoding if console and stream.encoding else "utf-8"
-    writer = LineWriter(stream, encoding, partial(_dropped, processors))
+    writer = LineWriter(stream, encoding, partial(_dropped, processors), patience=patience)
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -8,7 +8,7 @@ from enum import StrEnum
 from daemon.cli.probe import listener, probe
 from daemon.database.errors import pooler_refused
 from daemon.database.pool import LENDS
-from daemon.errors import CallstatsdError, ConfigurationError, UnreachableError
+from daemon.errors import CallstatsdError, ConfigurationError, UnusableError
 from daemon.ingest.source import TABLES, Clock, Source, missing_indexes, schema_faults
 from daemon.ledger.store import Binding, Ledger
 from daemon.salesforce.client import EndpointUrl
@@ -160,7 +160,7 @@ async def _ledger(
         await ledger.check_binding(Binding(settings.clients_id, database, settings.source_schemas))
         if clock is not None:
             yield _ok("binding", "the ledger belongs to this client and source")
-    except (ConfigurationError, UnreachableError) as error:
+    except (ConfigurationError, UnusableError) as error:
         yield _fail("ledger", str(error), error.exit_code)
 
 

@@ -13,10 +13,10 @@ import aiohttp
 from daemon.database import network
 from daemon.delivery.outcome import PauseSender, classify
 from daemon.lines import PauseReason
-from daemon.salesforce.client import BODY_LIMIT, EndpointUrl, Session
-from daemon.salesforce.oauth import Token, first_bytes
+from daemon.salesforce.client import EndpointUrl, Session
+from daemon.salesforce.oauth import Token
 from daemon.salesforce.responses import Response
-from daemon.salesforce.transport import begin_request, in_words
+from daemon.salesforce.transport import BODY_LIMIT, begin_request, first_bytes, in_words
 
 LISTENER_ANSWERS = 2.0
 """Seconds to wait for whoever has the address of HTTP_LISTEN."""

@@ -15,7 +15,7 @@ from daemon import logs
 from daemon.database import statements
 from daemon.database.errors import KEPT_SETTING, Place, faults, pooler_refused
 from daemon.database.outages import CONNECT, Outages
-from daemon.errors import ConfigurationError, DatabaseSetupError, UnreachableError
+from daemon.errors import ConfigurationError, DatabaseSetupError, UnusableError
 
 T = TypeVar("T")
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
@@ -131,7 +131,7 @@ class Database:
         try:
             with faults(self.place, connecting=use == CONNECT):
                 yield
-        except UnreachableError as error:
+        except UnusableError as error:
             self._note(use, error)
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -142,7 +142,7 @@ class Database:
         if self._outages.worked(use, time.monotonic()):
             _log.info(logs.DATABASE_BACK, database=self.name)
 
-    def _note(self, use: str, error: UnreachableError) -> None:
+    def _note(self, use: str, error: UnusableError) -> None:
         if error.noted:
             return  # by `_connect`, on its way out through the pool
         error.noted = True

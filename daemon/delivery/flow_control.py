@@ -122,7 +122,10 @@ class FlowControl:
                 return PauseSender(PauseReason.ENDPOINT_FAILING, status, None, error)
             case NotFound(error):
                 return PauseSender(PauseReason.ENDPOINT_FAILING, 404, None, error)
-        return None
+            case Delivered() | Conflict() | Rejected() | Locked() | Unanswered() | PauseSender():
+                return None
+            case _:
+                assert_never(outcome)
 
     def assess(self, outcome: Outcome, lane: str, key: LineKey | None = None) -> PauseSender | None:
         """Say whether the sender must pause: for this outcome, or for a streak of its kind.

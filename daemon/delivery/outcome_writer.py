@@ -2,17 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 import structlog
 
 from daemon import logs, metrics
 from daemon.delivery.outcome import Delivered, Locked, Outcome
-from daemon.errors import SettleTimeoutError, UnreachableError
+from daemon.errors import SettleTimeoutError, UnusableError
 from daemon.ledger.store import Ledger
 from daemon.lines import LineKey, PendingLine, Settlement, State
 from daemon.tasks import in_background
@@ -21,14 +21,15 @@ _log = structlog.get_logger()
 
 UNWRITABLE_FOR = 120.0
 """Seconds without being able to write outcomes, after which the process ends (contract 8)."""
-COMPANY = 24
-"""Outcomes worth a statement of their own; fewer of them wait for others."""
+MIN_BATCH = 24
+"""Write at once from this many outcomes on; smaller batches wait LINGER seconds."""
 LINGER = 0.005
-"""Seconds that they wait."""
 RETRY_EVERY = 0.5
 """Seconds between two tries to write them."""
 
 
+CANCELLED_FINISH = 1.0
+"""Seconds that a cancelled caller waits for the write under way."""
 FINAL_FLUSH = 1.0
 """Seconds to write what is left when the process must end at once."""
 DRAIN_EXTRA = 5.0
@@ -53,15 +54,19 @@ class OutcomeWriter:
     `write_lock` for it: lines read before an outcome was written must not come back after it.
     """
 
-    def __init__(self, ledger: Ledger, retry_for: float) -> None:
-        """Take the ledger, and after how many seconds of failing a line expires."""
+    def __init__(
+        self, ledger: Ledger, retry_for: float, unwritable_for: float = UNWRITABLE_FOR
+    ) -> None:
+        """Let lines expire that have failed for `retry_for` seconds."""
         self._ledger = ledger
         self._retry_for = retry_for
+        self._unwritable_for = unwritable_for
         self._unsettled: list[AttemptResult] = []
         self._notes: list[Callable[[], Awaitable[None]]] = []
         self._work = asyncio.Event()
         self._clean = asyncio.Event()
         self._clean.set()
+        self._writing: asyncio.Task[None] | None = None
         self._failing_since: float | None = None
         self._paused: bool | None = None
         self._paused_written: bool | None = None
@@ -141,13 +146,13 @@ class OutcomeWriter:
     async def run(self) -> None:
         """Write outcomes as they come, all that have come at once, until cancelled.
 
-        Raises `SettleTimeoutError` after `UNWRITABLE_FOR` seconds without success.
+        Raises `SettleTimeoutError` after `unwritable_for` seconds without success.
         """
         while True:
             self._work.clear()
             if await self._try():
                 await self._work.wait()
-                if len(self._unsettled) < COMPANY:
+                if len(self._unsettled) < MIN_BATCH:
                     await asyncio.sleep(LINGER)
             else:
                 await asyncio.sleep(RETRY_EVERY)
@@ -177,25 +182,37 @@ class OutcomeWriter:
         """Write all there is; False if the ledger did not take it."""
         try:
             async with self.write_lock:
-                # A batch under way is finished whatever happens to us: half known is unknown.
-                writing = asyncio.ensure_future(self._write())
-                try:
-                    await asyncio.shield(writing)
-                except asyncio.CancelledError:
-                    await asyncio.wait({writing}, timeout=1.0)
-                    if writing.done() and not writing.cancelled():
-                        writing.exception()  # told by whoever tries next
-                    raise
-        except UnreachableError as error:
+                if self._writing is not None:  # by a caller that was cancelled
+                    await self._finish_write(self._writing)
+                self._writing = asyncio.create_task(self._write())
+                await self._finish_write(self._writing)
+        except UnusableError as error:
             now = time.monotonic()
             self._failing_since = self._failing_since or now
-            if self._unsettled and now - self._failing_since >= UNWRITABLE_FOR:
+            if self._unsettled and now - self._failing_since >= self._unwritable_for:
                 raise SettleTimeoutError(
                     f"{len(self._unsettled)} outcomes could not be written for "
-                    f"{UNWRITABLE_FOR:.0f} s: {error}"
+                    f"{self._unwritable_for:.0f} s: {error}"
                 ) from error
             return False
         return True
+
+    async def _finish_write(self, writing: asyncio.Task[None]) -> None:
+        """Wait for a write under way, which goes on when its caller is cancelled.
+
+        Nobody would know what a write that was cut has written, and no second one may run beside
+        it: it would write, and then drop, the same outcomes.
+        """
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait({writing}, timeout=CANCELLED_FINISH)
+            if writing.done() and not writing.cancelled():
+                writing.exception()  # raised again by the next try
+            raise
+        finally:
+            if writing.done():
+                self._writing = None
 
     async def _write(self) -> None:
         paused = self._paused
@@ -221,7 +238,7 @@ class OutcomeWriter:
         for attempt in batch:
             if attempt.line.key in settled:
                 _count(attempt, settled[attempt.line.key][0], now)
-                _tell(attempt, *settled[attempt.line.key])
+                _log_outcome(attempt, *settled[attempt.line.key])
         for _ in range(notes):
             await self._notes[0]()
             del self._notes[0]
@@ -253,9 +270,9 @@ def _count(attempt: AttemptResult, state: State, now: datetime) -> None:
         metrics.DELIVERY_SECONDS.observe(max(0.0, age))
 
 
-def _tell(attempt: AttemptResult, state: State, attempts: int) -> None:
+def _log_outcome(attempt: AttemptResult, state: State, attempts: int) -> None:
     line, outcome, settlement = attempt.line, attempt.outcome, attempt.settlement
-    about = {
+    fields = {
         "key": str(line.key),
         "call_id": line.key.call_id,
         "salesforce_id": line.salesforce_id,
@@ -265,15 +282,26 @@ def _tell(attempt: AttemptResult, state: State, attempts: int) -> None:
         "record": line.record,
     }
     if attempt.error_code is not None:
-        about["error_code"] = attempt.error_code
-    if state is State.DELIVERED:
-        expected = isinstance(outcome, Delivered) and outcome.expected
-        (_log.info if expected else _log.warning)(logs.LINE_DELIVERED, **about)
-    elif state in {State.CONFLICT, State.NOT_FOUND}:
-        _log.warning(f"line.{state}", **about)
-    elif state is not State.PENDING:
-        _log.error(f"line.{state}", **about)
-    elif settlement.wait is not None:
-        event = logs.LINE_LOCKED if isinstance(outcome, Locked) else logs.LINE_RETRIED
-        tell = _log.info if isinstance(outcome, Locked) else _log.warning
-        tell(event, **about, retry_in=round(settlement.wait, 3))
+        fields["error_code"] = attempt.error_code
+    match state:
+        case State.DELIVERED:
+            expected = isinstance(outcome, Delivered) and outcome.expected
+            log = _log.info if expected else _log.warning
+        case State.CONFLICT | State.NOT_FOUND:
+            log = _log.warning
+        case State.REJECTED | State.EXPIRED | State.INVALID | State.SKIPPED:
+            log = _log.error
+        case State.PENDING:
+            _log_retry(outcome, settlement.wait, fields)
+            return
+        case _:
+            assert_never(state)
+    log(logs.LINE_EVENTS[state], **fields)
+
+
+def _log_retry(outcome: Outcome, wait: float | None, fields: Mapping[str, object]) -> None:
+    if wait is None:
+        return  # the sender's pause is logged instead
+    locked = isinstance(outcome, Locked)
+    log = _log.info if locked else _log.warning
+    log(logs.LINE_LOCKED if locked else logs.LINE_RETRIED, **fields, retry_in=round(wait, 3))

@@ -10,7 +10,7 @@ import structlog
 from daemon import logs
 from daemon.delivery.flow_control import FlowControl
 from daemon.delivery.lanes import Lanes
-from daemon.errors import UnreachableError
+from daemon.errors import UnusableError
 from daemon.ledger.store import Ledger
 from daemon.lines import PendingLine
 from daemon.tasks import sleep_or_stop
@@ -104,7 +104,7 @@ class PendingReader:
                 await self._read()
                 if self._newest_wanted and self._flow.newest:
                     await self._read_newest()
-            except UnreachableError as error:
+            except UnusableError as error:
                 _log.debug(logs.SENDER_UNREAD, error=str(error))
                 await asyncio.sleep(self._idle)
                 self._refill_wanted = True

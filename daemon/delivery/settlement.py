@@ -68,6 +68,8 @@ def _final(
             state, status = State.NOT_FOUND, 404
         case Rejected(status, error):
             state = State.REJECTED
+        case _:
+            assert_never(outcome)
     return _again(line, seconds, status, error)._replace(state=state, free=free)
 
 

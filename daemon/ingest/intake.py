@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from daemon import metrics
+from daemon import logs, metrics
 from daemon.errors import InvalidLineError, UnreadableRowError
 from daemon.ingest.record import call_statistics, lane, to_json
 from daemon.ingest.source import RowRef, Source
@@ -240,7 +240,7 @@ def _tell_of(entries: Sequence[NewLine], new: Collection[LineKey]) -> None:
 def _tell(entry: NewLine) -> None:
     tell = _log.debug if entry.state is State.SKIPPED else _log.warning
     tell(
-        f"line.{entry.state}",
+        logs.LINE_EVENTS[entry.state],
         key=str(entry.key),
         call_id=entry.key.call_id,
         salesforce_id=entry.salesforce_id,

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from daemon import logs, metrics
-from daemon.errors import ConfigurationError, UnreachableError
+from daemon.errors import ConfigurationError, UnusableError
 from daemon.ingest.intake import Intake
 from daemon.ingest.source import MIN_TIME, Clock, Page, Readiness, Source, Window
 from daemon.ledger.store import Binding, Ledger
@@ -93,7 +93,7 @@ class Poller:
             try:
                 await self.poll()
                 fault = None
-            except UnreachableError as error:
+            except UnusableError as error:
                 _log.debug(logs.POLL_FAILED, error=str(error))
             except ConfigurationError as error:
                 # It was right at the start, so somebody is changing it; told once.

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import structlog
 
 from daemon import logs, metrics
-from daemon.errors import ConfigurationError, UnreachableError
+from daemon.errors import ConfigurationError, UnusableError
 from daemon.ingest.intake import Intake
 from daemon.ingest.poller import ReadinessRules, TakeResult, log_taken, visible_until
 from daemon.ingest.source import MIN_TIME, Clock, Page, Readiness, Source, Window
@@ -66,7 +66,7 @@ class Sweeper:
                 if wide:
                     self.swept.set()
                     wide_at = time.monotonic() + WIDE_EVERY
-            except (UnreachableError, ConfigurationError) as error:
+            except (UnusableError, ConfigurationError) as error:
                 _log.debug(logs.SWEEP_FAILED, error=str(error))
             await sleep_or_stop(stop, NEAR_EVERY)
 

@@ -32,7 +32,7 @@ from typing import Any, NoReturn, Self
 
 from daemon.database import statements
 from daemon.database.pool import CONNECT_TIMEOUT, Database
-from daemon.errors import LeaseLostError, UnreachableError
+from daemon.errors import LeaseLostError, UnreachableError, UnusableError
 from daemon.ledger.store import ACTIVE_LOCK, DAEMON_LOCK, Tenure
 
 PING_EVERY = 0.5
@@ -121,7 +121,7 @@ class Lease:
         try:
             with self._database.watched("lock"):
                 return await self._try()
-        except UnreachableError:
+        except UnusableError:
             self.release()
             raise
 
@@ -173,7 +173,7 @@ class Lease:
             try:
                 with self._database.watched("lock"):
                     ledger_oid = await self._connection.fetchval(_SQL["ping"], timeout=left)
-            except UnreachableError as error:
+            except UnusableError as error:
                 self.release()
                 # Statements under way would wait much longer for the same silent server.
                 await self._database.cut()

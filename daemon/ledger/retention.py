@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import structlog
 
 from daemon import logs
-from daemon.errors import UnreachableError
+from daemon.errors import UnusableError
 from daemon.ledger.store import Ledger
 from daemon.tasks import sleep_or_stop
 
@@ -47,7 +47,7 @@ class Pruner:
         while not stop.is_set():
             try:
                 await self.prune(stop)
-            except UnreachableError as error:
+            except UnusableError as error:
                 _log.debug(logs.RETENTION_FAILED, error=str(error))
             await sleep_or_stop(stop, EVERY)
 

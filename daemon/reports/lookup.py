@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
 
-from daemon.errors import ConfigurationError, UnreachableError
+from daemon.errors import ConfigurationError, UnusableError
 from daemon.ingest.record import lane, salesforce_id
 from daemon.ingest.source import CallFacts, Clock, Source
 from daemon.ledger.operator import OperatorStore
@@ -66,7 +66,7 @@ async def _ask(source: Source, calls: Sequence[int], within: float | None) -> So
     """Ask the source; None if it is away or takes too long."""
     try:
         return await run_within(within, _of_the_source(source, calls))
-    except (UnreachableError, ConfigurationError):
+    except (UnusableError, ConfigurationError):
         return None
 
 

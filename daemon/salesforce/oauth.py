@@ -18,11 +18,10 @@ import structlog
 from daemon import logs
 from daemon.errors import CallstatsdError, ConfigurationError
 from daemon.salesforce.responses import TokenFailure, retry_after_seconds
-from daemon.salesforce.transport import begin_request, in_words
+from daemon.salesforce.transport import BODY_LIMIT, begin_request, first_bytes, in_words
 
 _log = structlog.get_logger()
 
-_BODY_LIMIT = 64 * 1024
 _SHORT = 200
 # Where a token may be sent: https, or http on this machine.
 _SAFE_URL = re.compile(
@@ -179,7 +178,7 @@ class OAuthTokens:
             async with self._session.post(
                 self._url, data=self._grant.form(), allow_redirects=False
             ) as response:
-                body = await first_bytes(response.content, _BODY_LIMIT)
+                body = await first_bytes(response.content, BODY_LIMIT)
                 status, retry_after = response.status, response.headers.get("Retry-After")
         except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:
             host = urlsplit(self._url).hostname
@@ -285,14 +284,6 @@ def jwt_bearer(client_id: str, username: str, key_file: Path, token_url: str) ->
             "pass phrase, which this user may read"
         ) from error
     return JwtBearer(client_id, username, key, audience)
-
-
-async def first_bytes(content: aiohttp.StreamReader, limit: int) -> bytes:
-    """Read a body's beginning; one `read` alone gives no more than has arrived so far."""
-    body = b""
-    while len(body) < limit and (more := await content.read(limit - len(body))):
-        body += more
-    return body
 
 
 def _way(error: Exception) -> str:

@@ -15,6 +15,8 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
+BODY_LIMIT = 64 * 1024
+"""Bytes of a response's body that are read; the rest is dropped."""
 _ALERT = re.compile(r"(?:sslv3 alert|tlsv1 alert|tlsv13 alert|tlsv1) (.+)")
 """OpenSSL's reasons that are alerts of the other side."""
 _OF_RECORDS = {"bad record mac", "decryption failed", "record overflow"}
@@ -180,6 +182,14 @@ async def may_have_left() -> bool:
     # A write may fail before the connection has heard why it ended.
     await asyncio.sleep(0)
     return not protocol.was_refused
+
+
+async def first_bytes(content: aiohttp.StreamReader, limit: int) -> bytes:
+    """Read a body's beginning; one `read` alone gives no more than has arrived so far."""
+    body = b""
+    while len(body) < limit and (more := await content.read(limit - len(body))):
+        body += more
+    return body
 
 
 def in_words(error: BaseException) -> str:

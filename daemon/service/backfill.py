@@ -12,7 +12,7 @@ import structlog
 
 from daemon import logs
 from daemon.delivery.outcome_writer import DRAIN_EXTRA, open_writer
-from daemon.errors import CallstatsdError, UnreachableError, first_error
+from daemon.errors import CallstatsdError, UnreachableError, UnusableError, first_error
 from daemon.ingest.intake import Intake
 from daemon.ingest.source import Page, Source, Window
 from daemon.ledger.acts import Act, ActKind, operator
@@ -152,7 +152,7 @@ async def send_without_daemon(instance: Instance, stop: asyncio.Event) -> None:
                 # Whoever comes next must not send again what is only not written yet.
                 await run_within(DRAIN_EXTRA, instance.writer.wait_written())
                 lease.release()
-        except* UnreachableError as errors:
+        except* UnusableError as errors:
             _log.debug(logs.DAEMON_WAITING, error=str(first_error(errors)))
         await sleep_or_stop(stop, LOOK_EVERY)
 
@@ -164,7 +164,7 @@ async def _hand_over(lease: Lease, stop: asyncio.Event, handing_over: asyncio.Ev
         await sleep_or_stop(stop, LOOK_EVERY)
         try:
             daemon_waiting = await lease.daemon_waiting()
-        except UnreachableError as error:
+        except UnusableError as error:
             _log.debug(logs.DAEMON_WAITING, error=str(error))
     handing_over.set()
 

@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import assert_never
 
-from tenacity import AsyncRetrying, retry_if_exception, wait_exponential
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
 
 from daemon import __version__
 from daemon.database.errors import Place
-from daemon.errors import DatabaseSetupError, UnreachableError
+from daemon.errors import UnreachableError, UnusableError
 from daemon.ingest.intake import RecordOptions
 from daemon.ingest.source import Source, open_source
 from daemon.ledger.store import Binding, Ledger, open_ledger
@@ -58,7 +58,7 @@ async def check_ledger(settings: Settings, source: Source, ledger: Ledger) -> No
     """
     await ledger.check_version()
     clock = None
-    with suppress(UnreachableError):
+    with suppress(UnusableError):
         clock = await run_within(SOURCE_ANSWERS, source.clock())
     database = clock.database if clock is not None else None
     await ledger.check_binding(Binding(settings.clients_id, database, settings.source_schemas))
@@ -69,15 +69,11 @@ async def retry_until_reachable(
 ) -> None:
     """Call until its database can be reached, or until stop; other errors are raised."""
     retrying = AsyncRetrying(
-        retry=retry_if_exception(_is_away),
+        retry=retry_if_exception_type(UnreachableError),
         wait=wait_exponential(multiplier=0.1, max=LONGEST_WAIT),
         before_sleep=lambda _: on_failure(),
     )
     await run_until(stop, retrying(call))
-
-
-def _is_away(error: BaseException) -> bool:
-    return isinstance(error, UnreachableError) and not isinstance(error, DatabaseSetupError)
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ import structlog
 
 from daemon import __version__, logs
 from daemon.delivery.flow_control import SenderStatus
-from daemon.errors import UnreachableError
+from daemon.errors import UnusableError
 from daemon.ledger.store import Binding, InstanceStatus, Ledger, Tenure, Wishes
 from daemon.tasks import sleep_or_stop
 from daemon.web.health import InstanceState
@@ -87,7 +87,7 @@ class Heartbeat:
             try:
                 await self._write()
                 await self._ledger.check_binding(self._binding)
-            except UnreachableError as error:
+            except UnusableError as error:
                 _log.debug(logs.DAEMON_UNHEARD, error=str(error))
 
     async def end(self) -> None:

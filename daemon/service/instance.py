@@ -19,6 +19,7 @@ from daemon.errors import (
     DatabaseSetupError,
     LeaseLostError,
     UnreachableError,
+    UnusableError,
     first_error,
 )
 from daemon.ingest.intake import Intake
@@ -200,7 +201,7 @@ class Instance:
         while True:
             try:
                 backlog, status = await operator_store.waiting(), await operator_store.status()
-            except UnreachableError as error:
+            except UnusableError as error:
                 self.notifier.status(str(error))
             else:
                 pause, pending = status.operator_pause, backlog.lines[State.PENDING]

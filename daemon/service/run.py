@@ -7,7 +7,7 @@ import structlog
 
 from daemon import logs, metrics
 from daemon.delivery.outcome_writer import DRAIN_EXTRA, open_writer
-from daemon.errors import CallstatsdError, UnreachableError, first_error
+from daemon.errors import CallstatsdError, UnusableError, first_error
 from daemon.ledger.lease import TRY_EVERY, Lease
 from daemon.service.connections import (
     check_ledger,
@@ -76,7 +76,7 @@ async def _acquire(lease: Lease, notifier: SystemdNotifier, stop: asyncio.Event)
                 logged = True
             notifier.ready("standing by: another instance has the ledger")
             notifier.watch.progressed(*Loop)
-        except UnreachableError as error:
+        except UnusableError as error:
             _log.debug(logs.DAEMON_WAITING, error=str(error))
             _report_waiting(notifier)
         await sleep_or_stop(stop, TRY_EVERY)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from daemon.errors import UnreachableError
+from daemon.errors import UnusableError
 
 FRESH_FOR = 2.0
 """Seconds for which what was read is good enough for the next who looks."""
@@ -60,7 +60,7 @@ class CachedQuery(Generic[T]):
             self._value = await self._read()
             self._failed = False
             rest = max(rest, SHARE * (time.monotonic() - self._began))
-        except UnreachableError:
+        except UnusableError:
             pass
         finally:
             self._due = time.monotonic() + rest

@@ -8,7 +8,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from daemon import logs, metrics
-from daemon.errors import UnreachableError
+from daemon.errors import UnusableError
 from daemon.ingest.source import Source
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.store import Ledger
@@ -91,7 +91,7 @@ class HealthEndpoints:
         try:
             waiting = await self._operator_store.waiting()
             status = await self._operator_store.status()
-        except UnreachableError as error:
+        except UnusableError as error:
             _log.debug(logs.MONITOR_UNREAD, error=str(error))
             return
         self._read_at = time.monotonic()

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from daemon import __version__
 from daemon.command_text import addressed
-from daemon.errors import UnreachableError
+from daemon.errors import UnreachableError, UnusableError
 from daemon.ingest.source import Source
 from daemon.ledger.operator import HourlyCounts, LineDetail, OperatorStore, RecentLines
 from daemon.ledger.store import Ledger
@@ -199,7 +199,7 @@ class Page:
             return {"hint": str(error)}
         try:
             found = await run_within(2 * self._patience, self._inquire(question))
-        except UnreachableError:
+        except UnusableError:
             found = None
         if found is None:
             return {"hint": "The ledger's database cannot be used now; please try again later."}

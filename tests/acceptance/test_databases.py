@@ -13,7 +13,6 @@ import asyncpg
 import pytest
 
 from daemon.database.pool import Database
-from daemon.delivery import outcome_writer
 from daemon.delivery.outcome import Delivered
 from daemon.delivery.outcome_writer import AttemptResult, OutcomeWriter
 from daemon.demo.postgres import create_database, embedded
@@ -493,11 +492,10 @@ async def one_pending(ledger: Ledger, db: asyncpg.Connection) -> AttemptResult:
 
 
 async def test_outcomes_that_cannot_be_written_for_long_end_the_process(
-    dsn: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    dsn: str, db: asyncpg.Connection
 ) -> None:
-    monkeypatch.setattr(outcome_writer, "UNWRITABLE_FOR", 1.2)
     async with open_ledger(dsn, "callstatsd") as ledger:
-        writer = OutcomeWriter(ledger, 60.0)
+        writer = OutcomeWriter(ledger, 60.0, unwritable_for=1.2)
         writer.add(await one_pending(ledger, db))
         await unwritable(db)
         began = time.monotonic()
@@ -508,12 +506,11 @@ async def test_outcomes_that_cannot_be_written_for_long_end_the_process(
 
 
 async def test_outcomes_that_can_be_written_in_time_end_nothing(
-    dsn: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    dsn: str, db: asyncpg.Connection
 ) -> None:
     allowed = stretched(2.0)
-    monkeypatch.setattr(outcome_writer, "UNWRITABLE_FOR", allowed)
     async with open_ledger(dsn, "callstatsd") as ledger:
-        writer = OutcomeWriter(ledger, 60.0)
+        writer = OutcomeWriter(ledger, 60.0, unwritable_for=allowed)
         writer.add(await one_pending(ledger, db))
         await unwritable(db)
         running_settler = asyncio.create_task(writer.run())

@@ -25,11 +25,10 @@ from tests.support.whole import Site
 WRITE = """
 import sys
 import structlog
-from daemon import log_writer, logs
+from daemon import logs
 from daemon.cli import descriptors
-log_writer.PATIENCE = float(sys.argv[2])
 descriptors.prepare()
-logs.configure("json", "info", False)
+logs.configure("json", "info", False, patience=float(sys.argv[2]))
 for number in range(int(sys.argv[1])):
     structlog.get_logger().info("poll.taken", lines=number, padding="x" * 200)
 print(logs.dropped_lines(), flush=True)
@@ -147,13 +146,12 @@ def test_a_disk_that_is_full_for_a_while_leaves_a_gap_that_is_reported(small_dis
 
 
 def test_where_a_reader_reads_again_it_hears_at_once_how_many_are_missing(
-    pipe: tuple[int, BufferedReader], monkeypatch: pytest.MonkeyPatch
+    pipe: tuple[int, BufferedReader],
 ) -> None:
-    monkeypatch.setattr(log_writer, "PATIENCE", 0.2)
     descriptor, reader = pipe
     before = LineWriter.dropped
     with os.fdopen(descriptor, "w") as stream:
-        writer = LineWriter(stream, "utf-8", "missing: {}".format)
+        writer = LineWriter(stream, "utf-8", "missing: {}".format, patience=0.2)
         deadline = time.monotonic() + PATIENCE
         written = 0
         while LineWriter.dropped < before + 7:
@@ -171,14 +169,11 @@ def test_where_a_reader_reads_again_it_hears_at_once_how_many_are_missing(
     assert [line.split()[1] for line in read[:-1]] == [b"%d" % n for n in range(written - 7)]
 
 
-def test_no_more_waits_than_memory_shall_hold(
-    pipe: tuple[int, BufferedReader], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(log_writer, "MOST_WAITING", 50_000)
+def test_no_more_waits_than_memory_shall_hold(pipe: tuple[int, BufferedReader]) -> None:
     descriptor, reader = pipe
     before = LineWriter.dropped
     with os.fdopen(descriptor, "w") as stream:
-        writer = LineWriter(stream, "utf-8", "missing: {}".format)
+        writer = LineWriter(stream, "utf-8", "missing: {}".format, most_waiting=50_000)
         for number in range(500):
             writer.write(f"line {number} {'x' * 990}")
         assert LineWriter.dropped > before
@@ -202,13 +197,12 @@ def test_a_line_longer_than_a_pipe_comes_whole(pipe: tuple[int, BufferedReader])
 
 
 def test_without_a_write_that_does_not_block_a_pipe_is_asked_for_room(
-    pipe: tuple[int, BufferedReader], monkeypatch: pytest.MonkeyPatch
+    pipe: tuple[int, BufferedReader],
 ) -> None:
     """As on older systems."""
-    monkeypatch.setattr(log_writer, "NOWAIT", 0)
     descriptor, reader = pipe
     with os.fdopen(descriptor, "w") as stream:
-        writer = LineWriter(stream, "utf-8", str)
+        writer = LineWriter(stream, "utf-8", str, nowait=0)
         lines = [f"{number} {'x' * (number * 37 % 6000)}" for number in range(200)]
         for line in lines:
             writer.write(line)
