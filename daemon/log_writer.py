@@ -1,4 +1,4 @@
-"""Writes the log's lines so that no reader, slow or gone, can hold up or end the daemon."""
+"""Writes the log's lines so that no reader, slow or gone, can block or end the daemon."""
 
 import atexit
 import errno
@@ -18,9 +18,9 @@ PATIENCE = 5.0
 MOST_WAITING = 32 * 1024 * 1024
 """Bytes that may wait for a slow reader: about 100,000 lines."""
 PIPE_BUF = 4096
-"""Bytes that a pipe takes without blocking as soon as it has room."""
+"""Bytes that a pipe takes without blocking as soon as it is writable."""
 RETRY = 0.05
-"""Seconds to wait where a descriptor is said to have room and takes nothing."""
+"""Seconds to wait where a descriptor is reported as writable and takes nothing."""
 
 STDERR = 2
 """The process's own descriptor."""
@@ -34,7 +34,7 @@ Put = Callable[[bytes], int]
 
 
 class _Waiting(NamedTuple):
-    """Bytes to write. `begun`: after a piece of a line; `reports` tells of so many dropped ones."""
+    """Bytes to write. `begun`: after a part of a line; `reports` counts dropped ones."""
 
     data: bytes
     begun: bool
@@ -148,7 +148,7 @@ class LineWriter:
         self._bytes += len(waiting.data)
 
     def _took(self, written: int) -> None:
-        """Note that some bytes of the first that waits are out."""
+        """Remove the written bytes from the first that waits."""
         first = self._waiting.popleft()
         self._bytes -= written
         self._taken_at = time.monotonic()
@@ -201,21 +201,23 @@ class LineWriter:
                     self._took(written)
 
     def _write_patiently(self, data: bytes) -> int:
-        """Wait for room and write; returns 0 where there was none after all."""
+        """Wait until the descriptor is writable; returns 0 if it took nothing after all."""
         poll = select.poll()
         poll.register(self.descriptor, select.POLLOUT)
         poll.poll()
         try:
             return os.write(self.descriptor, data[:PIPE_BUF])
-        except BlockingIOError:  # somebody who shares the descriptor has made it so
+        except (
+            BlockingIOError
+        ):  # another process that shares the descriptor has made it non-blocking
             time.sleep(RETRY)
             return 0
 
 
 def _descriptor(stream: TextIO) -> int:
-    """Return the stream's descriptor; -1 where it has none, or something stands before it."""
+    """Return the stream's descriptor; -1 if it has none or is wrapped."""
     if not isinstance(stream, io.TextIOWrapper):
-        return -1  # as while a progress bar is drawn, which lets nobody write into its line
+        return -1  # as while a progress bar is drawn, into whose line nothing may be written
     try:
         return stream.fileno()
     except (OSError, ValueError):
@@ -272,7 +274,7 @@ def _to_terminal(descriptor: int) -> Put:
 class _ToReader:
     """Writes to a pipe or a socket: without blocking where the system knows how to.
 
-    Elsewhere only what surely finds room is written, unless another process takes it first.
+    Elsewhere only what surely fits is written, unless another process fills the pipe first.
     """
 
     def __init__(self, descriptor: int, nowait: int) -> None:
@@ -284,7 +286,7 @@ class _ToReader:
         try:
             if self._nowait:
                 return os.pwritev(self._descriptor, [data], -1, self._nowait)
-            return self._if_it_has_room(data)
+            return self._put_if_writable(data)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -293,7 +295,7 @@ class _ToReader:
             self._nowait = 0
             return self.put(data)
 
-    def _if_it_has_room(self, data: bytes) -> int:
+    def _put_if_writable(self, data: bytes) -> int:
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
         return os.write(self._descriptor, data) if len(data) <= PIPE_BUF and poll.poll(0) else 0

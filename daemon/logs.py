@@ -116,7 +116,7 @@ def configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: writer,
-        # A cached logger keeps its writer for ever: only the process's own stderr lasts so long.
+        # A cached logger keeps its writer, so that only the process's own stderr may be cached.
         cache_logger_on_first_use=writer.descriptor == STDERR,
     )
     route_libraries()
@@ -128,7 +128,7 @@ def dropped_lines() -> int:
 
 
 def _dropped(processors: Sequence[Processor], lines: int) -> str | bytes:
-    """Return the event that says how many lines are missing before it."""
+    """Return the event that reports how many lines are missing before it."""
     event: Any = {"event": LOG_DROPPED, "lines": lines}
     for processor in processors:
         event = processor(None, "warning", event)
@@ -136,14 +136,14 @@ def _dropped(processors: Sequence[Processor], lines: int) -> str | bytes:
 
 
 def drop_personal_data(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
-    """Drop what may tell who called, at the one place that all events pass."""
+    """Drop the fields that may identify a caller; all events pass here."""
     for field in PERSONAL_FIELDS:
         event_dict.pop(field, None)
     return event_dict
 
 
 def render_json(_: WrappedLogger, __: str, event_dict: EventDict) -> bytes:
-    """Write the event as one JSON object on a line, what people look for first in front."""
+    """Render the event as one JSON object on a line, its name, level and time first."""
     first = {key: event_dict.pop(key) for key in ("event", "level", "timestamp")}
     ordered = {**first, **event_dict}
     try:
@@ -154,10 +154,10 @@ def render_json(_: WrappedLogger, __: str, event_dict: EventDict) -> bytes:
 
 
 class Console:
-    """Writes an event for people: local time, level, event, and the fields that say something."""
+    """Renders an event for a console: local time, level, event, and the fields that are set."""
 
     def __init__(self, stream: TextIO, *, colours: bool) -> None:
-        """Write for that stream, whose width counts if it is a terminal."""
+        """Wrap lines to the stream's width if it is a terminal."""
         self._stream = stream
         self._colours = colours
 
@@ -171,13 +171,13 @@ class Console:
             for name, value in event_dict.items()
             if value is not None
         ]
-        words = [
+        parts = [
             self._painted("2", timestamp),
             self._painted(LEVEL_COLOURS[level], f"{level:7}"),
             self._painted("1", f"{event:16}"),
             *fields,
         ]
-        line = wrap(" ".join(words).rstrip(), columns(self._stream), hanging=4)
+        line = wrap(" ".join(parts).rstrip(), columns(self._stream), hanging=4)
         return line if exception is None else f"{line}\n{exception}"
 
     def _painted(self, colour: str, text: str) -> str:
@@ -185,26 +185,26 @@ class Console:
 
 
 def shown(value: Any) -> str:
-    """Write a field's value so that it begins and ends visibly, and cannot steer a terminal."""
+    """Quote a field's value where it has spaces or could control a terminal."""
     text = str(value)
     return text if text.isprintable() and text and " " not in text else repr(text)
 
 
 def without_messages(error: BaseException) -> str:
     """Return an error's traceback with class names only: a message may quote an answer."""
-    told: list[str] = []
+    parts: list[str] = []
     met: set[int] = set()
     fault: BaseException | None = error
     while fault is not None and id(fault) not in met:
         met.add(id(fault))
         frames = "".join(traceback.format_tb(fault.__traceback__, limit=-TRACEBACK_FRAMES))
-        told.append(f"{frames}{type(fault).__module__}.{type(fault).__qualname__}")
+        parts.append(f"{frames}{type(fault).__module__}.{type(fault).__qualname__}")
         fault = fault.__cause__ or fault.__context__
-    return "\n".join(told)
+    return "\n".join(parts)
 
 
 def is_journal(stream: TextIO) -> bool:
-    """Tell whether systemd connected the stream to the journal, which then reads prefixes."""
+    """Whether systemd connected the stream to the journal, which then reads prefixes."""
     try:
         status = os.fstat(stream.fileno())
     except (OSError, ValueError):
@@ -221,10 +221,10 @@ def prefix_lines(_: WrappedLogger, level: str, text: Any) -> str | bytes:
 
 
 class LibraryHandler(logging.Handler):
-    """Makes an event of what libraries log: asyncio, aiohttp, asyncpg, Python's warnings."""
+    """Turns what libraries log into events: asyncio, aiohttp, asyncpg, Python's warnings."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log it at the level below or equal that we have."""
+        """Log the record, at one of our levels."""
         try:
             message = record.getMessage().strip()
         except (TypeError, ValueError, KeyError):

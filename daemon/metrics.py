@@ -1,4 +1,4 @@
-"""What is counted, for `/metrics`: a registry of our own, named `callstatsd_*`, with units."""
+"""The metrics of `/metrics`, named `callstatsd_*`, in a registry of our own."""
 
 import math
 import platform
@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from daemon import __version__, logs
 from daemon.lines import PauseReason, State
 
-# They would double the series, and say only when this process started.
+# They would double the series, only to give the time when this process started.
 leave_out_created: Callable[[], None] = disable_created_metrics
 leave_out_created()
 
@@ -71,7 +71,7 @@ PAUSED = Gauge(
 )
 API_USAGE = Gauge(
     "callstatsd_api_usage_ratio",
-    "Share of the org's daily calls that is used, as its last answer told",
+    "Share of the org's daily calls that is used, as its last response says",
     registry=REGISTRY,
 )
 POLL_SECONDS = Histogram(
@@ -118,10 +118,10 @@ WATERMARK = Gauge(
 
 
 class DroppedLogLines(Collector):
-    """The log counts by itself, below everything that counts here."""
+    """Reads the log's own count, as the log is below this module."""
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """Give the count of now."""
+        """Yield the present count."""
         yield CounterMetricFamily(
             "callstatsd_log_lines_dropped",
             "Lines of the log that could not be written",
@@ -171,5 +171,5 @@ def counted(name: str, **labels: str) -> int:
 
 
 def describe_build(ledger: str) -> None:
-    """Say which program this is, and on which ledger it works."""
+    """Set the labels that name this program's version and its ledger."""
     BUILD_INFO.labels(__version__, platform.python_version(), ledger).set(1)

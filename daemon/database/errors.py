@@ -1,4 +1,4 @@
-"""A database's faults in our words: what failed, where, and which setting or right to correct."""
+"""Errors of a database: what failed, where, and which setting or right to correct."""
 
 import os
 import re
@@ -28,7 +28,7 @@ _CUT = (
     asyncpg.DatabaseDroppedError,
     asyncpg.IdleSessionTimeoutError,
 )
-"""What is said as the session ends; all else the server answers to one use, and serves another."""
+"""Errors that end the session; after others the server may accept another statement."""
 _REFUSING = (
     asyncpg.InsufficientPrivilegeError,
     asyncpg.InvalidParameterValueError,  # a time zone that the server does not know
@@ -41,13 +41,13 @@ _POOLED = (
     asyncpg.DuplicatePreparedStatementError,
     asyncpg.InvalidSQLStatementNameError,
 )
-"""What a statement meets on a session that is not its own."""
+"""Errors of a statement on a session that a pooler shares."""
 KEPT_SETTING = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.QueryCanceledError,
     asyncpg.LockNotAvailableError,
 )
-"""What a session may go on answering when the server, or the next session, would not any more."""
+"""Errors that one session may repeat although the server, or another session, has recovered."""
 
 _NAMING_VALUES = ("22", "23", "38", "39", "44", "P0")
 """Classes of SQLSTATE whose messages may name the values of a row, and with them a caller."""
@@ -62,7 +62,7 @@ class Place:
     """Where a DSN leads, without its password; `name` is `source` or `ledger`."""
 
     def __init__(self, name: str, dsn: str) -> None:
-        """Read the DSN; of one that is no plain URL nothing is shown."""
+        """Read the DSN; nothing is shown of one that is not a plain URL."""
         self.name = name
         self.setting = "CALLSTATSD_SOURCE_DSN"
         if name == "ledger":
@@ -106,7 +106,7 @@ def faults(place: Place, *, connecting: bool = False) -> Iterator[None]:
 
 
 def _answered(error: asyncpg.PostgresError, place: Place, *, connecting: bool) -> CallstatsdError:
-    """Return the error of ours for one that the server, or a pooler before it, sent."""
+    """Return our error for one that the server, or a pooler before it, sent."""
     said = _said(error)
     if isinstance(error, _POOLED) or "unsupported startup parameter" in said:
         return pooler_refused(place, said)
@@ -123,7 +123,7 @@ def _answered(error: asyncpg.PostgresError, place: Place, *, connecting: bool) -
 
 
 def pooler_refused(place: Place, said: str) -> DatabaseSetupError:
-    """Return the error for a pooler that does not give us a session of our own."""
+    """Return the error for a pooler that shares sessions."""
     return DatabaseSetupError(
         f"a connection pooler such as PgBouncer at {place.hosts} does not keep the sessions of "
         f"the {place.name} database as we need them ({said}): connect to Postgres itself, with "
@@ -133,7 +133,7 @@ def pooler_refused(place: Place, said: str) -> DatabaseSetupError:
 
 
 def _said(error: asyncpg.PostgresError) -> str:
-    """Return the server's words in one line, without what stands in the tables."""
+    """Return the server's message in one line, without values of the tables."""
     if error.sqlstate and error.sqlstate.startswith(_NAMING_VALUES):
         return f"the server answered SQLSTATE {error.sqlstate}; its own log says more"
     return str(error).split("\n", maxsplit=1)[0] or f"the server answered {error.sqlstate}"
@@ -154,7 +154,7 @@ def _refused_login(error: asyncpg.PostgresError, said: str, place: Place) -> str
 
 
 def _connecting(error: BaseException, place: Place) -> str:
-    """Say what was tried in vain, and what to correct."""
+    """Return which connection failed, why, and what to correct."""
     why = network.reason(error)
     if "certificate" in why:
         advice = f"name the authority's file with sslrootcert= in {place.setting}"

@@ -1,4 +1,4 @@
-"""Says in plain words why a connection failed; no names of classes, no paths, no secrets."""
+"""Why a connection failed, as text without class names, paths or secrets."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ _WORDS = {
 
 
 def reason(error: BaseException) -> str:
-    """Name the fault that lies behind an error of a driver or of an HTTP client."""
+    """Return the cause behind an error of a driver or an HTTP client."""
     for cause in _causes(error):
         match cause:
             case ssl.SSLCertVerificationError():
@@ -41,7 +41,7 @@ def reason(error: BaseException) -> str:
 
 
 def _other(error: BaseException) -> str:
-    """Say what a library says, but for what it quotes: an address may hold a secret."""
+    """Return a library's message without what it quotes: an address may hold a secret."""
     if isinstance(error, ValueError):
         return "the address cannot be used"
     if isinstance(error, EOFError):
@@ -67,7 +67,7 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 
 def _words(error: OSError) -> str:
-    """Name a system's fault; several addresses of one host may have failed in one error."""
+    """Return the system's message; several addresses of one host may be in one error."""
     number = error.errno
     if number is None:
         texts = {number: os.strerror(number) for number in _WORDS}

@@ -1,4 +1,4 @@
-"""Decides when a database counts as lost and as back: once per outage, whoever notices. Pure."""
+"""Decides when a database is lost and when it is back, once per outage. Pure."""
 
 from dataclasses import dataclass
 
@@ -22,16 +22,15 @@ class _Fault:
 
 
 class Outages:
-    """Faults by the use that met them: `settle` may fail for want of space while reads work.
+    """Faults by the use that met them: `settle` may fail for lack of space while reads work.
 
     An outage is over when every use that failed works again, and none has failed for `SHORT` or
-    `QUIET` seconds: where the server itself said no (its disk is full, a statement takes too
+    `QUIET` seconds: where the server itself refused (its disk is full, a statement takes too
     long), the same use may well succeed between two refusals. While a server is gone all uses
     fail alike, so that any that works will do. Times are seconds of any steady clock.
     """
 
     def __init__(self) -> None:
-        """Start without an outage."""
         self._faults: dict[str, _Fault] = {}
 
     @property

@@ -1,4 +1,4 @@
-"""A Postgres that may go away: asyncpg's pool, with its faults told in our words and once."""
+"""A Postgres that may go away: asyncpg's pool, with errors of ours, each outage logged once."""
 
 import asyncio
 import re
@@ -26,13 +26,13 @@ CONNECT_TIMEOUT = 5.0
 COMMAND_TIMEOUT = 60.0
 """Seconds to wait for one statement; a half-open connection is noticed by this."""
 DEADLOCKS = 5
-"""Times that a change may be the victim of a deadlock before that is a fault."""
+"""Times that a change is repeated after a deadlock before that is an error."""
 
 LENDS = "it lends one session after another, as in transaction mode"
-"""What is said of a pooler that fails `Database.keeps_sessions`."""
+"""The fault of a pooler for which `Database.keeps_sessions` is false."""
 
 _NAME = "application_name"
-"""The one setting that poolers change for the better: they add whom they speak for."""
+"""The one setting that a pooler may change: it adds the client's address."""
 
 _SQL = statements.load("database/session.sql")
 _log = structlog.get_logger()
@@ -41,7 +41,7 @@ _log = structlog.get_logger()
 class Database:
     """A pool that is opened without the server being there; `name` is `source` or `ledger`.
 
-    Logs `database.lost` and `database.back` once for each outage, whoever notices first.
+    Logs `database.lost` and `database.back` once for each outage.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Database:
         size: int,
         initialise: Initialise | None = None,
     ) -> None:
-        """Take the session's settings (server parameters) and the most connections to open."""
+        """`session` has server parameters, `size` is the most connections to open."""
         self.name = name
         self.place = Place(name, dsn)
         self._outages = Outages()
@@ -79,7 +79,7 @@ class Database:
         self._pool.terminate()
 
     async def cut(self) -> None:
-        """Give up all connections, also those in use: their server is silent, others may not be."""
+        """Drop all connections, also those in use: the server is silent, another may not be."""
         silent, self._pool = self._pool, await self._open()
         silent.terminate()
 
@@ -110,7 +110,7 @@ class Database:
             return connection
 
     async def _compare(self, connection: Any, session: Mapping[str, str]) -> None:
-        """Ask for each setting of a new session: poolers drop what they do not know."""
+        """Compare the settings of a new session: poolers drop those that they do not know."""
         wanted = {name: value for name, value in session.items() if name != _NAME}
         found = dict(await connection.fetch(_SQL["settings"], list(wanted)))
         if dropped := [name for name in wanted if _plain(found[name]) != _plain(wanted[name])]:
@@ -123,10 +123,9 @@ class Database:
 
     @contextmanager
     def watched(self, use: str = "read") -> Iterator[None]:
-        """Tell faults in our words, and the log when the server goes away and comes back.
+        """Raise errors of ours, and log when the server goes away and when it is back.
 
-        `use` names what is done, so that what the server answers to one statement is not taken as
-        over when another one works.
+        `use` names the operation: an error of one statement is not over when another one works.
         """
         try:
             with faults(self.place, connecting=use == CONNECT):
@@ -161,13 +160,13 @@ class Database:
                     connection.terminate()
                     raise
                 except AttributeError as error:
-                    # What asyncpg says of a connection that was cut between two of its steps.
+                    # asyncpg's error for a connection that was cut between two of its steps.
                     if not connection.is_closed():
                         raise
                     raise asyncpg.InterfaceError("the connection was cut") from error
 
     async def change(self, work: Callable[[Any], Awaitable[T]], use: str = "change") -> T:
-        """Do one statement or transaction, and again when Postgres ended it for a deadlock."""
+        """Run a statement or transaction, and repeat it when Postgres ended it for a deadlock."""
         async with self.connection(use) as connection:
             for _ in range(DEADLOCKS):
                 with suppress(asyncpg.DeadlockDetectedError):
@@ -214,9 +213,9 @@ def quoted(identifier: str) -> str:
 
 
 def _plain(setting: str | None) -> str:
-    """Leave out what Postgres or a DBA may write otherwise without meaning anything else."""
+    """Remove what Postgres or a DBA may write differently with the same meaning."""
     return re.sub(r'["\s]', "", setting or "").lower()
 
 
 async def _leave_as_it_is(_connection: Any) -> None:
-    """Do nothing on return to the pool."""
+    """Nothing to reset on return to the pool."""

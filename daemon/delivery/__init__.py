@@ -1,1 +1,1 @@
-"""From the ledger to Salesforce, and from its response to an outcome."""
+"""Delivery: from the ledger to Salesforce, and from its response to an outcome."""

@@ -1,4 +1,4 @@
-"""How many requests may be in flight: pauses of the whole sender and the way back. Pure.
+"""How many requests may be in flight: pauses of the whole sender, and recovery from them. Pure.
 
 Contract 5: one pause for the whole sender; after it one request, then doubling for each success.
 """
@@ -22,18 +22,18 @@ from daemon.delivery.outcome import (
 from daemon.lines import FailingAnswers, LineKey, PauseReason
 
 FAILING_AFTER = 20
-"""Different records in a row answered as if the endpoint itself were broken."""
+"""Different records in a row whose answers look as if the endpoint itself were broken."""
 FAILING_MAX = 60.0
-"""Most seconds between two probes of such an endpoint, so that good lines wait for minutes only."""
+"""Most seconds between two probes of such an endpoint: lines wait for minutes, not for hours."""
 UNANSWERED_AFTER = 2
 """Different records in a row that got no answer."""
 PROBE_FOR = 10.0
-"""Seconds for which a try that an operator asked for is waited for (contract, section 8)."""
+"""Seconds to wait for the answer to a probe that an operator asked for (contract, section 8)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A pause: why, until when (the clock given in), after how many vain tries, who caused it."""
+    """A pause: why, until when (the clock given in), after how many failed tries, by which lane."""
 
     reason: PauseReason
     until: float
@@ -59,8 +59,8 @@ class FlowControl:
 
     `failing` from the first pause as `endpoint_failing` until an answer ends it, whatever else
     pauses meanwhile; then `newest` says whether the next probe is the newest line that is ready,
-    or the first. `avoid` has the lanes that shall not be the first after a pause while another one
-    is ready, each with a number that grows with time.
+    or the first. `avoid` has the lanes that must not be first after a pause while another one is
+    ready, each with a number that grows with time.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class FlowControl:
     def spared(self, outcome: Outcome) -> PauseSender | None:
         """Return what an outcome means while the endpoint fails; None if the same as ever.
 
-        A 400, 404 or 500 then says nothing of its line, which stays pending.
+        A 400, 404 or 500 then means nothing for its line, which stays pending.
         """
         if not self.failing:
             return None
@@ -128,9 +128,9 @@ class FlowControl:
                 assert_never(outcome)
 
     def assess(self, outcome: Outcome, lane: str, key: LineKey | None = None) -> PauseSender | None:
-        """Say whether the sender must pause: for this outcome, or for a streak of its kind.
+        """Return why the sender must pause, for this outcome or a streak of its kind; None if not.
 
-        The key is that of the line, to be named if a streak refuses it.
+        `key` is the line's, which is recorded if a streak refuses it.
         """
         match outcome:
             case PauseSender():
@@ -171,16 +171,16 @@ class FlowControl:
         )
 
     def live_only(self, now: float) -> bool:
-        """Whether backfill lines wait: from half of the budget on, as long as that is news."""
+        """Whether backfill lines wait: from half of the budget on, unless that is old news."""
         known = now - self._api_seen < self._backoff.maximum
         return known and self._api_usage > self._api_budget / 2
 
     def probe_first(self) -> None:
-        """Let the first line be the next probe: there is no newest one that may be."""
+        """Probe with the first line next: there is no newest one that may be sent."""
         self.newest = False
 
     def record_success(self, epoch: int) -> bool:
-        """Take an answer that calls for no pause; True if it ends one."""
+        """Record an answer that needs no pause; True if it ends one."""
         if epoch != self.epoch:
             return False
         if self.current_pause is None:
@@ -200,7 +200,7 @@ class FlowControl:
         tries = self.current_pause.tries + 1 if self.current_pause else 1
         delay = self._backoff.delay(tries, pausing.retry_after)
         if self.failing or pausing.reason is PauseReason.ENDPOINT_FAILING:
-            # Whatever else a probe meets meanwhile: the next one takes its turn, and soon.
+            # Also if a probe met another fault: newest and first line alternate, and soon.
             if not pausing.retry_after:
                 delay = min(delay, FAILING_MAX)
             self.newest = self.failing and not self.newest
@@ -215,7 +215,7 @@ class FlowControl:
         return self.current_pause
 
     def probe(self, now: float) -> None:
-        """Let the next request of a pause start now, because an operator asks for it."""
+        """Let the next probe of a pause start now, because an operator asks for it."""
         if self.current_pause is not None:
             self.current_pause = replace(
                 self.current_pause, until=min(self.current_pause.until, now)
@@ -223,7 +223,7 @@ class FlowControl:
             self._probed_epoch, self._probed_at = self.epoch, now
 
     def probing(self, now: float) -> bool:
-        """Whether such a request has not been answered yet and may still be soon."""
+        """Whether such a probe has not been answered yet and may still be."""
         asked = self.current_pause is not None and self._probed_epoch == self.epoch
         return asked and now - self._probed_at < PROBE_FOR
 

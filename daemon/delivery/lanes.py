@@ -16,7 +16,7 @@ class Sendable(Protocol):
 
     @property
     def key(self) -> Hashable:
-        """Tells lines apart."""
+        """Identifies the line."""
 
     @property
     def lane(self) -> str:
@@ -41,13 +41,12 @@ class Lanes(Generic[Line]):
     """The lines in memory: those waiting, and those taken by `next` and not yet `done`.
 
     Invariants: no two lines of a lane are out at once; a lane hands out its lines in order; a
-    lane holds at most `depth` waiting lines, and only one while `most` wait in all; once it had
-    to leave one out it accepts no later ones until it is empty, so that none can overtake.
-    `waiting` counts the waiting lines, `untruncated` those of lanes that left none out.
+    lane holds at most `depth` waiting lines, and only one while `max_waiting` wait in all; once it
+    had to leave one out it is truncated, and accepts no later ones until it is empty, so that none
+    can overtake. `waiting` counts the waiting lines, `untruncated` those of other lanes.
     """
 
     def __init__(self, depth: int, max_waiting: float = inf) -> None:
-        """Keep at most `depth` lines waiting in one lane, so that no record can fill memory."""
         self._depth = depth
         self._max_waiting = max_waiting
         self._lanes: dict[str, _Lane[Line]] = {}
@@ -71,7 +70,7 @@ class Lanes(Generic[Line]):
         return any(lane.truncated and not lane.waiting for lane in self._lanes.values())
 
     def add(self, lines: Iterable[Line]) -> int:
-        """Take in lines, given in order; returns how many were new here and found room."""
+        """Add lines, given in order; returns how many were new here and did fit."""
         added = 0
         for line in lines:
             if line.key in self._keys:
@@ -98,7 +97,7 @@ class Lanes(Generic[Line]):
         """Hand out the first line that may be sent, or None.
 
         `avoid` has lanes to pass over while another one is ready: after a pause the line that
-        caused it shall not be the first again. Of these alone, the one with the least number is
+        caused it must not be the first again. Of these alone, the one with the lowest number is
         chosen. `before` leaves out lines of that order or later.
         """
         passed: list[tuple[Any, str]] = []
@@ -162,7 +161,7 @@ class Lanes(Generic[Line]):
             del self._lanes[line.lane]
 
     def reopen_truncated(self) -> None:
-        """Let lanes that had to leave lines out start anew: the ledger has none for them now."""
+        """Let truncated lanes accept lines again: the ledger has none for them now."""
         for name, lane in list(self._lanes.items()):
             if lane.truncated and not lane.waiting:
                 lane.truncated = False
@@ -170,7 +169,7 @@ class Lanes(Generic[Line]):
                     del self._lanes[name]
 
     def forget(self, line: Line) -> None:
-        """Forget the line: the ledger knows what became of it."""
+        """Forget the line: its outcome is in the ledger."""
         self._keys.discard(line.key)
 
     def clear(self) -> None:

@@ -1,4 +1,4 @@
-"""From Salesforce's answer to what becomes of the line and of the sender. Pure (contract 5)."""
+"""Classifies an answer of Salesforce: what it means for the line and for the sender. Pure."""
 
 import json
 import re
@@ -65,7 +65,7 @@ class Unanswered:
 
 @dataclass(frozen=True, slots=True)
 class PauseSender:
-    """Not about this line: the whole sender pauses. `sent` is False if nothing left."""
+    """Not about this line: the whole sender pauses."""
 
     reason: PauseReason
     status: int | None
@@ -74,7 +74,7 @@ class PauseSender:
 
     @property
     def sent(self) -> bool:
-        """Whether the endpoint answered, so that an attempt counts."""
+        """Whether the endpoint answered, so that it counts as an attempt."""
         return self.status is not None
 
 
@@ -86,7 +86,7 @@ _SHORT = 200
 
 
 def classify(answer: Response | NoResponse | TokenFailure) -> Outcome:
-    """Say what an answer means, by its body before its status.
+    """Return what an answer means, by its body before its status (contract 5).
 
     Apex may not set 423 (and others): the platform turns it into a 500 with a text that names
     the status meant. A platform 404 means that no class listens at the path.
@@ -119,9 +119,9 @@ def _classify_response(answer: Response) -> Outcome:
 
 
 def error_code(body: str) -> str | None:
-    """Return the platform's errorCode or the endpoint's `code`; None where it is no such word.
+    """Return the platform's errorCode or the endpoint's `code`; None if it does not look like one.
 
-    Anything else might name somebody, and the log must not (contract 9).
+    Other text might name a person, and the log must not (contract 9).
     """
     codes: list[object] = [code for code, _ in _platform_errors(body)]
     if body.lstrip().startswith("{"):
@@ -154,7 +154,7 @@ def _refusal(status: int, codes: set[str], answer: Response, text: str | None) -
             return NotFound(text)
         case 409:
             return Conflict(text)
-        case 408 | 421 | 425 | 502 | 504:  # they speak of the connection, not of the line
+        case 408 | 421 | 425 | 502 | 504:  # they are about the connection, not the line
             return Unanswered(status, text)
         case _ if status >= 500:
             return Failed(status, text)
@@ -173,7 +173,7 @@ def _platform_errors(body: str) -> list[tuple[str, str]]:
 
 
 def _parsed(body: str) -> Any:
-    """Return what the JSON says; None where it is none, or an outrageous one."""
+    """Return the parsed JSON; None if it is invalid or nested too deeply."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
@@ -181,7 +181,7 @@ def _parsed(body: str) -> Any:
 
 
 def _short(errors: list[tuple[str, str]], body: str) -> str | None:
-    """Return a sentence for people: the platform's own, or the body's beginning."""
+    """Return a short text for operators: the platform's messages, or the start of the body."""
     if errors:
         body = "; ".join(f"{code}: {message}" if message else code for code, message in errors)
     text = "".join(c if c.isprintable() else " " for c in body[: 4 * _SHORT])

@@ -1,4 +1,4 @@
-"""Writes what came of attempts into the ledger, and tells the log; loses none while it lives."""
+"""Writes the outcomes of attempts into the ledger, then logs them; none is lost while it runs."""
 
 import asyncio
 import time
@@ -24,10 +24,9 @@ UNWRITABLE_FOR = 120.0
 MIN_BATCH = 24
 """Write at once from this many outcomes on; smaller batches wait LINGER seconds."""
 LINGER = 0.005
+"""Seconds that smaller batches wait for more outcomes."""
 RETRY_EVERY = 0.5
-"""Seconds between two tries to write them."""
-
-
+"""Seconds between two tries to write outcomes."""
 CANCELLED_FINISH = 1.0
 """Seconds that a cancelled caller waits for the write under way."""
 FINAL_FLUSH = 1.0
@@ -37,7 +36,7 @@ DRAIN_EXTRA = 5.0
 
 
 class AttemptResult(NamedTuple):
-    """One request, how many seconds it took, and what came of it."""
+    """One request, its duration in seconds, and its outcome."""
 
     line: PendingLine
     seconds: float
@@ -95,7 +94,7 @@ class OutcomeWriter:
             self._on_written = None
 
     def add(self, attempt: AttemptResult) -> None:
-        """Take an outcome to write."""
+        """Add an outcome to write."""
         self._unsettled.append(attempt)
         self._clean.clear()
         self._work.set()
@@ -106,19 +105,19 @@ class OutcomeWriter:
         self._work.set()
 
     def leave_clock(self) -> None:
-        """Leave the clock to the next holder of the ledger, who sets it right at its start."""
+        """Leave the clock as it is: the next holder of the ledger corrects it at its start."""
         self._paused = self._paused_written = None
 
     def note_streak(self, refused: Sequence[LineKey]) -> None:
-        """Remember that the sender pauses as the endpoint fails, after all outcomes so far."""
+        """Record that the sender pauses because the endpoint fails, after all outcomes so far."""
         self._note(partial(self._ledger.streak_began, refused))
 
     def note_failed_probe(self, key: LineKey) -> None:
-        """Remember that this line was answered no better in that pause."""
+        """Record that this line failed as a probe in that pause."""
         self._note(partial(self._ledger.probe_failed, key))
 
     def note_streak_ended(self) -> None:
-        """Remember and log that the endpoint works again, and what stays refused."""
+        """Record and log that the endpoint works again, and which lines stay refused."""
         self._note(self._end_streak)
 
     def _note(self, write: Callable[[], Awaitable[None]]) -> None:
@@ -140,7 +139,7 @@ class OutcomeWriter:
         )
 
     def mark_proven(self) -> None:
-        """Remember that the endpoint works."""
+        """Record that the endpoint works."""
         self._proven = True
 
     async def run(self) -> None:
@@ -167,7 +166,7 @@ class OutcomeWriter:
             return
         try:
             async with asyncio.timeout(seconds):
-                while not await self._try():  # noqa: ASYNC110 - the ledger tells nobody
+                while not await self._try():  # noqa: ASYNC110 - no event says that the ledger is back
                     await asyncio.sleep(RETRY_EVERY)
         except TimeoutError:
             if not self._unsettled:
@@ -179,7 +178,7 @@ class OutcomeWriter:
             ) from None
 
     async def _try(self) -> bool:
-        """Write all there is; False if the ledger did not take it."""
+        """Write all outcomes and notes; False if the ledger could not be written."""
         try:
             async with self.write_lock:
                 if self._writing is not None:  # by a caller that was cancelled

@@ -68,7 +68,7 @@ class PendingReader:
         self._wake.set()
 
     def reload(self) -> None:
-        """Read the lines in memory anew: an operator has changed what is to be sent."""
+        """Read the lines in memory again: an operator has changed which are to be sent."""
         self._lanes.clear()
         self._reloads += 1
         self.wake()

@@ -1,4 +1,4 @@
-"""Sends pending lines and hands on what came of them: lanes → post → classify → settle."""
+"""Sends pending lines: lanes → post → classify → settle."""
 
 import asyncio
 import time
@@ -125,7 +125,7 @@ class Sender:
         self._reader.wake()
 
     def reload(self) -> None:
-        """Read the lines in memory anew: an operator has changed what is to be sent."""
+        """Read the lines in memory again: an operator has changed which are to be sent."""
         self._reader.reload()
 
     def control(self, *, operator_paused: bool, probe: bool) -> None:
@@ -165,7 +165,7 @@ class Sender:
         return self.flow.current_pause.reason, max(0.0, self.flow.current_pause.until - _now())
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Send until told to stop, then finish what is in flight.
+        """Send until stop, then finish what is in flight.
 
         Cancelled, it aborts the requests in flight; in any case the writer has all outcomes.
         """
@@ -195,7 +195,7 @@ class Sender:
                 self._writer.leave_clock()
 
     async def _read(self) -> None:
-        """Have lines read, once what an earlier sender left is known."""
+        """Read lines, once the outcomes that an earlier sender left are written."""
         self._mark_paused()
         if self.flow.current_pause is not None:  # left by an earlier sender
             _log.warning(logs.SENDER_PAUSED, reason=self.flow.current_pause.reason, retry_in=0.0)
@@ -267,7 +267,7 @@ class Sender:
             self._start_requests()
 
     def _abort(self) -> None:
-        """Give up the requests in flight, which are cut now: they may have arrived or not."""
+        """Give up the requests in flight before they are cancelled: they may have arrived."""
         aborted = list(self._in_flight.values())
         self._in_flight.clear()
         for request in aborted:
@@ -320,7 +320,7 @@ class Sender:
     ) -> tuple[PauseSender | None, str | None]:
         """Return whether the sender must pause, and why in words that may be logged."""
         pausing = self.flow.assess(outcome, request.line.lane, request.line.key)
-        # What the endpoint answers may name a caller; only our own words go to the log.
+        # What the endpoint answers may name a caller; only our own text goes to the log.
         if not isinstance(answer, Response):
             return pausing, answer.error
         if pausing is not None or (pausing := self.flow.used(answer.api_usage, _now())) is None:
@@ -385,7 +385,7 @@ class Sender:
 
 
 def _raise_defects(*tasks: asyncio.Task[None]) -> None:
-    """Let a defect end the daemon instead of leaving a line in flight for ever."""
+    """Let a defect end the daemon instead of leaving a line in flight without end."""
     for task in tasks:
         if task.done():
             task.result()

@@ -1,4 +1,4 @@
-"""What to write of an attempt's outcome: the line's state, and who waits how long. Pure."""
+"""What to write for an outcome: the line's state, and how long line or record wait. Pure."""
 
 from typing import assert_never
 
@@ -20,7 +20,7 @@ from daemon.lines import PendingLine, Settlement, State
 def settle(
     line: PendingLine, outcome: Outcome, backoff: Backoff, seconds: float, lane_tries: int
 ) -> Settlement:
-    """Return what the ledger shall say of an attempt that took so many seconds.
+    """Return what to write into the ledger for an attempt that took so many seconds.
 
     `lane_tries` is how often the line's record has been locked or unanswered in a row.
     """

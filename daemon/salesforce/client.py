@@ -85,7 +85,7 @@ class Salesforce:
         self._unsent: set[str] = set()
 
     def ask_address(self) -> None:
-        """Ask for a new token before the next request: an org that moved tells its address there.
+        """Fetch a new token before the next request: it carries the address of an org that moved.
 
         Only where the endpoint is a path under `instance_url`, and at most once a minute.
         """
@@ -99,7 +99,7 @@ class Salesforce:
         """Send a record under its key; a refused token is renewed and the request tried again.
 
         Never raises for what the network or Salesforce does. A redirect counts as a refused
-        token: an instance that moved tells its new address with the next one.
+        token: the next one carries the new address of an instance that moved.
         """
         begin_request()
         try:
@@ -189,7 +189,7 @@ class Salesforce:
             aiohttp.ClientError,
             TimeoutError,
             OSError,
-            UnicodeError,  # a host that cannot be a name
+            UnicodeError,  # a host that is not a valid name
             asyncio.IncompleteReadError,
         ) as error:
             sent, words = await may_have_left(), in_words(error)
@@ -209,9 +209,9 @@ async def open_session(
     """Open the connections: kept alive, TLS 1.2 or newer, no cookies, no redirects.
 
     `request_timeout` is for a whole request, in seconds. Certificates are checked against the
-    system's authorities and those of `ca_file`; raises `ConfigurationError` if that is no PEM
+    system's authorities and those of `ca_file`; raises `ConfigurationError` if that is not a PEM
     file. Proxies of the environment are used only if asked for. How many connections are open at
-    once is for the sender to say.
+    once is the sender's decision.
     """
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -32,8 +32,8 @@ _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 # A last label of this kind makes resolvers read the whole name as an address.
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 
-# What a token endpoint may say is shown only if it is one of these: anything else might be what we
-# sent it, in whatever shape. RFC 6749 (5.2) and Salesforce's OAuth error codes, with what to do.
+# What a token endpoint answers is shown only if it is one of these: other text might repeat what we
+# sent it, in any form. RFC 6749 (5.2) and Salesforce's OAuth error codes, with what to do.
 _APP = "check CALLSTATSD_TOKEN_URL and the connected app"
 _LOGIN = "check the login, that the flow is enabled and its run-as user active"
 _ADVICE = {
@@ -97,12 +97,12 @@ class Token:
 
 
 class TokenError(CallstatsdError):
-    """No token could be had; `answer` is for the sender, the message says what to do."""
+    """No token; `answer` is for the sender, the message says what to do."""
 
     exit_code = 69
 
     def __init__(self, message: str, *, refused: bool, retry_after: float | None = None) -> None:
-        """Tell a token endpoint that said no from one that could not be asked."""
+        """`refused` if the token endpoint said no, else it could not be reached."""
         super().__init__(message)
         self.answer = TokenFailure(refused, message, retry_after)
 
@@ -121,15 +121,15 @@ class FixedToken:
     """A token of the administrator's own, or none: renewing gives the same again."""
 
     def __init__(self, bearer: str | None) -> None:
-        """Take the bearer token; None sends no Authorization header."""
+        """Without a token no Authorization header is sent."""
         self._token = Token(f"Bearer {bearer}" if bearer else None, None)
 
     async def token(self) -> Token:
-        """Return it."""
+        """Return the token."""
         return self._token
 
     async def renew(self, refused: Token) -> Token:
-        """Return the same: there is no other."""
+        """Return the same token: there is no other."""
         return refused
 
 
@@ -141,7 +141,6 @@ class OAuthTokens:
     """
 
     def __init__(self, session: aiohttp.ClientSession, url: str, grant: "Grant") -> None:
-        """Take the token endpoint and the flow that fills its form."""
         self._session = session
         self._url = url
         self._grant = grant
@@ -287,7 +286,7 @@ def jwt_bearer(client_id: str, username: str, key_file: Path, token_url: str) ->
 
 
 def _way(error: Exception) -> str:
-    """Say where to look when the token endpoint cannot be reached."""
+    """Return what to check when the token endpoint cannot be reached."""
     match error:
         case aiohttp.ClientConnectorDNSError() | aiohttp.InvalidURL() | UnicodeError():
             return "check CALLSTATSD_TOKEN_URL and this machine's name server"
@@ -325,12 +324,12 @@ def _read_token(status: int, body: bytes, retry_after: str | None) -> Token:
 
 
 def is_token(text: str) -> bool:
-    """Tell whether a text can stand in an Authorization header."""
+    """Whether the text is valid in an Authorization header."""
     return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
 def is_safe_url(url: str) -> bool:
-    """Tell whether a token may be sent there, and whether such a host and port can exist."""
+    """Whether a token may be sent to the URL, and whether its host and port are valid."""
     match = _SAFE_URL.fullmatch(url)
     if match is None:
         return False
@@ -342,7 +341,7 @@ def is_safe_url(url: str) -> bool:
 
 
 def _is_host(host: str) -> bool:
-    """Tell whether a text is an IPv4 address or can be a name (RFC 1123, and underscores)."""
+    """Whether the text is an IPv4 address or a valid name (RFC 1123, and underscores)."""
     labels = host.split(".")
     if _NUMBER.fullmatch(labels[-1]):
         try:

@@ -38,10 +38,10 @@ class NoResponse:
 
 @dataclass(frozen=True, slots=True)
 class TokenFailure:
-    """No token could be had, so the request was not sent, or not again.
+    """No token, so that the request was not sent, or not again.
 
-    `refused` if the token endpoint said no, else it could not be asked. `status` is the endpoint's
-    own answer to a token that it refused, None if the request never left.
+    `refused` if the token endpoint said no, else it could not be reached. `status` is the record
+    endpoint's answer to a token that it refused, None if the request never left.
     """
 
     refused: bool

@@ -1,4 +1,4 @@
-"""Connections to Salesforce: looked at before each use, and what went wrong in words."""
+"""Connections to Salesforce, checked before each use; what went wrong with a request, as text."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ BODY_LIMIT = 64 * 1024
 _ALERT = re.compile(r"(?:sslv3 alert|tlsv1 alert|tlsv13 alert|tlsv1) (.+)")
 """OpenSSL's reasons that are alerts of the other side."""
 _OF_RECORDS = {"bad record mac", "decryption failed", "record overflow"}
-"""TLS alerts that speak neither of the handshake nor of a certificate."""
+"""TLS alerts that are about neither the handshake nor a certificate."""
 
 
 class Permit(Protocol):
@@ -35,7 +35,7 @@ class Permit(Protocol):
 
 
 class Always:
-    """The right to start requests at any time."""
+    """A permit that is always held."""
 
     held = True
 
@@ -52,10 +52,9 @@ class WithdrawnError(Exception):
 
 
 class TrackedProtocol(ResponseHandler):
-    """One connection: what arrives on it while nobody waits for an answer closes it."""
+    """One connection; bytes that arrive while no request is out close it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin as a new connection."""
         super().__init__(loop)
         self._requests = 0
         self._heard = False
@@ -64,7 +63,7 @@ class TrackedProtocol(ResponseHandler):
         self._poll: select.poll | None = None
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of the answer; at rest there is none to come."""
+        """Receive bytes of the answer; at rest none may come."""
         if data:  # without any, aiohttp calls itself
             if self._at_rest:
                 self.close()
@@ -78,10 +77,10 @@ class TrackedProtocol(ResponseHandler):
         super().connection_lost(exc)
 
     def claim(self) -> bool:
-        """Expect an answer to a request about to be written; False if something lies here already.
+        """Expect an answer to a request about to be written; False if the connection is unusable.
 
-        Also what the event loop has not read yet, or that the other side has ended a kept
-        connection. A new one is used as it is.
+        That is so if bytes are there already, also unread ones, or if the other side has closed a
+        kept connection. A new one is used as it is.
         """
         if (self._requests or self._at_rest) and (self._poll or self._register()).poll(0):
             return False
@@ -126,9 +125,9 @@ class TrackedProtocol(ResponseHandler):
 
 
 class CheckedConnector(aiohttp.TCPConnector):
-    """Hands out no kept connection on which something lies already: it answers no request.
+    """Hands out no kept connection that has received bytes: they answer no request.
 
-    Asks for the right to start the request when its connection is there, which may take long.
+    Checks the permit to start the request when its connection is open, which may take long.
     """
 
     def __init__(self, context: ssl.SSLContext) -> None:
@@ -179,7 +178,7 @@ async def may_have_left() -> bool:
     protocol = _in_use.get()
     if protocol is None:
         return False
-    # A write may fail before the connection has heard why it ended.
+    # A write may fail before the connection knows why it ended.
     await asyncio.sleep(0)
     return not protocol.was_refused
 
@@ -193,7 +192,7 @@ async def first_bytes(content: aiohttp.StreamReader, limit: int) -> bytes:
 
 
 def in_words(error: BaseException) -> str:
-    """Say for people what happened to a request: no path, no header, nothing of an answer."""
+    """Return what happened to a request, without path, headers or any part of an answer."""
     protocol = _in_use.get()
     if protocol is not None and (alert := _alert(protocol.lost)) is not None:
         return f"TLS refused by the server: {alert}"
@@ -227,7 +226,7 @@ _WORDS: list[tuple[type[BaseException] | tuple[type[BaseException], ...], str]] 
 
 
 def _system(fault: Any) -> str:
-    """Say what the system or OpenSSL found."""
+    """Return what the system or OpenSSL reports."""
     if isinstance(fault, ssl.SSLCertVerificationError):
         return f"certificate not trusted: {_lower(fault.verify_message)}"
     if (alert := _alert(fault)) is not None:
@@ -246,7 +245,7 @@ def _system(fault: Any) -> str:
 
 
 def _alert(fault: object) -> str | None:
-    """Return a TLS alert's name as words, None if it is another fault."""
+    """Return a TLS alert's name, None if it is another fault."""
     if not isinstance(fault, ssl.SSLError):
         return None
     match = _ALERT.fullmatch(_reason(fault))
@@ -258,7 +257,7 @@ def _reason(fault: ssl.SSLError) -> str:
 
 
 def _lower(text: str) -> str:
-    """Write a system's sentence as a part of one of ours."""
+    """Fit a system's message into one of ours."""
     text = text.strip().rstrip(".")
     if not text[1:2].isupper():
         text = text[:1].lower() + text[1:]

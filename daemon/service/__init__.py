@@ -1,1 +1,1 @@
-"""A running instance, put together."""
+"""Composes a running instance."""

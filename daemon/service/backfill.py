@@ -73,7 +73,7 @@ async def backfill(
     wait: bool,
     paused_for: float = PAUSED_FOR,
 ) -> BackfillProgress:
-    """Run a whole backfill; returns how far it came, all the way unless `stop` was set.
+    """Run a whole backfill; returns its progress, complete unless `stop` was set.
 
     Raises `ConfigurationError` for a source or ledger that is not ours, `WindowPrunedError`, and
     `UnreachableError` when a database is away or the sender is paused for `paused_for` seconds.

@@ -1,4 +1,4 @@
-"""An instance that holds the ledger's lock: it sends, and polls where it is told to."""
+"""The active instance, which holds the ledger's lock: it sends and, in `run`, polls."""
 
 import asyncio
 import time
@@ -63,10 +63,10 @@ class Instance:
     state: InstanceState
 
     async def run_active(self, stop: asyncio.Event, *, poll: bool) -> None:
-        """Send, and poll if told to, while the lock is held; return when it is lost or on stop."""
+        """Send, and poll if asked to, while the lock is held; return when it is lost or on stop."""
         try:
             self.state.active = True
-            # First of all: whatever we do or wait for, the lock lives by its pings.
+            # First of all: whatever else waits, the lock is kept by its pings.
             async with in_background(self.lease.keep()):
                 await self._lead(stop, poll=poll)
         except* LeaseLostError as lost:
@@ -88,9 +88,9 @@ class Instance:
 
     async def _lead(self, stop: asyncio.Event, *, poll: bool) -> None:
         """Own the instance's row in the ledger, and serve from when requests may start."""
-        # While we stood by, somebody may have upgraded the ledger, or bound it to other calls.
+        # On standby the ledger may have been upgraded, or bound to other calls.
         await self.ledger.check_version()
-        # The source's name is left to the poller: nobody keeps the lock while we wait for it here.
+        # The poller compares the source's name: the source may be away.
         binding = Binding(self.settings.clients_id, None, self.settings.source_schemas)
         await self.ledger.check_binding(binding)
         sender = await self._sender()
@@ -122,7 +122,7 @@ class Instance:
 
     async def _sender(self) -> Sender:
         settings = self.settings
-        # What an earlier lease of ours has learnt of the endpoint must be in the ledger first.
+        # What an earlier lease of this process learnt of the endpoint is read from the ledger.
         await run_within(LEARNT_WITHIN, self.writer.wait_written())
         progress = await self.ledger.progress()
         failing = await self.ledger.failing_answers()
@@ -221,6 +221,6 @@ class Instance:
 
 
 async def _follow(stop: asyncio.Event, leave: asyncio.Event) -> None:
-    """Leave on stop, too."""
+    """Set `leave` on stop, too."""
     await stop.wait()
     leave.set()

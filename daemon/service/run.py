@@ -1,4 +1,4 @@
-"""`callstatsd run`: one active instance that polls and sends, until it is told to stop."""
+"""`callstatsd run`: one active instance that polls and sends, until stop."""
 
 import asyncio
 from functools import partial
@@ -61,7 +61,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def _acquire(lease: Lease, notifier: SystemdNotifier, stop: asyncio.Event) -> bool:
-    """Wait until this instance has the ledger's lock; False when told to stop before."""
+    """Wait until this instance has the ledger's lock; False if stop comes first."""
     logged = False
     while not stop.is_set():
         try:
