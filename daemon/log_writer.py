@@ -207,9 +207,7 @@ class LineWriter:
         poll.poll()
         try:
             return os.write(self.descriptor, data[:PIPE_BUF])
-        except (
-            BlockingIOError
-        ):  # another process that shares the descriptor has made it non-blocking
+        except BlockingIOError:  # made so by another process that shares the descriptor
             time.sleep(RETRY)
             return 0
 

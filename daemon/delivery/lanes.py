@@ -113,11 +113,11 @@ class Lanes(Generic[Line]):
             if avoid and name in avoid:
                 passed.append(entry)
                 continue
-            found = self._take(lane)
+            found = self._hand_out(lane)
         if avoid and passed and found is None:
             chosen = min(passed, key=lambda entry: avoid[entry[1]])
             passed.remove(chosen)
-            found = self._take(self._lanes[chosen[1]])
+            found = self._hand_out(self._lanes[chosen[1]])
         for entry in passed:
             heappush(self._ready, entry)
         return found
@@ -133,7 +133,7 @@ class Lanes(Generic[Line]):
         if lane.busy:
             return False
         if first is not None and first.key == line.key:
-            self._take(lane)
+            self._hand_out(lane)
             return True
         if line.key in self._keys or (first is not None and first.order < line.order):
             return False
@@ -183,7 +183,7 @@ class Lanes(Generic[Line]):
         self._ready.clear()
         self.waiting = self.untruncated = 0
 
-    def _take(self, lane: _Lane[Line]) -> Line:
+    def _hand_out(self, lane: _Lane[Line]) -> Line:
         line = lane.waiting.pop(0)
         lane.busy = True
         self.waiting -= 1

@@ -88,7 +88,7 @@ class PendingReader:
             self._wake.set()
         heappush(self._due, due)
 
-    def take_newest(self) -> PendingLine | None:
+    def pop_newest(self) -> PendingLine | None:
         """Return the newest line for a probe if it was just read; else have it read."""
         line, self._newest = self._newest, None
         if line is None:

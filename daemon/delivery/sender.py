@@ -233,7 +233,7 @@ class Sender:
 
     def _next_newest(self) -> PendingLine | None:
         """Take the newest line for a probe, or have it read; the first one where there is none."""
-        line = self._reader.take_newest()
+        line = self._reader.pop_newest()
         if line is not None and not self._lanes.claim(line):
             self.flow.probe_first()
             return None

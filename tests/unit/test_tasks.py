@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from daemon.tasks import run_until, run_within, sleep_or_stop
+from daemon.tasks import in_background, run_until, run_within, sleep_or_stop
 
 
 async def never_ends(cancelled: asyncio.Event) -> bool:
@@ -81,3 +81,28 @@ async def test_work_that_takes_too_long_is_given_up_without_waiting_for_its_end(
 @pytest.mark.parametrize("seconds", [None, 60.0])
 async def test_work_in_time_gives_its_result(seconds: float | None) -> None:
     assert await run_within(seconds, seven()) == 7
+
+
+async def test_what_runs_beside_a_block_is_cancelled_at_its_end() -> None:
+    first, second = asyncio.Event(), asyncio.Event()
+    async with in_background(never_ends(first), never_ends(second)):
+        await asyncio.sleep(0)
+        assert not first.is_set()
+    assert first.is_set()
+    assert second.is_set()
+
+
+async def test_an_error_beside_a_block_ends_the_block() -> None:
+    with pytest.raises(ExceptionGroup) as raised:
+        async with asyncio.timeout(60.0), in_background(fails()):
+            await asyncio.Event().wait()
+    assert [type(error) for error in raised.value.exceptions] == [ValueError]
+
+
+async def test_an_error_of_the_block_ends_what_runs_beside_it() -> None:
+    cancelled = asyncio.Event()
+    with pytest.raises(ExceptionGroup) as raised:
+        async with in_background(never_ends(cancelled)):
+            await fails()
+    assert [type(error) for error in raised.value.exceptions] == [ValueError]
+    assert cancelled.is_set()

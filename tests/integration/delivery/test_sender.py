@@ -201,14 +201,14 @@ async def test_a_pause_that_a_second_probe_did_not_end_is_reported_where_the_org
             posted.append(key)
             return answer
 
-    settler_backoff = Backoff(0.05, 0.1)
-    flow = FlowControl(1, settler_backoff, endpoint_proven=True)
+    backoff = Backoff(0.05, 0.1)
+    flow = FlowControl(1, backoff, endpoint_proven=True)
     stop = asyncio.Event()
     async with open_ledger(dsn, "callstatsd") as ledger:
         await ledger.take([pending(n, f"record {n}") for n in range(1, 10)])
         writer = OutcomeWriter(ledger, 86400.0)
         sender = Sender(
-            *(ledger, Away(), writer, flow, settler_backoff),
+            *(ledger, Away(), writer, flow, backoff),
             Limits(1, request_timeout=60.0, idle=0.1),
             lambda: True,
             lambda: calls.append(flow.current_pause.tries if flow.current_pause else 0),
