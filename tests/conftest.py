@@ -15,7 +15,7 @@ from daemon.demo.standin import StandIn, serve
 from daemon.ledger import migrate
 from daemon.ledger.store import Binding, open_ledger
 from tests.support import calls
-from tests.support.whole import STOPPED_IN_ORDER, Site
+from tests.support.whole import STOPPED_IN_ORDER, CallCentre
 
 SCHEMA = "jtelstats"
 LEDGER_SCHEMA = "callstatsd"
@@ -89,7 +89,7 @@ async def db(dsn: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 @pytest.fixture
-async def site(dsn: str, db: asyncpg.Connection, tmp_path: Path) -> AsyncIterator[Site]:
+async def centre(dsn: str, db: asyncpg.Connection, tmp_path: Path) -> AsyncIterator[CallCentre]:
     """A whole call centre; whatever the test does, its Salesforce must have no complaint."""
     salesforce = StandIn()
     async with serve(salesforce) as url:
@@ -98,6 +98,6 @@ async def site(dsn: str, db: asyncpg.Connection, tmp_path: Path) -> AsyncIterato
             database = await db.fetchval("SELECT current_database()")
             await ledger.bind(Binding(None, database, (SCHEMA,)))
         await db.execute(STOPPED_IN_ORDER)
-        yield Site(dsn, url, salesforce, db, tmp_path)
+        yield CallCentre(dsn, url, salesforce, db, tmp_path)
     assert salesforce.violations == []
     assert salesforce.self_caused_locks == 0

@@ -24,28 +24,28 @@ from daemon.service.instance import MAY_STILL_SEND
 from daemon.settings.model import load_settings
 from tests.support.calls import insert, plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 
 BERLIN = ZoneInfo("Europe/Berlin")
 DAY = datetime(2026, 11, 3, tzinfo=BERLIN)
 WINDOW = ("--from", "2026-11-03", "--to", "2026-11-04")
 
 
-async def add_calls(site: Site, count: int, *, first: int = 1) -> None:
+async def add_calls(centre: CallCentre, count: int, *, first: int = 1) -> None:
     """Calls of one day, each of its own record, from midnight to its last hour."""
     for number in range(first, first + count):
         ended = DAY + timedelta(seconds=(number - 1) * 23 * 3600 // max(1, count - 1))
-        await plain_call(site.db, number, record=record_id(number), ended=ended.astimezone(UTC))
+        await plain_call(centre.db, number, record=record_id(number), ended=ended.astimezone(UTC))
 
 
-async def test_alone_it_takes_the_window_and_sends_it(site: Site) -> None:
-    await add_calls(site, 12)
-    await plain_call(site.db, 50, record=record_id(50), ended=DAY - timedelta(microseconds=1000))
-    await plain_call(site.db, 51, record=record_id(51), ended=DAY + timedelta(days=1))
+async def test_alone_it_takes_the_window_and_sends_it(centre: CallCentre) -> None:
+    await add_calls(centre, 12)
+    await plain_call(centre.db, 50, record=record_id(50), ended=DAY - timedelta(microseconds=1000))
+    await plain_call(centre.db, 51, record=record_id(51), ended=DAY + timedelta(days=1))
 
-    dry = await site.told("backfill", *WINDOW, "--dry-run")
-    done = await site.told("backfill", *WINDOW)
-    again = await site.told("backfill", *WINDOW)
+    dry = await centre.told("backfill", *WINDOW, "--dry-run")
+    done = await centre.told("backfill", *WINDOW)
+    again = await centre.told("backfill", *WINDOW)
 
     assert dry == {"calls": 12, "lines": 12, "new": 12}
     assert list(done) == [
@@ -54,26 +54,26 @@ async def test_alone_it_takes_the_window_and_sends_it(site: Site) -> None:
     ]  # fmt: skip
     assert (done["calls"], done["lines"], done["new"], done["delivered"]) == (12, 12, 12, 12)
     assert (again["calls"], again["lines"], again["new"], again["delivered"]) == (12, 12, 0, 12)
-    assert {request.key for request in site.salesforce.requests} == {
+    assert {request.key for request in centre.salesforce.requests} == {
         f"{number}-0-0-0" for number in range(1, 13)
     }
-    assert len(site.salesforce.requests) == 12
-    assert (await site.told("status"))["sender"]["state"] == "stopped"
+    assert len(centre.salesforce.requests) == 12
+    assert (await centre.told("status"))["sender"]["state"] == "stopped"
 
 
-async def test_beside_a_running_daemon_it_only_takes_and_watches(site: Site) -> None:
-    await add_calls(site, 12)
-    async with running(site.settings(start_from="2026-11-20"), site.folder) as daemon:
+async def test_beside_a_running_daemon_it_only_takes_and_watches(centre: CallCentre) -> None:
+    await add_calls(centre, 12)
+    async with running(centre.settings(start_from="2026-11-20"), centre.folder) as daemon:
         await daemon.until("daemon.started")
-        done = await site.told("backfill", *WINDOW)
+        done = await centre.told("backfill", *WINDOW)
         assert await daemon.stop() == 0
 
     assert (done["new"], done["delivered"]) == (12, 12)
     assert len(daemon.seen("line.delivered")) == 12
 
 
-async def test_it_hands_over_to_a_daemon_that_comes(site: Site) -> None:
-    await add_calls(site, 40)
+async def test_it_hands_over_to_a_daemon_that_comes(centre: CallCentre) -> None:
+    await add_calls(centre, 40)
     came = asyncio.Event()
     tokens: list[str] = []
 
@@ -84,14 +84,14 @@ async def test_it_hands_over_to_a_daemon_that_comes(site: Site) -> None:
             return None
         return Reply(delay=1.0) if came.is_set() else Reply(hold=came)
 
-    site.salesforce.rule = slow_for_the_backfill
+    centre.salesforce.rule = slow_for_the_backfill
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "daemon", "backfill", *WINDOW, "--json",
-        env=site.settings(concurrency="1"), cwd=site.folder, stdout=PIPE, stderr=PIPE,
+        env=centre.settings(concurrency="1"), cwd=centre.folder, stdout=PIPE, stderr=PIPE,
     )  # fmt: skip
     async with asyncio.timeout(PATIENCE):
-        await site.salesforce.until(lambda salesforce: salesforce.received >= 3)
-        async with running(site.settings(concurrency="1"), site.folder) as daemon:
+        await centre.salesforce.until(lambda salesforce: salesforce.received >= 3)
+        async with running(centre.settings(concurrency="1"), centre.folder) as daemon:
             await daemon.until("daemon.standby")
             came.set()
             await daemon.until("line.delivered")
@@ -100,68 +100,68 @@ async def test_it_hands_over_to_a_daemon_that_comes(site: Site) -> None:
 
     assert process.returncode == 0
     assert json.loads(output)["delivered"] == 40
-    assert site.salesforce.repeated == 0
+    assert centre.salesforce.repeated == 0
     assert 0 < len(daemon.seen("line.delivered")) < 40
     assert not daemon.seen("daemon.waiting", error=MAY_STILL_SEND)
 
 
-async def test_live_lines_go_before_backfill_lines(site: Site) -> None:
-    await add_calls(site, 30)
-    _, *_ = await site.run("backfill", *WINDOW, "--no-wait")
-    assert await site.states() == Counter(pending=30)
-    await plain_call(site.db, 99, record=record_id(99))
-    site.salesforce.work = 0.05
+async def test_live_lines_go_before_backfill_lines(centre: CallCentre) -> None:
+    await add_calls(centre, 30)
+    _, *_ = await centre.run("backfill", *WINDOW, "--no-wait")
+    assert await centre.states() == Counter(pending=30)
+    await plain_call(centre.db, 99, record=record_id(99))
+    centre.salesforce.work = 0.05
     taken = asyncio.Event()
-    site.salesforce.rule = lambda _: None if taken.is_set() else Reply(hold=taken)
+    centre.salesforce.rule = lambda _: None if taken.is_set() else Reply(hold=taken)
 
     async with running(
-        site.settings(concurrency="1", start_from="2026-11-20"), site.folder
+        centre.settings(concurrency="1", start_from="2026-11-20"), centre.folder
     ) as daemon:
         async with asyncio.timeout(PATIENCE):
-            await site.salesforce.until(lambda salesforce: salesforce.in_flight == 1)
+            await centre.salesforce.until(lambda salesforce: salesforce.in_flight == 1)
         await daemon.until("poll.taken")
         taken.set()
-        await site.until(delivered=31)
+        await centre.until(delivered=31)
         assert await daemon.stop() == 0
 
-    keys = [request.key for request in site.salesforce.requests]
+    keys = [request.key for request in centre.salesforce.requests]
     # It was taken after the sender had begun, and waited for the line in flight alone.
     assert keys.index("99-0-0-0") <= 8
 
 
-async def test_killed_in_the_middle_it_goes_on_where_it_was(site: Site) -> None:
-    await add_calls(site, 60)
-    site.salesforce.work = 0.02
+async def test_killed_in_the_middle_it_goes_on_where_it_was(centre: CallCentre) -> None:
+    await add_calls(centre, 60)
+    centre.salesforce.work = 0.02
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "daemon", "backfill", *WINDOW,
-        env=site.settings(), cwd=site.folder, stdout=PIPE, stderr=PIPE,
+        env=centre.settings(), cwd=centre.folder, stdout=PIPE, stderr=PIPE,
     )  # fmt: skip
     async with asyncio.timeout(PATIENCE):
-        await site.salesforce.until(lambda salesforce: salesforce.received >= 20)
+        await centre.salesforce.until(lambda salesforce: salesforce.received >= 20)
         process.kill()
         await process.communicate()
-        await site.salesforce.until(lambda salesforce: salesforce.in_flight == 0)
+        await centre.salesforce.until(lambda salesforce: salesforce.in_flight == 0)
 
-    done = await site.told("backfill", *WINDOW)
+    done = await centre.told("backfill", *WINDOW)
 
     assert done["lines"] == done["delivered"] == 60
-    assert len(site.salesforce.known) == 60
-    assert site.salesforce.repeated <= 4 + 64
+    assert len(centre.salesforce.known) == 60
+    assert centre.salesforce.repeated <= 4 + 64
 
 
-async def test_ctrl_c_finishes_what_is_in_flight_and_says_how_to_go_on(site: Site) -> None:
-    await add_calls(site, 60)
+async def test_ctrl_c_finishes_what_is_in_flight_and_says_how_to_go_on(centre: CallCentre) -> None:
+    await add_calls(centre, 60)
     heard = asyncio.Event()
-    site.salesforce.rule = lambda incoming: (
+    centre.salesforce.rule = lambda incoming: (
         Reply(hold=heard) if incoming.number > 8 and not heard.is_set() else None
     )
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "daemon", "backfill", *WINDOW,
-        env=site.settings(), cwd=site.folder, stdout=PIPE, stderr=PIPE,
+        env=centre.settings(), cwd=centre.folder, stdout=PIPE, stderr=PIPE,
     )  # fmt: skip
     assert process.stderr is not None
     async with asyncio.timeout(PATIENCE):
-        await site.salesforce.until(lambda salesforce: salesforce.received >= 9)
+        await centre.salesforce.until(lambda salesforce: salesforce.received >= 9)
         process.send_signal(signal.SIGINT)
         async for line in process.stderr:
             if b"daemon.stopping" in line:
@@ -171,59 +171,61 @@ async def test_ctrl_c_finishes_what_is_in_flight_and_says_how_to_go_on(site: Sit
 
     assert process.returncode == 1
     assert "the same command goes on where it was" in errors.decode()
-    states = await site.states()
-    assert states["delivered"] == len(site.salesforce.known) < 60
-    assert (await site.told("backfill", *WINDOW))["delivered"] == 60
-    assert site.salesforce.repeated == 0
+    states = await centre.states()
+    assert states["delivered"] == len(centre.salesforce.known) < 60
+    assert (await centre.told("backfill", *WINDOW))["delivered"] == 60
+    assert centre.salesforce.repeated == 0
 
 
-async def test_resend_sends_settled_lines_again_made_anew(site: Site) -> None:
-    await plain_call(site.db, 1, record=record_id(1), ended=DAY)
+async def test_resend_sends_settled_lines_again_made_anew(centre: CallCentre) -> None:
+    await plain_call(centre.db, 1, record=record_id(1), ended=DAY)
     await insert(
-        site.db, "StatisticsPartB", ID=11, StatisticsPartAID=1, UsersID=11, CONNRES=1,
+        centre.db, "StatisticsPartB", ID=11, StatisticsPartAID=1, UsersID=11, CONNRES=1,
         dtCallStart=DAY, dtCallEnd=DAY,
     )  # fmt: skip
     code = {"ID": 21, "StatisticsPartAID": 1, "StatisticsPartBID": 11, "TransactionCodesID": 31}
-    await site.told("backfill", *WINDOW)
-    await insert(site.db, "AcdStatisticsTransactionCodes", **code, dtCreated=DAY)
-    await site.told("backfill", *WINDOW)
-    assert [request.key for request in site.salesforce.requests] == ["1-0-11-0", "1-0-11-21"]
-    await site.db.execute("UPDATE StatisticsPartB SET CONNRES = 4")
-    await site.db.execute("DELETE FROM AcdStatisticsTransactionCodes")
+    await centre.told("backfill", *WINDOW)
+    await insert(centre.db, "AcdStatisticsTransactionCodes", **code, dtCreated=DAY)
+    await centre.told("backfill", *WINDOW)
+    assert [request.key for request in centre.salesforce.requests] == ["1-0-11-0", "1-0-11-21"]
+    await centre.db.execute("UPDATE StatisticsPartB SET CONNRES = 4")
+    await centre.db.execute("DELETE FROM AcdStatisticsTransactionCodes")
 
-    done = await site.told("backfill", *WINDOW, "--resend")
+    done = await centre.told("backfill", *WINDOW, "--resend")
 
     assert (done["new"], done["resent"], done["delivered"]) == (0, 2, 2)
-    first, second = site.salesforce.requests[2:]
+    first, second = centre.salesforce.requests[2:]
     assert {first.key, second.key} == {"1-0-11-0", "1-0-11-21"}
     assert first.record["CONNRES"] == second.record["CONNRES"] == 4
     assert second.record["TransactionCodeExportKey"] is None
-    assert await site.db.fetchval("SELECT min(generation) FROM line") == 1
+    assert await centre.db.fetchval("SELECT min(generation) FROM line") == 1
 
 
-async def test_a_dry_run_of_a_resend_counts_what_would_be_sent_again(site: Site) -> None:
-    await add_calls(site, 6)
-    await plain_call(site.db, 7, record=None, ended=DAY)
-    assert (await site.run("backfill", *WINDOW))[0] == 0
-    await site.db.execute("UPDATE line SET state = 'pending', settled_at = NULL WHERE call_id = 1")
-    await site.db.execute("DELETE FROM StatisticsPartA WHERE ID = 2")
-    await site.db.execute("DELETE FROM line WHERE call_id = 3")
+async def test_a_dry_run_of_a_resend_counts_what_would_be_sent_again(centre: CallCentre) -> None:
+    await add_calls(centre, 6)
+    await plain_call(centre.db, 7, record=None, ended=DAY)
+    assert (await centre.run("backfill", *WINDOW))[0] == 0
+    await centre.db.execute(
+        "UPDATE line SET state = 'pending', settled_at = NULL WHERE call_id = 1"
+    )
+    await centre.db.execute("DELETE FROM StatisticsPartA WHERE ID = 2")
+    await centre.db.execute("DELETE FROM line WHERE call_id = 3")
 
-    counted = await site.told("backfill", *WINDOW, "--resend", "--dry-run")
+    counted = await centre.told("backfill", *WINDOW, "--resend", "--dry-run")
     assert counted == {"calls": 6, "lines": 6, "new": 1, "resent": 3}
-    assert (await site.told("backfill", *WINDOW, "--dry-run")).keys() == {"calls", "lines", "new"}
-    _, text, _ = await site.run("backfill", *WINDOW, "--resend", "--dry-run")
+    assert (await centre.told("backfill", *WINDOW, "--dry-run")).keys() == {"calls", "lines", "new"}
+    _, text, _ = await centre.run("backfill", *WINDOW, "--resend", "--dry-run")
     assert "3 settled lines would be sent again (nothing was changed)" in text
-    assert await site.db.fetchval("SELECT count(*) FROM act") == 1
+    assert await centre.db.fetchval("SELECT count(*) FROM act") == 1
 
-    done = await site.told("backfill", *WINDOW, "--resend", "--no-wait")
+    done = await centre.told("backfill", *WINDOW, "--resend", "--no-wait")
     assert {name: done[name] for name in counted} == counted
 
 
 async def test_a_backfill_that_is_cut_is_on_record_with_what_it_has_taken(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    centre: CallCentre, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await add_calls(site, 5)
+    await add_calls(centre, 5)
     monkeypatch.setattr(source, "PAGE", 2)
     act = Act(ActKind.BACKFILL, "alice@acd1", since=DAY, until=DAY + timedelta(days=1))
     pages = iter((None, None, UnreachableError("retention came between")))
@@ -233,8 +235,8 @@ async def test_a_backfill_that_is_cut_is_on_record_with_what_it_has_taken(
             raise error
 
     async with (
-        source.open_source(site.dsn, ("jtelstats",), BERLIN, None) as acd,
-        open_ledger(site.dsn, "callstatsd") as ledger,
+        source.open_source(centre.dsn, ("jtelstats",), BERLIN, None) as acd,
+        open_ledger(centre.dsn, "callstatsd") as ledger,
     ):
         work = backfill.Backfill(
             acd,
@@ -249,51 +251,53 @@ async def test_a_backfill_that_is_cut_is_on_record_with_what_it_has_taken(
             await work.take(source.Window(DAY, DAY + timedelta(days=1)), resend=False)
         (recorded,) = await OperatorStore(ledger.database).latest_acts(9)
     assert (recorded.act, recorded.ended_at, recorded.lines) == (act, None, 4)
-    lines = await site.db.fetch("SELECT act_id FROM line")
+    lines = await centre.db.fetch("SELECT act_id FROM line")
     assert [row["act_id"] for row in lines] == [1] * 4
-    _, text, _ = await site.run("status")
+    _, text, _ = await centre.run("status")
     assert "alice@acd1: backfill --from 2026-11-03T00:00:00 --to 2026-11-04T00:00:00" in text
     assert "4 lines so far, not finished" in text
 
 
-async def test_a_window_that_overlaps_pruned_lines_is_refused(site: Site) -> None:
-    await add_calls(site, 3)
-    await site.db.execute("UPDATE ledger SET pruned_before = $1", DAY + timedelta(hours=1))
-    code, output, errors = await site.run("backfill", *WINDOW)
+async def test_a_window_that_overlaps_pruned_lines_is_refused(centre: CallCentre) -> None:
+    await add_calls(centre, 3)
+    await centre.db.execute("UPDATE ledger SET pruned_before = $1", DAY + timedelta(hours=1))
+    code, output, errors = await centre.run("backfill", *WINDOW)
     assert (code, output) == (1, "")
     assert "--resend" in errors
-    assert await site.states() == Counter()
+    assert await centre.states() == Counter()
 
 
-async def test_the_refusal_names_when_to_begin_and_that_repeats_nothing(site: Site) -> None:
+async def test_the_refusal_names_when_to_begin_and_that_repeats_nothing(centre: CallCentre) -> None:
     """The very moment of the newest pruned call belongs to what was removed."""
-    await plain_call(site.db, 1, record=record_id(1), ended=DAY)
-    await plain_call(site.db, 2, record=record_id(2), ended=DAY + timedelta(seconds=1))
-    await site.db.execute("UPDATE ledger SET pruned_before = $1", DAY)
+    await plain_call(centre.db, 1, record=record_id(1), ended=DAY)
+    await plain_call(centre.db, 2, record=record_id(2), ended=DAY + timedelta(seconds=1))
+    await centre.db.execute("UPDATE ledger SET pruned_before = $1", DAY)
     at = f"{DAY.astimezone(BERLIN):%Y-%m-%dT%H:%M:%S}"
-    code, _, errors = await site.run("backfill", "--from", at, *WINDOW[2:])
+    code, _, errors = await centre.run("backfill", "--from", at, *WINDOW[2:])
     assert code == 1
     earliest = f"{(DAY + timedelta(seconds=1)).astimezone(BERLIN):%Y-%m-%dT%H:%M:%S}"
     assert f"begin at {earliest} or later" in errors
-    done = await site.told("backfill", "--from", earliest, *WINDOW[2:])
+    done = await centre.told("backfill", "--from", earliest, *WINDOW[2:])
     assert (done["calls"], done["delivered"]) == (1, 1)
-    assert [request.key for request in site.salesforce.requests] == ["2-0-0-0"]
+    assert [request.key for request in centre.salesforce.requests] == ["2-0-0-0"]
 
 
-async def test_resend_sees_lines_through_whose_call_has_another_end_by_now(site: Site) -> None:
-    await add_calls(site, 3)
-    assert (await site.told("backfill", *WINDOW))["delivered"] == 3
-    await site.db.execute("UPDATE StatisticsPartA SET dtCallEnd = dtCallEnd + interval '2 days'")
-    site.salesforce.rule = lambda incoming: (
+async def test_resend_sees_lines_through_whose_call_has_another_end_by_now(
+    centre: CallCentre,
+) -> None:
+    await add_calls(centre, 3)
+    assert (await centre.told("backfill", *WINDOW))["delivered"] == 3
+    await centre.db.execute("UPDATE StatisticsPartA SET dtCallEnd = dtCallEnd + interval '2 days'")
+    centre.salesforce.rule = lambda incoming: (
         Reply(400, "no such field") if incoming.key == "2-0-0-0" else None
     )
     later = [f"{DAY + timedelta(days=days):%Y-%m-%d}" for days in (2, 3)]
-    code, output, _ = await site.run(
+    code, output, _ = await centre.run(
         "backfill", "--from", later[0], "--to", later[1], "--resend", "--json"
     )
     done = json.loads(output)
     assert (code, done["delivered"], done["rejected"]) == (1, 2, 1)
-    assert await site.states() == Counter(delivered=2, rejected=1)
+    assert await centre.states() == Counter(delivered=2, rejected=1)
 
 
 async def until_it_raises(kept: Callable[[], None]) -> None:
@@ -303,10 +307,10 @@ async def until_it_raises(kept: Callable[[], None]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_backfill_that_retention_may_have_disturbed_ends(site: Site) -> None:
-    async with open_ledger(site.dsn, "callstatsd") as ledger, ledger.retention_locked() as kept:
+async def test_a_backfill_that_retention_may_have_disturbed_ends(centre: CallCentre) -> None:
+    async with open_ledger(centre.dsn, "callstatsd") as ledger, ledger.retention_locked() as kept:
         kept()
-        await site.db.execute(
+        await centre.db.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_locks"
             " WHERE locktype = 'advisory' AND mode = 'ShareLock'"
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -315,21 +319,21 @@ async def test_a_backfill_that_retention_may_have_disturbed_ends(site: Site) -> 
             await until_it_raises(kept)
 
 
-async def test_it_ends_with_1_when_lines_need_an_operator(site: Site) -> None:
-    await add_calls(site, 3)
-    site.salesforce.rule = lambda incoming: (
+async def test_it_ends_with_1_when_lines_need_an_operator(centre: CallCentre) -> None:
+    await add_calls(centre, 3)
+    centre.salesforce.rule = lambda incoming: (
         Reply(400, "no such field") if incoming.key == "2-0-0-0" else None
     )
-    code, output, _ = await site.run("backfill", *WINDOW, "--json")
+    code, output, _ = await centre.run("backfill", *WINDOW, "--json")
     assert code == 1
     assert json.loads(output)["rejected"] == 1
 
 
-async def test_calls_that_are_not_ready_wait(site: Site) -> None:
-    await plain_call(site.db, 1, record=record_id(1), ended=datetime.now(UTC))
+async def test_calls_that_are_not_ready_wait(centre: CallCentre) -> None:
+    await plain_call(centre.db, 1, record=record_id(1), ended=datetime.now(UTC))
     today = datetime.now(BERLIN)
     window = ("--from", f"{today:%Y-%m-%d}", "--to", f"{today + timedelta(days=1):%Y-%m-%d}")
-    done = await site.told("backfill", *window, settle_delay="3600")
+    done = await centre.told("backfill", *window, settle_delay="3600")
     assert (done["calls"], done["new"]) == (0, 0)
 
 
@@ -342,19 +346,19 @@ async def test_calls_that_are_not_ready_wait(site: Site) -> None:
     ],
 )
 async def test_a_window_that_is_none_is_a_fault_of_usage(
-    site: Site, arguments: tuple[str, ...]
+    centre: CallCentre, arguments: tuple[str, ...]
 ) -> None:
-    code, _, errors = await site.run("backfill", *arguments)
+    code, _, errors = await centre.run("backfill", *arguments)
     assert code == 2
     assert "--from" in errors or "--to" in errors or "no time" in errors
 
 
 async def test_a_pause_that_lasts_ends_it_with_69_and_the_lines_stay_pending(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    centre: CallCentre, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await add_calls(site, 3)
-    site.salesforce.rule = lambda _: Reply(503)
-    for name, value in site.settings().items():
+    await add_calls(centre, 3)
+    centre.salesforce.rule = lambda _: Reply(503)
+    for name, value in centre.settings().items():
         if name.startswith("CALLSTATSD_"):
             monkeypatch.setenv(name, value)
     period = backfill.Period(DAY, DAY + timedelta(days=1))
@@ -366,4 +370,4 @@ async def test_a_pause_that_lasts_ends_it_with_69_and_the_lines_stay_pending(
         )  # fmt: skip
 
     assert raised.value.exit_code == 69
-    assert await site.states() == Counter(pending=3)
+    assert await centre.states() == Counter(pending=3)

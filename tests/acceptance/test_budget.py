@@ -10,7 +10,7 @@ from daemon.lines import PauseReason
 from daemon.salesforce.responses import api_usage
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import running
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 
 
 @pytest.mark.parametrize(
@@ -61,44 +61,44 @@ def test_from_half_of_the_budget_on_backfill_waits_as_long_as_that_is_news() -> 
 
 
 async def test_a_daemon_past_the_budget_pauses_and_goes_on_when_calls_are_free(
-    site: Site,
+    centre: CallCentre,
 ) -> None:
     for number in range(1, 21):
-        await plain_call(site.db, number, record=record_id(number))
-    site.salesforce.api_used, site.salesforce.api_limit = 95, 100
-    environment = site.settings(concurrency="1", retry_initial="0.3")
+        await plain_call(centre.db, number, record=record_id(number))
+    centre.salesforce.api_used, centre.salesforce.api_limit = 95, 100
+    environment = centre.settings(concurrency="1", retry_initial="0.3")
 
-    async with running(environment, site.folder) as daemon:
+    async with running(environment, centre.folder) as daemon:
         paused = await daemon.until("sender.paused")
         assert paused["reason"] == "api_limit"
         assert "% of the daily calls" in paused["error"]
-        assert site.salesforce.received == 1
-        site.salesforce.api_used, site.salesforce.api_limit = 0, 5_000_000
-        await site.until(delivered=20)
+        assert centre.salesforce.received == 1
+        centre.salesforce.api_used, centre.salesforce.api_limit = 0, 5_000_000
+        await centre.until(delivered=20)
         assert await daemon.stop() == 0
 
     assert len(daemon.seen("sender.paused")) == 1
     assert len(daemon.seen("sender.resumed")) == 1
 
 
-async def test_from_half_of_the_budget_on_only_live_lines_are_sent(site: Site) -> None:
+async def test_from_half_of_the_budget_on_only_live_lines_are_sent(centre: CallCentre) -> None:
     ended = datetime(2026, 11, 3, 12, tzinfo=UTC)
     for number in range(1, 11):
         await plain_call(
-            site.db, number, record=record_id(number), ended=ended + timedelta(seconds=number)
+            centre.db, number, record=record_id(number), ended=ended + timedelta(seconds=number)
         )
-    await site.run("backfill", "--from", "2026-11-03", "--to", "2026-11-04", "--no-wait")
-    site.salesforce.api_used, site.salesforce.api_limit = 50, 100
-    environment = site.settings(concurrency="1", start_from="2026-11-20", retry_max="3")
+    await centre.run("backfill", "--from", "2026-11-03", "--to", "2026-11-04", "--no-wait")
+    centre.salesforce.api_used, centre.salesforce.api_limit = 50, 100
+    environment = centre.settings(concurrency="1", start_from="2026-11-20", retry_max="3")
 
-    async with running(environment, site.folder) as daemon:
-        await plain_call(site.db, 99, record=record_id(99))
+    async with running(environment, centre.folder) as daemon:
+        await plain_call(centre.db, 99, record=record_id(99))
         await daemon.until("line.delivered", key="99-0-0-0")
         backfilled = len(daemon.seen("line.delivered")) - 1
-        await plain_call(site.db, 100, record=record_id(100))
+        await plain_call(centre.db, 100, record=record_id(100))
         await daemon.until("line.delivered", key="100-0-0-0")
         # Each look at the header is good for RETRY_MAX; then one line asks again.
         assert len(daemon.seen("line.delivered")) - 2 <= backfilled + 2 < 10
-        site.salesforce.api_used = 10
-        await site.until(delivered=12)
+        centre.salesforce.api_used = 10
+        await centre.until(delivered=12)
         assert await daemon.stop() == 0

@@ -13,7 +13,7 @@ from tests.support.audit import audit
 from tests.support.daemon_process import PATIENCE, Daemon
 from tests.support.proxy import Mode
 from tests.support.traffic import traffic
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 from tests.support.wired import Wired, wired
 
 
@@ -30,7 +30,7 @@ class Chaos:
 
     async def start(self) -> None:
         self.instances.append(
-            await Daemon.start(self.wires.settings(log_level="info"), self.wires.site.folder)
+            await Daemon.start(self.wires.settings(log_level="info"), self.wires.centre.folder)
         )
 
     async def run(self, seconds: float) -> None:
@@ -127,16 +127,16 @@ class Chaos:
             await one.ended()
 
 
-async def survive(site: Site, *, seed: int, seconds: float, within: float) -> None:
-    site.salesforce.work = 0.005
-    async with wired(site) as wires, AsyncExitStack() as stack:
+async def survive(centre: CallCentre, *, seed: int, seconds: float, within: float) -> None:
+    centre.salesforce.work = 0.005
+    async with wired(centre) as wires, AsyncExitStack() as stack:
         chaos = Chaos(wires, seed)
         stack.push_async_callback(chaos.gone)
         await chaos.start()
         await chaos.start()
-        async with traffic(site.dsn, per_second=60, records=25) as calls:
+        async with traffic(centre.dsn, per_second=60, records=25) as calls:
             async with asyncio.timeout(PATIENCE):
-                await site.salesforce.until(lambda salesforce: salesforce.received > 0)
+                await centre.salesforce.until(lambda salesforce: salesforce.received > 0)
             await chaos.run(seconds)
             await calls.end()
         began = time.monotonic()
@@ -145,16 +145,18 @@ async def survive(site: Site, *, seed: int, seconds: float, within: float) -> No
         await chaos.end()
         print(f"seed {seed}", dict(chaos.counts), f"settled {calm:.1f} s after", *chaos.log)  # noqa: T201
         assert not chaos.log, "an instance ended by itself"
-        print(await audit(site, breaks=wires.breaks, request_timeout=5.0))  # noqa: T201
+        print(await audit(centre, breaks=wires.breaks, request_timeout=5.0))  # noqa: T201
 
 
 @pytest.mark.parametrize("seed", [1])
 async def test_fifteen_seconds_of_chaos_lose_and_repeat_nothing_without_reason(
-    site: Site, seed: int
+    centre: CallCentre, seed: int
 ) -> None:
-    await survive(site, seed=seed, seconds=15, within=60)
+    await survive(centre, seed=seed, seconds=15, within=60)
 
 
 @pytest.mark.slow
-async def test_two_minutes_of_chaos_lose_and_repeat_nothing_without_reason(site: Site) -> None:
-    await survive(site, seed=int(time.time()), seconds=120, within=90)
+async def test_two_minutes_of_chaos_lose_and_repeat_nothing_without_reason(
+    centre: CallCentre,
+) -> None:
+    await survive(centre, seed=int(time.time()), seconds=120, within=90)

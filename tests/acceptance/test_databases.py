@@ -27,23 +27,23 @@ from tests.support.daemon_process import PATIENCE, Daemon, command, running
 from tests.support.load import stretched
 from tests.support.proxy import Mode, proxied
 from tests.support.traffic import Traffic, traffic
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 from tests.support.wired import CONCURRENCY, Wired, delivered_since, later, seconds_of, wired
 
 
 @pytest.fixture
-async def wires(site: Site) -> AsyncIterator[Wired]:
-    site.salesforce.work = 0.005
-    async with wired(site) as wires:
+async def wires(centre: CallCentre) -> AsyncIterator[Wired]:
+    centre.salesforce.work = 0.005
+    async with wired(centre) as wires:
         yield wires
 
 
 @asynccontextmanager
 async def busy(wires: Wired, **more: str) -> AsyncIterator[tuple[Daemon, Traffic]]:
     """A daemon that delivers what ends every few milliseconds."""
-    async with running(wires.settings(**more), wires.site.folder) as daemon:
+    async with running(wires.settings(**more), wires.centre.folder) as daemon:
         await daemon.until("daemon.started")
-        async with traffic(wires.site.dsn) as calls:
+        async with traffic(wires.centre.dsn) as calls:
             await daemon.until("line.delivered", 20)
             yield daemon, calls
 
@@ -53,7 +53,7 @@ async def finished(wires: Wired, daemon: Daemon, calls: Traffic) -> Audit:
     await calls.end()
     await wires.settled(calls.ended)
     assert await daemon.stop() == 0
-    found = await audit(wires.site, breaks=wires.breaks, request_timeout=5.0)
+    found = await audit(wires.centre, breaks=wires.breaks, request_timeout=5.0)
     print(found)  # noqa: T201 - shown by pytest -s, and with a failure
     return found
 
@@ -91,7 +91,7 @@ async def test_a_ledger_that_refuses_for_a_while_is_lost_once_and_back_once(wire
         await wires.ledger.switch(Mode.REFUSE)
         wires.ledger.cut(reset=True)
         await asyncio.sleep(3)
-        last = max(one.started for one in wires.site.salesforce.requests)
+        last = max(one.started for one in wires.centre.salesforce.requests)
         returned = time.time()
         await wires.ledger.switch(Mode.PASS)
         assert await delivered_since(daemon, returned, within=PATIENCE) < stretched(3)
@@ -125,7 +125,7 @@ async def test_while_a_ledger_stalls_nothing_is_sent_beyond_what_it_may_repeat(
         lost = await daemon.until("database.lost", database="ledger")
         wires.broke()
         await asyncio.sleep(3)
-        sent = [one for one in wires.site.salesforce.requests if one.started > mark]
+        sent = [one for one in wires.centre.salesforce.requests if one.started > mark]
         returned = time.time()
         await wires.ledger.switch(Mode.PASS)
         assert await delivered_since(daemon, returned, within=PATIENCE) < stretched(5)
@@ -145,7 +145,7 @@ async def test_a_ledger_that_falls_silent_is_noticed_within_six_seconds(wires: W
         await asyncio.sleep(1)
 
     assert seconds_of(lost, began) < LOST_AFTER + stretched(0.5)
-    sent = [one for one in wires.site.salesforce.requests if one.started > mark]
+    sent = [one for one in wires.centre.salesforce.requests if one.started > mark]
     assert len(sent) <= CONCURRENCY + 64
     assert all(one.started < noticed for one in sent)
 
@@ -190,19 +190,19 @@ async def test_a_statement_cancelled_on_a_silent_connection_stays_cancelled(dsn:
 
 
 async def test_a_ledger_that_restarts_while_lines_are_sent_loses_none(
-    site: Site, tmp_path: Path
+    centre: CallCentre, tmp_path: Path
 ) -> None:
     folder = tmp_path / "ledger"
-    site.salesforce.work = 0.005
+    centre.salesforce.work = 0.005
     postgres = embedded(folder)
     server = await asyncio.to_thread(postgres.__enter__)
     try:
         ledger_dsn = await create_database(server, "ledger")
-        environment = site.settings(ledger_dsn=ledger_dsn, retry_max="1")
-        assert (await command("migrate", environment=environment, folder=site.folder))[0] == 0
-        async with running(environment, site.folder) as daemon:
+        environment = centre.settings(ledger_dsn=ledger_dsn, retry_max="1")
+        assert (await command("migrate", environment=environment, folder=centre.folder))[0] == 0
+        async with running(environment, centre.folder) as daemon:
             await daemon.until("daemon.started")
-            async with traffic(site.dsn) as calls:
+            async with traffic(centre.dsn) as calls:
                 await daemon.until("line.delivered", 20)
                 began = time.time()
                 mark = time.monotonic()
@@ -217,10 +217,10 @@ async def test_a_ledger_that_restarts_while_lines_are_sent_loses_none(
                 ledger_dsn, server_settings={"search_path": "callstatsd"}
             )
             try:
-                near = Site(ledger_dsn, site.url, site.salesforce, ledger, site.folder)
+                near = CallCentre(ledger_dsn, centre.url, centre.salesforce, ledger, centre.folder)
                 await near.until(delivered=calls.ended)
                 assert await daemon.stop() == 0
-                found = await audit(near, source=site.db, breaks=[Break(mark, CONCURRENCY + 64)])
+                found = await audit(near, source=centre.db, breaks=[Break(mark, CONCURRENCY + 64)])
             finally:
                 await ledger.close()
     finally:
@@ -234,7 +234,7 @@ async def test_a_ledger_that_restarts_while_lines_are_sent_loses_none(
 
 
 async def test_while_the_source_is_away_what_was_taken_is_sent(wires: Wired) -> None:
-    wires.site.salesforce.work = 0.05
+    wires.centre.salesforce.work = 0.05
     async with busy(wires, concurrency="1") as (daemon, calls):
         await asyncio.sleep(1)
         began = time.time()
@@ -250,7 +250,7 @@ async def test_while_the_source_is_away_what_was_taken_is_sent(wires: Wired) -> 
         async with asyncio.timeout(PATIENCE):
             while not later(daemon, "poll.taken", returned):
                 await asyncio.sleep(0.02)
-        wires.site.salesforce.work = 0.0
+        wires.centre.salesforce.work = 0.0
         await finished(wires, daemon, calls)
 
     assert outages(daemon, began, "source") == (1, 1)
@@ -288,10 +288,10 @@ async def read_only(db: asyncpg.Connection, *, on: bool, sessions_too: bool = Tr
 async def test_a_ledger_that_became_read_only_stops_sending_until_it_writes(wires: Wired) -> None:
     async with busy(wires) as (daemon, calls):
         wires.broke()
-        await read_only(wires.site.db, on=True)
+        await read_only(wires.centre.db, on=True)
         await asyncio.sleep(3)
-        sent = [one for one in wires.site.salesforce.requests if one.started > wires.breaks[0].at]
-        await read_only(wires.site.db, on=False)
+        sent = [one for one in wires.centre.salesforce.requests if one.started > wires.breaks[0].at]
+        await read_only(wires.centre.db, on=False)
         wires.broke()
         await finished(wires, daemon, calls)
 
@@ -304,10 +304,10 @@ async def test_a_ledger_that_writes_again_is_used_without_anybody_ending_session
     async with busy(wires) as (daemon, calls):
         began = time.time()
         wires.broke()
-        await read_only(wires.site.db, on=True)
+        await read_only(wires.centre.db, on=True)
         await asyncio.sleep(2)
         returned = time.time()
-        await read_only(wires.site.db, on=False, sessions_too=False)
+        await read_only(wires.centre.db, on=False, sessions_too=False)
         assert await delivered_since(daemon, returned, within=15) < stretched(5)
         await finished(wires, daemon, calls)
 
@@ -344,17 +344,17 @@ async def test_a_statement_timeout_is_one_outage_and_no_session_keeps_it(wires: 
     async with busy(wires) as (daemon, calls):
         began = time.time()
         wires.broke()
-        await slow(wires.site.db)
-        await limited(wires.site.db, 400)
-        await end_sessions(wires.site.db)
+        await slow(wires.centre.db)
+        await limited(wires.centre.db, 400)
+        await end_sessions(wires.centre.db)
         await daemon.until("database.lost", database="ledger")
         await asyncio.sleep(4)
         assert outages(daemon, began) == (1, 0)
         # The limit is withdrawn, and nobody ends the sessions that began under it.
-        await limited(wires.site.db, 0)
+        await limited(wires.centre.db, 0)
         returned = time.time()
         assert await delivered_since(daemon, returned, within=PATIENCE) < 10
-        await wires.site.db.execute("DROP FUNCTION callstatsd.dawdle CASCADE")
+        await wires.centre.db.execute("DROP FUNCTION callstatsd.dawdle CASCADE")
         wires.broke()
         await finished(wires, daemon, calls)
 
@@ -392,11 +392,11 @@ async def fill(db: asyncpg.Connection) -> None:
                 )
 
 
-async def test_a_full_disk_is_one_outage(site: Site, tmp_path: Path) -> None:
+async def test_a_full_disk_is_one_outage(centre: CallCentre, tmp_path: Path) -> None:
     with embedded(tmp_path / "ledger") as server:
         async with small_disk(server) as folder:
             ledger_dsn = await create_database(server, "ledger")
-            environment = site.settings(ledger_dsn=ledger_dsn, retry_max="1")
+            environment = centre.settings(ledger_dsn=ledger_dsn, retry_max="1")
             code, _, errors = await command("migrate", environment=environment, folder=tmp_path)
             assert code == 0, errors
             ledger = await asyncpg.connect(
@@ -405,10 +405,10 @@ async def test_a_full_disk_is_one_outage(site: Site, tmp_path: Path) -> None:
             try:
                 await ledger.execute(f"CREATE TABLESPACE small LOCATION '{folder}'")
                 await ledger.execute("ALTER TABLE line SET TABLESPACE small")
-                near = Site(ledger_dsn, site.url, site.salesforce, ledger, site.folder)
+                near = CallCentre(ledger_dsn, centre.url, centre.salesforce, ledger, centre.folder)
                 async with running(environment, tmp_path) as daemon:
                     await daemon.until("daemon.started")
-                    async with traffic(site.dsn) as calls:
+                    async with traffic(centre.dsn) as calls:
                         await daemon.until("line.delivered", 20)
                         began = time.time()
                         await fill(ledger)
@@ -445,14 +445,14 @@ async def test_while_outcomes_cannot_be_written_sending_stops_and_then_goes_on_b
     wires: Wired,
 ) -> None:
     async with busy(wires) as (daemon, calls):
-        await unwritable(wires.site.db)
+        await unwritable(wires.centre.db)
         mark = time.monotonic()
         await daemon.until("database.lost", database="ledger")
         await asyncio.sleep(2)
         stopped = time.monotonic() - 1
-        sent = [one for one in wires.site.salesforce.requests if one.started > mark]
+        sent = [one for one in wires.centre.salesforce.requests if one.started > mark]
         returned = time.time()
-        await writable(wires.site.db)
+        await writable(wires.centre.db)
         assert await delivered_since(daemon, returned, within=5) < stretched(2)
         found = await finished(wires, daemon, calls)
 
@@ -464,9 +464,9 @@ async def test_while_outcomes_cannot_be_written_sending_stops_and_then_goes_on_b
 async def test_one_outage_of_writing_is_told_once(wires: Wired) -> None:
     async with busy(wires) as (daemon, calls):
         began = time.time()
-        await unwritable(wires.site.db)
+        await unwritable(wires.centre.db)
         await asyncio.sleep(4)
-        await writable(wires.site.db)
+        await writable(wires.centre.db)
         await delivered_since(daemon, time.time(), within=5)
         await finished(wires, daemon, calls)
 
@@ -526,24 +526,24 @@ async def test_outcomes_that_can_be_written_in_time_end_nothing(
 
 @pytest.mark.slow
 async def test_after_two_minutes_of_unwritable_outcomes_the_process_exits_and_none_is_lost(
-    site: Site,
+    centre: CallCentre,
 ) -> None:
     for number in range(1, 201):
-        await plain_call(site.db, number, record=record_id(number))
-    await unwritable(site.db)
-    environment = site.settings(retry_max="1")
-    async with running(environment, site.folder) as daemon:
+        await plain_call(centre.db, number, record=record_id(number))
+    await unwritable(centre.db)
+    environment = centre.settings(retry_max="1")
+    async with running(environment, centre.folder) as daemon:
         await daemon.until("database.lost", database="ledger")
         began = time.monotonic()
         async with asyncio.timeout(stretched(150)):
             assert await daemon.process.wait() == 1
         assert 110 < time.monotonic() - began < stretched(130)
     assert "Traceback" not in daemon.text
-    sent = site.salesforce.received
+    sent = centre.salesforce.received
     assert sent <= CONCURRENCY + 64
 
-    await writable(site.db)
-    async with running(environment, site.folder) as daemon:
-        await site.until(delivered=200)
+    await writable(centre.db)
+    async with running(environment, centre.folder) as daemon:
+        await centre.until(delivered=200)
         assert await daemon.stop() == 0
-    assert site.salesforce.repeated == sent
+    assert centre.salesforce.repeated == sent

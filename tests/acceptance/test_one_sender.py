@@ -20,7 +20,7 @@ from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, Daemon, running
 from tests.support.proxy import Mode, proxied
 from tests.support.traffic import traffic
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 from tests.support.wired import (
     MARGIN,
     Wired,
@@ -59,15 +59,17 @@ async def taken_over(daemon: Daemon, since: float, within: float) -> float:
     return time.monotonic() - since
 
 
-async def test_after_a_kill_another_instance_delivers_within_five_seconds(site: Site) -> None:
-    site.salesforce.work = 0.01
-    async with wired(site) as wires:
+async def test_after_a_kill_another_instance_delivers_within_five_seconds(
+    centre: CallCentre,
+) -> None:
+    centre.salesforce.work = 0.01
+    async with wired(centre) as wires:
         async with (
-            running(wires.settings(), site.folder) as first,
-            traffic(site.dsn) as calls,
+            running(wires.settings(), centre.folder) as first,
+            traffic(centre.dsn) as calls,
         ):
             await first.until("line.delivered", 10)
-            async with running(wires.settings(), site.folder) as second:
+            async with running(wires.settings(), centre.folder) as second:
                 await second.until("daemon.standby")
                 wires.broke()
                 first.signal(signal.SIGKILL)
@@ -75,18 +77,18 @@ async def test_after_a_kill_another_instance_delivers_within_five_seconds(site: 
                 await calls.end()
                 await wires.settled(calls.ended)
                 assert await second.stop() == 0
-        found = await audit(site, breaks=wires.breaks)
+        found = await audit(centre, breaks=wires.breaks)
     print(f"{seconds:.2f} s", found)  # noqa: T201 - shown by pytest -s, and with a failure
     assert found.repeated_after_breaks <= 4 + 64
 
 
 @pytest.mark.parametrize("mode", [Mode.DEAF, Mode.STALL])
-async def test_a_silent_source_delays_no_takeover(site: Site, mode: Mode) -> None:
+async def test_a_silent_source_delays_no_takeover(centre: CallCentre, mode: Mode) -> None:
     """What is in the ledger can be sent without it."""
-    async with wired(site) as wires:
+    async with wired(centre) as wires:
         async with (
-            running(wires.settings(), site.folder) as first,
-            running(wires.settings(), site.folder) as second,
+            running(wires.settings(), centre.folder) as first,
+            running(wires.settings(), centre.folder) as second,
         ):
             async with asyncio.timeout(PATIENCE):
                 while not (started := first.seen("daemon.started") + second.seen("daemon.started")):
@@ -94,10 +96,10 @@ async def test_a_silent_source_delays_no_takeover(site: Site, mode: Mode) -> Non
             assert len(started) == 1
             holder, other = (first, second) if first.seen("daemon.started") else (second, first)
             await other.until("daemon.standby")
-            await plain_call(site.db, 1, record=record_id(1))
+            await plain_call(centre.db, 1, record=record_id(1))
             await holder.until("line.delivered")
             await wires.source.switch(mode)
-            await site.db.execute(
+            await centre.db.execute(
                 "UPDATE line SET state = 'pending', settled_at = NULL, generation = generation + 1"
             )
             holder.signal(signal.SIGKILL)
@@ -108,17 +110,17 @@ async def test_a_silent_source_delays_no_takeover(site: Site, mode: Mode) -> Non
 
 
 async def test_a_frozen_instance_is_replaced_within_fifteen_seconds_and_thawed_sends_nothing(
-    site: Site,
+    centre: CallCentre,
 ) -> None:
-    site.salesforce.work = 0.01
-    async with wired(site) as wires:
+    centre.salesforce.work = 0.01
+    async with wired(centre) as wires:
         async with (
-            running(wires.settings(), site.folder) as first,
+            running(wires.settings(), centre.folder) as first,
             thawed_at_last(first),
-            traffic(site.dsn) as calls,
+            traffic(centre.dsn) as calls,
         ):
             await first.until("line.delivered", 10)
-            async with running(wires.settings(), site.folder) as second:
+            async with running(wires.settings(), centre.folder) as second:
                 await second.until("daemon.standby")
                 wires.broke()
                 first.signal(signal.SIGSTOP)
@@ -131,7 +133,7 @@ async def test_a_frozen_instance_is_replaced_within_fifteen_seconds_and_thawed_s
                 await wires.settled(calls.ended)
                 assert await first.stop() == 0
                 assert await second.stop() == 0
-        found = await audit(site, breaks=wires.breaks)
+        found = await audit(centre, breaks=wires.breaks)
     print(f"{seconds:.2f} s", found)  # noqa: T201
     assert seconds > 4
 
@@ -152,16 +154,18 @@ class OperatorPause:
         return Reply(self.reply.status, self.reply.body, self.reply.headers, hold=self.release)
 
 
-async def test_a_freeze_shorter_than_the_trust_in_a_ping_changes_nothing(site: Site) -> None:
-    site.salesforce.work = 0.01
-    async with wired(site) as wires:
+async def test_a_freeze_shorter_than_the_trust_in_a_ping_changes_nothing(
+    centre: CallCentre,
+) -> None:
+    centre.salesforce.work = 0.01
+    async with wired(centre) as wires:
         async with (
-            running(wires.settings(), site.folder) as first,
+            running(wires.settings(), centre.folder) as first,
             thawed_at_last(first),
-            traffic(site.dsn) as calls,
+            traffic(centre.dsn) as calls,
         ):
             await first.until("line.delivered", 10)
-            async with running(wires.settings(), site.folder) as second:
+            async with running(wires.settings(), centre.folder) as second:
                 await second.until("daemon.standby")
                 first.signal(signal.SIGSTOP)
                 await asyncio.sleep(3)
@@ -172,43 +176,43 @@ async def test_a_freeze_shorter_than_the_trust_in_a_ping_changes_nothing(site: S
                 await wires.settled(calls.ended)
                 assert await second.stop() == 0
                 assert await first.stop() == 0
-        found = await audit(site)
+        found = await audit(centre)
     assert found.repeated == 0
 
 
 async def test_an_answer_that_a_thawed_instance_finds_brings_no_further_request(
-    site: Site,
+    centre: CallCentre,
 ) -> None:
     """The answer waited in the socket while the process was frozen; more lines wait behind it."""
     release = asyncio.Event()
     rule = OperatorPause(release, "1-0-0-0")
-    site.salesforce.rule = rule
-    await plain_call(site.db, 1, record=record_id(1))
-    environment = site.settings(concurrency="1")
-    async with running(environment, site.folder) as first, thawed_at_last(first):
+    centre.salesforce.rule = rule
+    await plain_call(centre.db, 1, record=record_id(1))
+    environment = centre.settings(concurrency="1")
+    async with running(environment, centre.folder) as first, thawed_at_last(first):
         async with asyncio.timeout(PATIENCE):
             await rule.waiting.wait()
         for number in range(2, 30):
-            await plain_call(site.db, number, record=record_id(number))
+            await plain_call(centre.db, number, record=record_id(number))
         await first.until("poll.taken", 2)
-        async with running(environment, site.folder) as second:
+        async with running(environment, centre.folder) as second:
             await second.until("daemon.standby")
             first.signal(signal.SIGSTOP)
             await second.until("daemon.started")
-            await site.until(delivered=29)
-            received = site.salesforce.received
+            await centre.until(delivered=29)
+            received = centre.salesforce.received
             release.set()
             await asyncio.sleep(0.3)
             first.signal(signal.SIGCONT)
             await first.until("daemon.standby")
             await asyncio.sleep(1)
-            assert site.salesforce.received == received
+            assert centre.salesforce.received == received
             assert await first.stop() == 0
             assert await second.stop() == 0
 
 
 async def test_a_thawed_instance_does_not_repeat_a_request_whose_token_was_refused(
-    site: Site,
+    centre: CallCentre,
 ) -> None:
     """Of two requests with an old token one is refused at once, the other while frozen."""
     release = asyncio.Event()
@@ -221,29 +225,29 @@ async def test_a_thawed_instance_does_not_repeat_a_request_whose_token_was_refus
             return Reply(401, "expired")
         return late(incoming)
 
-    site.salesforce.rule = rule
-    await plain_call(site.db, 1, record=record_id(1))
-    environment = site.settings(concurrency="2")
-    async with running(environment, site.folder) as first, thawed_at_last(first):
+    centre.salesforce.rule = rule
+    await plain_call(centre.db, 1, record=record_id(1))
+    environment = centre.settings(concurrency="2")
+    async with running(environment, centre.folder) as first, thawed_at_last(first):
         async with asyncio.timeout(PATIENCE):
             await late.waiting.wait()
-        await plain_call(site.db, 2, record=record_id(2))
+        await plain_call(centre.db, 2, record=record_id(2))
         await first.until("line.delivered", key="2-0-0-0")
-        async with running(environment, site.folder) as second:
+        async with running(environment, centre.folder) as second:
             await second.until("daemon.standby")
             first.signal(signal.SIGSTOP)
             await second.until("line.delivered", key="1-0-0-0")
-            received = site.salesforce.received
+            received = centre.salesforce.received
             release.set()
             await asyncio.sleep(0.3)
             first.signal(signal.SIGCONT)
             await first.until("daemon.standby")
             await asyncio.sleep(1)
-            assert site.salesforce.received == received
+            assert centre.salesforce.received == received
 
 
 async def test_an_instance_that_froze_before_its_first_token_sends_nothing_when_thawed(
-    site: Site,
+    centre: CallCentre,
 ) -> None:
     release = asyncio.Event()
     asked = asyncio.Event()
@@ -254,13 +258,13 @@ async def test_an_instance_that_froze_before_its_first_token_sends_nothing_when_
         asked.set()
         return Reply(hold=release)
 
-    site.salesforce.token_rule = rule
-    await plain_call(site.db, 1, record=record_id(1))
-    environment = site.settings()
-    async with running(environment, site.folder) as first, thawed_at_last(first):
+    centre.salesforce.token_rule = rule
+    await plain_call(centre.db, 1, record=record_id(1))
+    environment = centre.settings()
+    async with running(environment, centre.folder) as first, thawed_at_last(first):
         async with asyncio.timeout(PATIENCE):
             await asked.wait()
-        async with running(environment, site.folder) as second:
+        async with running(environment, centre.folder) as second:
             await second.until("daemon.standby")
             first.signal(signal.SIGSTOP)
             await second.until("line.delivered")
@@ -269,7 +273,7 @@ async def test_an_instance_that_froze_before_its_first_token_sends_nothing_when_
             first.signal(signal.SIGCONT)
             await first.until("daemon.standby")
             await asyncio.sleep(1)
-            assert site.salesforce.received == 1
+            assert centre.salesforce.received == 1
 
 
 def starts(*daemons: Daemon) -> int:
@@ -278,84 +282,88 @@ def starts(*daemons: Daemon) -> int:
 
 
 async def test_a_lock_session_ended_by_an_administrator_costs_at_most_what_is_in_flight(
-    site: Site,
+    centre: CallCentre,
 ) -> None:
-    site.salesforce.work = 0.02
-    async with wired(site) as wires:
+    centre.salesforce.work = 0.02
+    async with wired(centre) as wires:
         async with (
-            running(wires.settings(), site.folder) as first,
-            running(wires.settings(), site.folder) as second,
-            traffic(site.dsn) as calls,
+            running(wires.settings(), centre.folder) as first,
+            running(wires.settings(), centre.folder) as second,
+            traffic(centre.dsn) as calls,
         ):
             for times in range(5):
                 async with asyncio.timeout(PATIENCE):
                     while starts(first, second) <= times:
                         await asyncio.sleep(0.01)
                 await asyncio.sleep(0.5)
-                [holder] = await site.db.fetch(LOCK_SESSIONS)
+                [holder] = await centre.db.fetch(LOCK_SESSIONS)
                 wires.broke()
-                await site.db.execute("SELECT pg_terminate_backend($1)", holder["pid"])
+                await centre.db.execute("SELECT pg_terminate_backend($1)", holder["pid"])
             await calls.end()
             await wires.settled(calls.ended)
             assert await first.stop() == 0
             assert await second.stop() == 0
-        found = await audit(site, breaks=wires.breaks)
+        found = await audit(centre, breaks=wires.breaks)
     print(found)  # noqa: T201
     assert starts(first, second) == 6
 
 
 async def test_a_holder_that_cannot_hear_of_its_lost_lock_starts_nothing_after_2_5_seconds(
-    site: Site,
+    centre: CallCentre,
 ) -> None:
     """The server ends the session while the network is cut, say in a failover."""
-    site.salesforce.work = 0.05
+    centre.salesforce.work = 0.05
     for number in range(1, 151):
-        await plain_call(site.db, number, record=record_id(number))
-    ready = not_before(site)
-    async with wired(site) as wires, proxied(site.dsn) as (_, dsn), lateness() as late:
-        environment = wires.settings(**as_named(site, "first"))
-        async with running(environment, site.folder) as first:
+        await plain_call(centre.db, number, record=record_id(number))
+    ready = not_before(centre)
+    async with wired(centre) as wires, proxied(centre.dsn) as (_, dsn), lateness() as late:
+        environment = wires.settings(**as_named(centre, "first"))
+        async with running(environment, centre.folder) as first:
             await first.until("daemon.started")
-            environment = wires.settings(ledger_dsn=dsn, **as_named(site, "second"))
-            async with running(environment, site.folder) as second:
+            environment = wires.settings(ledger_dsn=dsn, **as_named(centre, "second"))
+            async with running(environment, centre.folder) as second:
                 await second.until("daemon.standby")
                 ready.set()
                 await first.until("line.delivered", 10)
-                [holder] = await site.db.fetch(LOCK_SESSIONS)
+                [holder] = await centre.db.fetch(LOCK_SESSIONS)
                 await wires.ledger.switch(Mode.DEAF)
                 cut = time.monotonic()
-                await site.db.execute("SELECT pg_terminate_backend($1)", holder["pid"])
+                await centre.db.execute("SELECT pg_terminate_backend($1)", holder["pid"])
                 await first.until("database.lost", database="ledger")
                 await wires.settled(150)
                 assert await second.stop() == 0
-    starts = starts_of(site)
+    starts = starts_of(centre)
     last = max(at for at, name in starts if name == "first") - cut
     next_one = min(at for at, name in starts if name == "second") - cut
     print(f"{last:.2f} s, {next_one:.2f} s, {late.worst:.3f} s late")  # noqa: T201
     assert last < TRUSTED_FOR + MARGIN + late.worst
     # The session ended after the cut.
     assert next_one > GRACE
-    assert site.salesforce.repeated <= 1 + 64
+    assert centre.salesforce.repeated <= 1 + 64
 
 
 @pytest.mark.parametrize("what", ["the network", "the server process"])
 async def test_three_seconds_without_an_answer_to_a_ping_cost_nothing(
-    site: Site, what: str
+    centre: CallCentre, what: str
 ) -> None:
     """A request that is out meanwhile is not aborted, no line is repeated, nobody takes over."""
     release = asyncio.Event()
     out = OperatorPause(release, "1-0-0-0")
-    site.salesforce.rule = out
-    site.salesforce.work = 0.01
-    async with wired(site) as wires, proxied(site.dsn) as (_, dsn), traffic(site.dsn) as calls:
+    centre.salesforce.rule = out
+    centre.salesforce.work = 0.01
+    async with (
+        wired(centre) as wires,
+        proxied(centre.dsn) as (_, dsn),
+        traffic(centre.dsn) as calls,
+    ):
         environment = wires.settings(request_timeout="60")
-        async with running(environment, site.folder) as first:
+        async with running(environment, centre.folder) as first:
             async with asyncio.timeout(PATIENCE):
                 await out.waiting.wait()
-            async with running(wires.settings(ledger_dsn=dsn), site.folder) as second:
+            async with running(wires.settings(ledger_dsn=dsn), centre.folder) as second:
                 await second.until("daemon.standby")
                 await first.until("line.delivered", 10)
-                [holder] = await site.db.fetch(LOCK_SESSIONS)
+                [holder] = await centre.db.fetch(LOCK_SESSIONS)
                 async with stalled(wires, holder["pid"], what):
                     await asyncio.sleep(3)
                 back = time.time()
@@ -366,12 +374,12 @@ async def test_three_seconds_without_an_answer_to_a_ping_cost_nothing(
                 assert not second.seen("daemon.started")
                 assert await second.stop() == 0
             assert await first.stop() == 0
-        found = await audit(site)
+        found = await audit(centre)
     assert found.repeated == 0
     assert not first.seen("daemon.standby")
     assert not first.seen("database.lost", database="ledger")
     assert not first.seen("sender.paused")
-    assert await site.db.fetchval("SELECT max(attempts + unanswered) FROM line") == 1
+    assert await centre.db.fetchval("SELECT max(attempts + unanswered) FROM line") == 1
 
 
 @asynccontextmanager
@@ -391,14 +399,14 @@ async def stalled(wires: Wired, pid: int, what: str) -> AsyncIterator[None]:
 
 
 async def test_an_instance_whose_machine_vanished_is_replaced_within_fifteen_seconds(
-    site: Site,
+    centre: CallCentre,
 ) -> None:
     """Nothing comes from it any more, no end of a connection either, and nothing reaches it."""
-    site.salesforce.work = 0.01
-    async with wired(site) as wires, wired(site) as others, traffic(site.dsn) as calls:
-        async with running(wires.settings(), site.folder) as first:
+    centre.salesforce.work = 0.01
+    async with wired(centre) as wires, wired(centre) as others, traffic(centre.dsn) as calls:
+        async with running(wires.settings(), centre.folder) as first:
             await first.until("line.delivered", 10)
-            async with running(others.settings(), site.folder) as second:
+            async with running(others.settings(), centre.folder) as second:
                 await second.until("daemon.standby")
                 wires.broke()
                 for wire in (wires.salesforce, wires.ledger, wires.source):
@@ -408,52 +416,52 @@ async def test_an_instance_whose_machine_vanished_is_replaced_within_fifteen_sec
                 await calls.end()
                 await wires.settled(calls.ended)
                 assert await second.stop() == 0
-        found = await audit(site, breaks=wires.breaks)
+        found = await audit(centre, breaks=wires.breaks)
     print(f"{seconds:.2f} s", found)  # noqa: T201
 
 
-async def test_after_a_stop_in_order_the_next_one_sends_at_once(site: Site) -> None:
+async def test_after_a_stop_in_order_the_next_one_sends_at_once(centre: CallCentre) -> None:
     """A restart, and a standby: neither waits for a holder that is surely gone."""
-    await plain_call(site.db, 1, record=record_id(1))
-    async with running(site.settings(), site.folder) as first:
+    await plain_call(centre.db, 1, record=record_id(1))
+    async with running(centre.settings(), centre.folder) as first:
         await first.until("line.delivered")
-        async with running(site.settings(), site.folder) as second:
+        async with running(centre.settings(), centre.folder) as second:
             await second.until("daemon.standby")
             assert await first.stop() == 0
             await second.until("daemon.started")
             assert await second.stop() == 0
-    async with running(site.settings(), site.folder) as third:
+    async with running(centre.settings(), centre.folder) as third:
         await third.until("daemon.started")
         assert await third.stop() == 0
     for daemon in (second, third):
         assert not daemon.seen("daemon.waiting", error=MAY_STILL_SEND), daemon.text
 
 
-async def test_after_a_kill_the_next_one_waits(site: Site) -> None:
-    await plain_call(site.db, 1, record=record_id(1))
-    async with running(site.settings(), site.folder) as first:
+async def test_after_a_kill_the_next_one_waits(centre: CallCentre) -> None:
+    await plain_call(centre.db, 1, record=record_id(1))
+    async with running(centre.settings(), centre.folder) as first:
         await first.until("line.delivered")
         killed_at = time.monotonic()
         first.signal(signal.SIGKILL)
-    await plain_call(site.db, 2, record=record_id(2))
-    async with running(site.settings(), site.folder) as second:
-        await site.until(delivered=2)
+    await plain_call(centre.db, 2, record=record_id(2))
+    async with running(centre.settings(), centre.folder) as second:
+        await centre.until(delivered=2)
         assert second.seen("daemon.waiting", error=MAY_STILL_SEND)
         assert await second.stop() == 0
-    assert site.salesforce.requests[-1].started > killed_at + GRACE
+    assert centre.salesforce.requests[-1].started > killed_at + GRACE
 
 
-async def test_two_ledgers_in_one_database_do_not_wait_for_each_other(site: Site) -> None:
-    await plain_call(site.db, 1, record=record_id(1))
+async def test_two_ledgers_in_one_database_do_not_wait_for_each_other(centre: CallCentre) -> None:
+    await plain_call(centre.db, 1, record=record_id(1))
     other = {"ledger_schema": "callstatsd_two"}
-    assert (await site.run("migrate", **other))[0] == 0
+    assert (await centre.run("migrate", **other))[0] == 0
     async with (
-        running(site.settings(), site.folder) as first,
-        running(site.settings(**other), site.folder) as second,
+        running(centre.settings(), centre.folder) as first,
+        running(centre.settings(**other), centre.folder) as second,
     ):
         await first.until("line.delivered")
         await second.until("line.delivered")
-        assert len(await site.db.fetch(LOCK_SESSIONS)) == 2
+        assert len(await centre.db.fetch(LOCK_SESSIONS)) == 2
         assert await first.stop() == 0
         assert await second.stop() == 0
 
@@ -485,22 +493,24 @@ commands.main()
 """
 
 
-async def test_an_instance_that_freezes_while_it_writes_outcomes_blocks_nobody(site: Site) -> None:
+async def test_an_instance_that_freezes_while_it_writes_outcomes_blocks_nobody(
+    centre: CallCentre,
+) -> None:
     for number in range(1, 4):
-        await plain_call(site.db, number, record=record_id(number))
+        await plain_call(centre.db, number, record=record_id(number))
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", FREEZES_IN_A_TRANSACTION,
-        env=site.settings() | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        cwd=site.folder, stderr=PIPE,
+        env=centre.settings() | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        cwd=centre.folder, stderr=PIPE,
     )  # fmt: skip
     try:
         async with asyncio.timeout(PATIENCE):
             while not is_stopped(process.pid):
                 await asyncio.sleep(0.05)
-        async with running(site.settings(), site.folder) as second:
+        async with running(centre.settings(), centre.folder) as second:
             async with asyncio.timeout(25):
                 await second.until("daemon.started")
-                await site.until(delivered=3)
+                await centre.until(delivered=3)
     finally:
         process.send_signal(signal.SIGKILL)
         await process.communicate()

@@ -13,7 +13,7 @@ from daemon.demo.standin import Incoming, Reply
 from tests.support import calls
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import running
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 
 CALLER = "493012345678"
 PERSONAL = {
@@ -66,19 +66,19 @@ class HostileTokens:
         return Reply(400, {"error": "invalid_client", "error_description": json.dumps(dict(form))})
 
 
-async def bad_day(site: Site, **settings: str) -> str:
+async def bad_day(centre: CallCentre, **settings: str) -> str:
     """Let everything go wrong once, with people's data in the midst of it; returns the log."""
-    site.salesforce.rule = Hostile()
-    site.salesforce.token_rule = HostileTokens()
-    site.dsn = site.dsn.replace("postgres@", f"postgres:{DATABASE_PASSWORD}@")
-    assert DATABASE_PASSWORD in site.dsn
+    centre.salesforce.rule = Hostile()
+    centre.salesforce.token_rule = HostileTokens()
+    centre.dsn = centre.dsn.replace("postgres@", f"postgres:{DATABASE_PASSWORD}@")
+    assert DATABASE_PASSWORD in centre.dsn
     start = datetime.now(UTC) - timedelta(minutes=10)
-    await calls.seed_003(site.db, start=start, record=record_id(1))
+    await calls.seed_003(centre.db, start=start, record=record_id(1))
     for number in range(3, 10):
-        await plain_call(site.db, number, record=record_id(number), number=f"+{CALLER}")
-    await plain_call(site.db, 10, record=None, number=f"00{CALLER}")
+        await plain_call(centre.db, number, record=record_id(number), number=f"+{CALLER}")
+    await plain_call(centre.db, 10, record=None, number=f"00{CALLER}")
     # The ledger refuses, and says what it refuses.
-    await site.db.execute(
+    await centre.db.execute(
         """
         CREATE FUNCTION callstatsd.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN RAISE EXCEPTION 'no room for %', NEW.record; END $$;
@@ -86,12 +86,12 @@ async def bad_day(site: Site, **settings: str) -> str:
         FOR EACH ROW EXECUTE FUNCTION callstatsd.refuse();
         """
     )
-    async with running(site.settings(retry_max="1", **settings), site.folder) as daemon:
+    async with running(centre.settings(retry_max="1", **settings), centre.folder) as daemon:
         await daemon.told("database.lost")
-        await site.db.execute("DROP FUNCTION callstatsd.refuse CASCADE")
-        await site.until(delivered=5 + 4, rejected=1, conflict=1, not_found=1, skipped=1)
+        await centre.db.execute("DROP FUNCTION callstatsd.refuse CASCADE")
+        await centre.until(delivered=5 + 4, rejected=1, conflict=1, not_found=1, skipped=1)
         # So does the source: a view that cannot read a number.
-        await site.db.execute(
+        await centre.db.execute(
             f"""
             ALTER TABLE StatisticsPartA RENAME TO PartA;
             CREATE VIEW StatisticsPartA AS
@@ -108,8 +108,8 @@ async def bad_day(site: Site, **settings: str) -> str:
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-async def test_no_person_and_no_secret_is_in_the_log(site: Site, log_format: str) -> None:
-    log = await bad_day(site, log_format=log_format)
+async def test_no_person_and_no_secret_is_in_the_log(centre: CallCentre, log_format: str) -> None:
+    log = await bad_day(centre, log_format=log_format)
     for word in PERSONAL | SECRETS:
         assert word not in log, word
     for event in (
@@ -120,19 +120,19 @@ async def test_no_person_and_no_secret_is_in_the_log(site: Site, log_format: str
     assert "Traceback" not in log
 
 
-async def test_people_are_in_the_log_where_that_is_wanted_but_no_secret(site: Site) -> None:
-    log = await bad_day(site, log_personal_data="true")
+async def test_people_are_in_the_log_where_that_is_wanted_but_no_secret(centre: CallCentre) -> None:
+    log = await bad_day(centre, log_personal_data="true")
     for word in (CALLER, "agent.w", calls.SERVICE_NAME):
         assert word in log, word
     for word in SECRETS:
         assert word not in log, word
 
 
-async def test_debug_shows_each_request_without_its_body(site: Site) -> None:
-    await plain_call(site.db, 3, record=record_id(3), number=CALLER)
-    site.salesforce.rule = Hostile()
-    async with running(site.settings(), site.folder) as daemon:
-        await site.until(rejected=1)
+async def test_debug_shows_each_request_without_its_body(centre: CallCentre) -> None:
+    await plain_call(centre.db, 3, record=record_id(3), number=CALLER)
+    centre.salesforce.rule = Hostile()
+    async with running(centre.settings(), centre.folder) as daemon:
+        await centre.until(rejected=1)
         assert await daemon.stop() == 0
     token, write = daemon.seen("request.done")
     common = {"event", "level", "timestamp", "method", "path", "status", "seconds"}
@@ -154,49 +154,51 @@ def steps_of_erasing() -> tuple[str, str, str]:
     return find, command, erase
 
 
-async def all_of_the_ledger(site: Site) -> str:
-    tables = await site.db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'callstatsd'")
+async def all_of_the_ledger(centre: CallCentre) -> str:
+    tables = await centre.db.fetch(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'callstatsd'"
+    )
     rows = [
-        await site.db.fetch(f"SELECT t::text FROM callstatsd.{table['tablename']} AS t")
+        await centre.db.fetch(f"SELECT t::text FROM callstatsd.{table['tablename']} AS t")
         for table in tables
     ]
     return "\n".join(str(row[0]) for found in rows for row in found)
 
 
 async def test_the_readmes_way_to_erase_a_caller_leaves_nothing_and_brings_nothing_back(
-    site: Site,
+    centre: CallCentre,
 ) -> None:
     find, discard, erase = steps_of_erasing()
     for number in range(1, 6):
-        await plain_call(site.db, number, record=record_id(number), number=f"+{CALLER}")
-    await plain_call(site.db, 6, record=None, number=f"+{CALLER}")
-    await plain_call(site.db, 7, record=record_id(7), number="+4940999999")
+        await plain_call(centre.db, number, record=record_id(number), number=f"+{CALLER}")
+    await plain_call(centre.db, 6, record=None, number=f"+{CALLER}")
+    await plain_call(centre.db, 7, record=record_id(7), number="+4940999999")
     statuses = {2: 400, 3: 404, 4: 423, 5: 409}
-    site.salesforce.rule = lambda incoming: (
+    centre.salesforce.rule = lambda incoming: (
         Reply(status, f"about {CALLER}")
         if (status := statuses.get(int(incoming.key.split("-")[0])))
         else None
     )
     states = {"delivered": 2, "rejected": 1, "not_found": 1, "pending": 1, "conflict": 1}
-    async with running(site.settings(retry_max="60"), site.folder) as daemon:
-        await site.until(**states, skipped=1)
+    async with running(centre.settings(retry_max="60"), centre.folder) as daemon:
+        await centre.until(**states, skipped=1)
         await daemon.until("line.locked")
 
-        found = await site.db.fetch(find.replace("493012345678", CALLER))
+        found = await centre.db.fetch(find.replace("493012345678", CALLER))
         calls_of_caller = sorted(row["call_id"] for row in found)
         assert calls_of_caller == [1, 2, 3, 4, 5, 6]
-        await site.db.execute(
+        await centre.db.execute(
             "UPDATE StatisticsPartA SET ANumber = NULL, UserData = NULL WHERE ID < 7"
         )
         for number in calls_of_caller:
             command = discard.replace("1201", str(number)).split()
-            assert (await site.run(*command))[0] == 0
+            assert (await centre.run(*command))[0] == 0
         for statement in erase.replace("1201, 1207", "1, 2, 3, 4, 5, 6").split(";\n")[:-1]:
-            await site.db.execute(statement)
+            await centre.db.execute(statement)
         assert await daemon.stop() == 0
-    received = site.salesforce.received
+    received = centre.salesforce.received
 
-    left = await all_of_the_ledger(site)
+    left = await all_of_the_ledger(centre)
     assert CALLER not in left
     for number in range(1, 7):
         assert record_id(number) not in left
@@ -204,11 +206,11 @@ async def test_the_readmes_way_to_erase_a_caller_leaves_nothing_and_brings_nothi
     assert "4940999999" in left
 
     # Neither sweeps nor a backfill take the calls again.
-    async with running(site.settings(), site.folder) as daemon:
+    async with running(centre.settings(), centre.folder) as daemon:
         await daemon.until("daemon.started")
-        code, _, errors = await site.run("backfill", "--from", "2020-01-01", "--to", "2099-01-01")
+        code, _, errors = await centre.run("backfill", "--from", "2020-01-01", "--to", "2099-01-01")
         assert (code, CALLER in errors) == (0, False)
         assert await daemon.stop() == 0
-    assert await all_of_the_ledger(site) != ""
-    assert CALLER not in await all_of_the_ledger(site)
-    assert site.salesforce.received == received
+    assert await all_of_the_ledger(centre) != ""
+    assert CALLER not in await all_of_the_ledger(centre)
+    assert centre.salesforce.received == received

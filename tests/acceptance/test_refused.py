@@ -18,7 +18,7 @@ from tests.integration.web.test_health import free_port, get, samples
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, Daemon, running
 from tests.support.expected import BERLIN
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 
 STREAK = 20
 BAD = 20_000
@@ -48,23 +48,25 @@ def covered(command: str) -> tuple[datetime, datetime]:
     return parse_local_time(words[7], BERLIN), parse_local_time(words[9], BERLIN)
 
 
-async def test_twenty_thousand_bad_lines_keep_a_good_one_waiting_for_seconds(site: Site) -> None:
+async def test_twenty_thousand_bad_lines_keep_a_good_one_waiting_for_seconds(
+    centre: CallCentre,
+) -> None:
     """They cost the streak; a restart, and one by SIGKILL, costs nothing more."""
-    await add_lines(site, [record_id(number) for number in range(BAD)])
+    await add_lines(centre, [record_id(number) for number in range(BAD)])
     good = f"{BAD + 1}-0-0-0"
-    site.salesforce.rule = bad(good)
-    settings = site.settings(retry_max="1", log_level="debug")
-    assert (await site.run("pause"))[0] == 0
-    async with running(settings, site.folder) as daemon:
+    centre.salesforce.rule = bad(good)
+    settings = centre.settings(retry_max="1", log_level="debug")
+    assert (await centre.run("pause"))[0] == 0
+    async with running(settings, centre.folder) as daemon:
         await daemon.until("sender.paused", reason="operator")
-        await site.until(pending=BAD)
-        assert (await site.run("resume"))[0] == 0
+        await centre.until(pending=BAD)
+        assert (await centre.run("resume"))[0] == 0
         await daemon.until("sender.paused", reason="endpoint_failing")
         await probes(daemon, 3)
-        assert await site.states() == Counter(rejected=STREAK, pending=BAD - STREAK)
+        assert await centre.states() == Counter(rejected=STREAK, pending=BAD - STREAK)
         assert await daemon.stop() == 0
 
-    async with running(settings, site.folder) as daemon:
+    async with running(settings, centre.folder) as daemon:
         paused = await daemon.until("sender.paused")
         assert (paused["reason"], paused["retry_in"]) == ("endpoint_failing", 0)
         await probes(daemon, 3)
@@ -72,10 +74,10 @@ async def test_twenty_thousand_bad_lines_keep_a_good_one_waiting_for_seconds(sit
         daemon.signal(signal.SIGKILL)
         await daemon.ended()
 
-    async with running(settings, site.folder) as daemon:
+    async with running(settings, centre.folder) as daemon:
         await probes(daemon, 2)
         began = time.monotonic()
-        await plain_call(site.db, BAD + 1, record=record_id(BAD))
+        await plain_call(centre.db, BAD + 1, record=record_id(BAD))
         await daemon.until("line.delivered", key=good)
         seconds = time.monotonic() - began
         first = list(takewhile(lambda one: one["event"] != "line.delivered", daemon.events))
@@ -83,26 +85,26 @@ async def test_twenty_thousand_bad_lines_keep_a_good_one_waiting_for_seconds(sit
         assert await daemon.stop() == 0
     print(f"delivered after {seconds:.2f} s")  # noqa: T201 - shown by pytest -s
     assert seconds < PATIENCE / 2
-    states = await site.states()
+    states = await centre.states()
     # The endpoint answered, so the sender went on, and met the bad ones again.
     assert states["rejected"] <= 2 * STREAK
     assert states["delivered"] == 1
     assert sum(states.values()) == BAD + 1
 
 
-async def test_what_was_refused_is_named_until_it_is_sent_again(site: Site) -> None:
+async def test_what_was_refused_is_named_until_it_is_sent_again(centre: CallCentre) -> None:
     port = free_port()
     for number in range(1, 31):
-        await plain_call(site.db, number, record=record_id(number))
-    site.salesforce.rule = bad()
-    settings = site.settings(retry_max="1", http_listen=f"127.0.0.1:{port}")
-    async with running(settings, site.folder) as daemon:
+        await plain_call(centre.db, number, record=record_id(number))
+    centre.salesforce.rule = bad()
+    settings = centre.settings(retry_max="1", http_listen=f"127.0.0.1:{port}")
+    async with running(settings, centre.folder) as daemon:
         await daemon.until("sender.paused", reason="endpoint_failing")
         await probes(daemon, 2)
-        status = await site.told("status")
+        status = await centre.told("status")
         [streak] = status["streaks"]
         assert (streak["rejected"], streak["not_found"]) == (STREAK, 0)
-        _, text, _ = await site.run("status")
+        _, text, _ = await centre.run("status")
         assert "20 lines were refused while the endpoint was failing" in text
         assert streak["requeue"] in text
         _, html, _ = await get(port, "/")
@@ -110,13 +112,13 @@ async def test_what_was_refused_is_named_until_it_is_sent_again(site: Site) -> N
         assert all(f"<span>{word}</span>" in html for word in streak["requeue"].split())
         assert "No line is lost by it" not in html
 
-        site.salesforce.rule = None
+        centre.salesforce.rule = None
         resumed = await daemon.until("sender.resumed")
-        await site.until(rejected=STREAK, delivered=10)
+        await centre.until(rejected=STREAK, delivered=10)
         assert (resumed["rejected"], resumed["not_found"]) == (STREAK, 0)
         assert (resumed["since"], resumed["until"]) == (streak["since"], streak["until"])
         since, until = (datetime.fromisoformat(streak[end]) for end in ("since", "until"))
-        times = await site.db.fetchrow(
+        times = await centre.db.fetchrow(
             "SELECT min(settled_at), max(settled_at) FROM line WHERE state = 'rejected'"
         )
         assert (since, until) == tuple(times)
@@ -125,23 +127,23 @@ async def test_what_was_refused_is_named_until_it_is_sent_again(site: Site) -> N
         assert since - window[0] < timedelta(seconds=1)
         assert window[1] - until <= timedelta(seconds=1)
 
-        assert (await site.told("status"))["streaks"] == [streak]
+        assert (await centre.told("status"))["streaks"] == [streak]
         found = samples((await get(port, "/metrics"))[1])
         assert 0 < found["callstatsd_oldest_kept_seconds"] < 3600
-        assert (await site.run("requeue", "--state", "rejected"))[0] == 0
-        await site.until(delivered=30)
-        assert "streaks" not in await site.told("status")
+        assert (await centre.run("requeue", "--state", "rejected"))[0] == 0
+        await centre.until(delivered=30)
+        assert "streaks" not in await centre.told("status")
         assert await daemon.stop() == 0
 
 
-async def test_a_standby_that_takes_over_goes_on_with_the_pause(site: Site) -> None:
+async def test_a_standby_that_takes_over_goes_on_with_the_pause(centre: CallCentre) -> None:
     for number in range(1, 41):
-        await plain_call(site.db, number, record=record_id(number))
-    site.salesforce.rule = bad()
-    settings = site.settings(retry_max="1")
+        await plain_call(centre.db, number, record=record_id(number))
+    centre.salesforce.rule = bad()
+    settings = centre.settings(retry_max="1")
     async with (
-        running(settings, site.folder) as first,
-        running(settings, site.folder) as second,
+        running(settings, centre.folder) as first,
+        running(settings, centre.folder) as second,
     ):
         active, standby = first, second
         await asyncio.wait(
@@ -158,11 +160,11 @@ async def test_a_standby_that_takes_over_goes_on_with_the_pause(site: Site) -> N
         assert paused["reason"] == "endpoint_failing"
         await probes(standby, 3)
         assert not standby.seen("line.rejected")
-        assert await site.states() == Counter(rejected=STREAK, pending=20)
-        site.salesforce.rule = None
+        assert await centre.states() == Counter(rejected=STREAK, pending=20)
+        centre.salesforce.rule = None
         resumed = await standby.until("sender.resumed")
         assert resumed["rejected"] == STREAK
-        await site.until(rejected=STREAK, delivered=20)
+        await centre.until(rejected=STREAK, delivered=20)
         assert await standby.stop() == 0
 
 
@@ -181,12 +183,12 @@ async def test_a_standby_that_takes_over_goes_on_with_the_pause(site: Site) -> N
     ],
 )
 async def test_events_of_a_line_carry_the_code_of_the_answer(
-    site: Site, status: int, body: Any, event: str, code: str | None
+    centre: CallCentre, status: int, body: Any, event: str, code: str | None
 ) -> None:
-    await plain_call(site.db, 1, record=record_id(1))
+    await plain_call(centre.db, 1, record=record_id(1))
     replies = [Reply(status, body)]
-    site.salesforce.rule = lambda _: replies.pop() if replies else None
-    async with running(site.settings(), site.folder) as daemon:
+    centre.salesforce.rule = lambda _: replies.pop() if replies else None
+    async with running(centre.settings(), centre.folder) as daemon:
         told = await daemon.until(event)
         assert await daemon.stop() == 0
     assert told.get("error_code") == code

@@ -20,7 +20,7 @@ from daemon.ledger.acts import ActKind
 from daemon.ledger.operator import BATCH, LineFilter
 from daemon.lines import State
 from tests.support.daemon_process import PATIENCE
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 
 NOON = datetime(2026, 11, 20, 11, tzinfo=UTC)
 LATER = NOON + timedelta(hours=1)
@@ -62,9 +62,9 @@ def test_delivered_lines_go_again_only_of_a_call_or_a_window(
     assert (operations.refusal(ActKind.REQUEUE, choice) is not None) == refused
 
 
-async def add(site: Site, state: State, count: int, *, settled: datetime = NOON) -> None:
+async def add(centre: CallCentre, state: State, count: int, *, settled: datetime = NOON) -> None:
     """So many lines in that state; each settled a second after the one before."""
-    await site.db.execute(
+    await centre.db.execute(
         """
         INSERT INTO line (call_id, group_id, leg_id, code_id, ordinal, lane, call_ended, backfill,
                           state, record, settled_at)
@@ -77,13 +77,13 @@ async def add(site: Site, state: State, count: int, *, settled: datetime = NOON)
     )  # fmt: skip
 
 
-async def typed(site: Site, answer: str, *arguments: str) -> tuple[int, str]:
+async def typed(centre: CallCentre, answer: str, *arguments: str) -> tuple[int, str]:
     """Run a command on a terminal, and type an answer when it asks; returns what was shown."""
     master, slave = pty.openpty()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "daemon", *arguments),
         stdin=slave, stdout=slave, stderr=slave,
-        env=site.settings(log_level="error"), cwd=site.folder,
+        env=centre.settings(log_level="error"), cwd=centre.folder,
     )  # fmt: skip
     os.close(slave)
     shown = b""
@@ -106,53 +106,55 @@ async def typed(site: Site, answer: str, *arguments: str) -> tuple[int, str]:
     return code, shown.decode().replace("\r\n", "\n")
 
 
-async def test_many_lines_are_sent_again_only_by_somebody_who_says_yes(site: Site) -> None:
-    await add(site, State.REJECTED, MANY)
-    await add(site, State.EXPIRED, 3)
+async def test_many_lines_are_sent_again_only_by_somebody_who_says_yes(centre: CallCentre) -> None:
+    await add(centre, State.REJECTED, MANY)
+    await add(centre, State.EXPIRED, 3)
     both = ("requeue", "--state", "rejected", "--state", "expired")
 
-    code, shown = await typed(site, "n", *both)
+    code, shown = await typed(centre, "n", *both)
     assert code == 1
     assert f"Send {MANY + 3} lines again? [y/N]" in shown
     before, _, after = shown.partition("Send")
     assert str(MANY) in before
     assert "Nothing was changed." in after
-    assert await site.states() == Counter(rejected=MANY, expired=3)
+    assert await centre.states() == Counter(rejected=MANY, expired=3)
 
-    code, output, errors = await site.run(*both)
+    code, output, errors = await centre.run(*both)
     assert (code, "--yes" in errors) == (2, True)
     assert str(MANY) in output
-    assert await site.states() == Counter(rejected=MANY, expired=3)
-    assert await site.db.fetchval("SELECT count(*) FROM act") == 0
+    assert await centre.states() == Counter(rejected=MANY, expired=3)
+    assert await centre.db.fetchval("SELECT count(*) FROM act") == 0
 
-    code, shown = await typed(site, "y", *both)
+    code, shown = await typed(centre, "y", *both)
     assert code == 0
-    assert await site.states() == Counter(pending=MANY + 3)
+    assert await centre.states() == Counter(pending=MANY + 3)
 
-    code, output, _ = await site.run("discard", "--state", "pending", "--dry-run")
+    code, output, _ = await centre.run("discard", "--state", "pending", "--dry-run")
     assert (code, "would be discarded" in output) == (0, True)
-    code, output, _ = await site.run("discard", "--state", "pending", "--yes")
+    code, output, _ = await centre.run("discard", "--state", "pending", "--yes")
     assert (code, f"{MANY + 3} lines discarded." in output) == (0, True)
-    assert await site.states() == Counter(skipped=MANY + 3)
+    assert await centre.states() == Counter(skipped=MANY + 3)
 
 
-async def test_who_did_what_is_on_record(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_did_what_is_on_record(
+    centre: CallCentre, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SUDO_USER", "alice")
-    await add(site, State.REJECTED, 10)
-    await add(site, State.DELIVERED, 10, settled=NOON + timedelta(seconds=100))
+    await add(centre, State.REJECTED, 10)
+    await add(centre, State.DELIVERED, 10, settled=NOON + timedelta(seconds=100))
     window = ("--settled-from", "2026-11-20T12:00:05", "--settled-to", "2026-11-20T12:01:43")
 
-    code, *_ = await site.run("requeue", "--state", "rejected", "--state", "delivered", *window)
+    code, *_ = await centre.run("requeue", "--state", "rejected", "--state", "delivered", *window)
     assert code == 0
     # Of each kind those that were settled from 12:00:05 on, and before 12:01:43.
-    assert await site.states() == Counter(rejected=4, pending=6 + 2, delivered=8)
+    assert await centre.states() == Counter(rejected=4, pending=6 + 2, delivered=8)
     monkeypatch.setenv("SUDO_USER", "bob")
-    await site.run("discard", "--state", "pending", "--call-id", "10")
-    await site.run("discard", "--state", "rejected", "--call-id", "10")
-    await site.run("pause", "--reason", "release tonight")
+    await centre.run("discard", "--state", "pending", "--call-id", "10")
+    await centre.run("discard", "--state", "rejected", "--call-id", "10")
+    await centre.run("pause", "--reason", "release tonight")
 
     host = socket.gethostname()
-    acts = await site.db.fetch("SELECT kind, who, lines, ended_at FROM act ORDER BY id")
+    acts = await centre.db.fetch("SELECT kind, who, lines, ended_at FROM act ORDER BY id")
     assert [tuple(act)[:3] for act in acts] == [
         ("requeue", f"alice@{host}", 8),
         ("discard", f"bob@{host}", 1),
@@ -160,15 +162,15 @@ async def test_who_did_what_is_on_record(site: Site, monkeypatch: pytest.MonkeyP
     ]
     assert all(act["ended_at"] for act in acts)
 
-    _, text, _ = await site.run("status")
+    _, text, _ = await centre.run("status")
     assert f"bob@{host}: pause --reason 'release tonight'" in text
     assert f"bob@{host}: discard --state pending --call-id 10, 1 line" in text
     assert ": requeue" not in text
-    _, text, _ = await site.run("show", "10")
+    _, text, _ = await centre.run("show", "10")
     assert f"withdrawn by bob@{host} at 20" in text
-    _, text, _ = await site.run("show", "9")
+    _, text, _ = await centre.run("show", "9")
     assert f"pending: put back by alice@{host} at 20" in text
-    told = await site.told("show", "9")
+    told = await centre.told("show", "9")
     assert f"Put back by alice@{host} at 20" in told["note"]
     assert told["lines"][0].keys().isdisjoint({"act", "act_id"})
 
@@ -184,33 +186,35 @@ async def test_who_did_what_is_on_record(site: Site, monkeypatch: pytest.MonkeyP
         ("show", "--", str(-(2**63) - 1)),
     ],
 )  # fmt: skip
-async def test_a_wrong_use_is_2_and_changes_nothing(site: Site, arguments: tuple[str, ...]) -> None:
-    await add(site, State.DELIVERED, 1)
-    code, output, errors = await site.run(*arguments)
+async def test_a_wrong_use_is_2_and_changes_nothing(
+    centre: CallCentre, arguments: tuple[str, ...]
+) -> None:
+    await add(centre, State.DELIVERED, 1)
+    code, output, errors = await centre.run(*arguments)
     assert (code, output) == (2, "")
     assert "cannot be used" not in errors
-    assert await site.states() == Counter(delivered=1)
+    assert await centre.states() == Counter(delivered=1)
 
 
-async def test_an_id_as_low_as_can_be_is_asked_for(site: Site) -> None:
-    code, output, errors = await site.run("show", "--json", "--", str(-(2**63)))
+async def test_an_id_as_low_as_can_be_is_asked_for(centre: CallCentre) -> None:
+    code, output, errors = await centre.run("show", "--json", "--", str(-(2**63)))
     assert (code, errors) == (0, "")
     assert json.loads(output)["call_id"] == -(2**63)
 
 
-async def test_ctrl_c_says_how_many_were_put_back(site: Site) -> None:
+async def test_ctrl_c_says_how_many_were_put_back(centre: CallCentre) -> None:
     """The second batch waits for a lock, so that there is time to press it."""
-    await add(site, State.REJECTED, 3 * BATCH)
-    other = await lock(site, BATCH + 1)
+    await add(centre, State.REJECTED, 3 * BATCH)
+    other = await lock(centre, BATCH + 1)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "daemon", "requeue", "--state", "rejected", "--yes"),
-        env=site.settings(), cwd=site.folder, stdin=DEVNULL, stdout=PIPE, stderr=PIPE,
+        env=centre.settings(), cwd=centre.folder, stdin=DEVNULL, stdout=PIPE, stderr=PIPE,
     )  # fmt: skip
     try:
         async with asyncio.timeout(PATIENCE):
-            while await site.db.fetchval("SELECT max(lines) FROM act") != BATCH:
+            while await centre.db.fetchval("SELECT max(lines) FROM act") != BATCH:
                 await asyncio.sleep(0.02)
-            while not await site.db.fetchval(WAITING):
+            while not await centre.db.fetchval(WAITING):
                 await asyncio.sleep(0.02)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
@@ -223,16 +227,16 @@ async def test_ctrl_c_says_how_many_were_put_back(site: Site) -> None:
         _, errors = await process.communicate()
     assert process.returncode == 1
     assert "Interrupted: 2,000 lines are sent again so far" in errors.decode()
-    assert await site.states() == Counter(pending=2 * BATCH, rejected=BATCH)
-    act = await site.db.fetchrow("SELECT lines, ended_at FROM act")
+    assert await centre.states() == Counter(pending=2 * BATCH, rejected=BATCH)
+    act = await centre.db.fetchrow("SELECT lines, ended_at FROM act")
     assert tuple(act) == (2 * BATCH, None)
 
 
-async def lock(site: Site, call_id: int) -> Any:
+async def lock(centre: CallCentre, call_id: int) -> Any:
     """A session that keeps a line locked until it is closed."""
     import asyncpg
 
-    connection = await asyncpg.connect(site.dsn)
+    connection = await asyncpg.connect(centre.dsn)
     await connection.execute("BEGIN")
     await connection.execute(f"SELECT FROM callstatsd.line WHERE call_id = {call_id} FOR UPDATE")
     return connection

@@ -14,7 +14,7 @@ from daemon.lines import PauseReason
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
 from tests.support.expected import BERLIN
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 
 NOON = datetime(2026, 11, 20, 11, tzinfo=UTC)
 ACT = 7
@@ -125,55 +125,55 @@ def test_while_a_pause_holds_nobody_is_told_that_sending_goes_on(
         assert ("2026-11-20 12:00:00" in said) == tried
 
 
-async def test_resume_tries_at_once_and_says_what_came_of_it(site: Site) -> None:
+async def test_resume_tries_at_once_and_says_what_came_of_it(centre: CallCentre) -> None:
     """An automatic pause shows through the operator's, and ends as soon as somebody asks for it."""
-    code, text, _ = await site.run("resume")
+    code, text, _ = await centre.run("resume")
     assert (code, "nobody runs" in text) == (0, True)
 
-    await plain_call(site.db, 1, record=record_id(1))
-    site.salesforce.rule = lambda _: Reply(503)
-    slow = site.settings(retry_initial="600", retry_max="600")
-    async with running(slow, site.folder) as daemon:
+    await plain_call(centre.db, 1, record=record_id(1))
+    centre.salesforce.rule = lambda _: Reply(503)
+    slow = centre.settings(retry_initial="600", retry_max="600")
+    async with running(slow, centre.folder) as daemon:
         await daemon.until("sender.paused", reason="unavailable")
-        await site.run("pause", "--reason", "release tonight")
+        await centre.run("pause", "--reason", "release tonight")
         await daemon.until("sender.paused", reason="operator")
-        tried = site.salesforce.received
+        tried = centre.salesforce.received
 
-        code, text, _ = await site.run("resume")
+        code, text, _ = await centre.run("resume")
         assert code == 0
         assert "Sending is still paused (unavailable)" in text
         assert "just tried again; next try at" in text
-        assert site.salesforce.received == tried + 1
+        assert centre.salesforce.received == tried + 1
         again = await daemon.until("sender.paused", 2, reason="unavailable")
         names = [event["event"] for event in daemon.events]
         resumed = names.index("sender.resumed")
         assert daemon.events[resumed]["reason"] == "operator"
         assert daemon.events.index(again) > resumed
-        status = await site.told("status")
+        status = await centre.told("status")
         assert status["sender"]["reason"] == "unavailable"
 
-        site.salesforce.rule = None
-        code, text, _ = await site.run("resume")
+        centre.salesforce.rule = None
+        code, text, _ = await centre.run("resume")
         assert (code, text) == (0, "Sending goes on.\n")
-        await site.until(delivered=1)
+        await centre.until(delivered=1)
         assert await daemon.stop() == 0
 
 
 async def test_resume_asks_for_a_try_also_where_every_line_waits_for_a_later_one(
-    site: Site,
+    centre: CallCentre,
 ) -> None:
     """Two records without an answer: they back off, and nothing else is there to try with."""
     for number in (1, 2):
-        await plain_call(site.db, number, record=record_id(number))
-    site.salesforce.rule = lambda _: Reply(cut="after")
-    slow = site.settings(retry_initial="600", retry_max="600")
-    async with running(slow, site.folder) as daemon:
+        await plain_call(centre.db, number, record=record_id(number))
+    centre.salesforce.rule = lambda _: Reply(cut="after")
+    slow = centre.settings(retry_initial="600", retry_max="600")
+    async with running(slow, centre.folder) as daemon:
         await daemon.until("sender.paused", reason="unanswered")
         async with asyncio.timeout(PATIENCE):
-            while await site.db.fetchval("SELECT count(*) FROM lane") < 2:
+            while await centre.db.fetchval("SELECT count(*) FROM lane") < 2:
                 await asyncio.sleep(0.02)
-        site.salesforce.rule = None
-        _, text, _ = await site.run("resume")
+        centre.salesforce.rule = None
+        _, text, _ = await centre.run("resume")
         assert text == "Sending goes on.\n"
-        await site.until(delivered=1, pending=1)
+        await centre.until(delivered=1, pending=1)
         assert await daemon.stop() == 0

@@ -20,7 +20,7 @@ from daemon.log_writer import LineWriter
 from tests.integration.web.test_health import free_port, get, samples
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 
 WRITE = """
 import sys
@@ -212,10 +212,10 @@ def test_without_a_write_that_does_not_block_a_pipe_is_asked_for_room(
 # The daemon
 
 
-async def run(site: Site, stderr: Any, **more: str) -> asyncio.subprocess.Process:
+async def run(centre: CallCentre, stderr: Any, **more: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "daemon", "run",
-        env=site.settings(**more), cwd=site.folder, stderr=stderr, start_new_session=True,
+        env=centre.settings(**more), cwd=centre.folder, stderr=stderr, start_new_session=True,
     )  # fmt: skip
 
 
@@ -244,59 +244,63 @@ def lost(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
 async def test_a_log_that_cannot_be_written_ends_nothing(
-    site: Site, lost: int, log_format: str
+    centre: CallCentre, lost: int, log_format: str
 ) -> None:
     port = free_port()
-    await plain_call(site.db, 1, record=record_id(1))
+    await plain_call(centre.db, 1, record=record_id(1))
     process = await run(
-        site, lost, http_listen=f"127.0.0.1:{port}", log_format=log_format
+        centre, lost, http_listen=f"127.0.0.1:{port}", log_format=log_format
     )  # fmt: skip
-    await site.until(delivered=1)
+    await centre.until(delivered=1)
     found = samples((await get(port, "/metrics"))[1])
     assert found["callstatsd_log_lines_dropped_total"] > 1
     assert await stop(process) == 0
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-async def test_it_goes_on_without_the_descriptors_that_were_closed(site: Site, closed: str) -> None:
+async def test_it_goes_on_without_the_descriptors_that_were_closed(
+    centre: CallCentre, closed: str
+) -> None:
     """Else a database's connection would be its stderr."""
-    await plain_call(site.db, 1, record=record_id(1))
+    await plain_call(centre.db, 1, record=record_id(1))
     process = await asyncio.create_subprocess_exec(
         "/bin/sh", "-c", f'exec "{sys.executable}" -m daemon run {closed}',
-        env=site.settings(), cwd=site.folder, stderr=asyncio.subprocess.DEVNULL,
+        env=centre.settings(), cwd=centre.folder, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
-    await site.until(delivered=1)
+    await centre.until(delivered=1)
     assert not [name for name in opened(process.pid) if "socket" in name or "event" in name]
     assert await stop(process) == 0
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "2>/dev/full"])
-async def test_a_refusal_that_cannot_be_said_keeps_its_exit_code(site: Site, closed: str) -> None:
+async def test_a_refusal_that_cannot_be_said_keeps_its_exit_code(
+    centre: CallCentre, closed: str
+) -> None:
     for command in ("run", "status"):
         process = await asyncio.create_subprocess_exec(
             "/bin/sh", "-c", f'exec "{sys.executable}" -m daemon {command} {closed}',
-            env=site.settings(clients_id="7"), cwd=site.folder,
+            env=centre.settings(clients_id="7"), cwd=centre.folder,
         )  # fmt: skip
         async with asyncio.timeout(PATIENCE):
             assert await process.wait() == 78
 
 
 async def test_a_pipe_that_nobody_reads_stops_nothing_and_what_is_missing_is_reported(
-    site: Site, pipe: tuple[int, BufferedReader]
+    centre: CallCentre, pipe: tuple[int, BufferedReader]
 ) -> None:
     descriptor, reader = pipe
     port = free_port()
-    process = await run(site, descriptor, http_listen=f"127.0.0.1:{port}")
+    process = await run(centre, descriptor, http_listen=f"127.0.0.1:{port}")
     os.close(descriptor)
     for call in range(1, 701):
-        await plain_call(site.db, call, record=record_id(call % 50 + 1))
-    await site.until(delivered=700)
+        await plain_call(centre.db, call, record=record_id(call % 50 + 1))
+    await centre.until(delivered=700)
     dropped = 0.0
     async with asyncio.timeout(PATIENCE):
         call = 701
         while not dropped:
-            await plain_call(site.db, call, record=record_id(1))
-            await site.until(delivered=call)
+            await plain_call(centre.db, call, record=record_id(1))
+            await centre.until(delivered=call)
             call += 1
             text = (await get(port, "/metrics"))[1]
             dropped = samples(text)["callstatsd_log_lines_dropped_total"]

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 
 from daemon.demo.standin import Received, StandIn
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 
 UNSETTLED = 64
 """Answered lines that a crash may repeat, beside those in flight (contract, section 5)."""
@@ -110,7 +110,7 @@ class AuditError(AssertionError):
 
 
 async def audit(
-    site: Site,
+    centre: CallCentre,
     *,
     breaks: Iterable[Break] = (),
     source: asyncpg.Connection | None = None,
@@ -119,15 +119,15 @@ async def audit(
 ) -> Audit:
     """Compare, and return the counts; raise `AuditError` with a list if anything is wrong.
 
-    `site.db` must see the ledger, and the source too unless another connection is given.
+    `centre.db` must see the ledger, and the source too unless another connection is given.
     """
-    rows = await (source or site.db).fetch(EXPECTED)
+    rows = await (source or centre.db).fetch(EXPECTED)
     expected = {"-".join(str(part) for part in row) for row in rows}
     lines = {
         f"{row['call_id']}-{row['group_id']}-{row['leg_id']}-{row['code_id']}": dict(row)
-        for row in await site.db.fetch("SELECT * FROM line")
+        for row in await centre.db.fetch("SELECT * FROM line")
     }
-    requests = received(site.salesforce)
+    requests = received(centre.salesforce)
     return judge(
         expected,
         lines,

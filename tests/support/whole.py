@@ -20,7 +20,7 @@ VALUES ('earlier', 1, '0', now(), now(), now(), 'stopped', 'earlier-1', 'ledger'
 
 
 @dataclass
-class Site:
+class CallCentre:
     """A call centre of the test's own: its database, its Salesforce, its settings."""
 
     dsn: str

@@ -14,7 +14,7 @@ from tests.support.audit import UNSETTLED, Break
 from tests.support.daemon_process import PATIENCE, Daemon
 from tests.support.load import stretched
 from tests.support.proxy import Proxy, fronting, proxied
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 
 CONCURRENCY = 4
 MARGIN = GRACE - TRUSTED_FOR
@@ -23,9 +23,9 @@ MARGIN = GRACE - TRUSTED_FOR
 
 @dataclass
 class Wired:
-    """A site, its three wires, and the moments at which the test broke something."""
+    """A centre, its three wires, and the moments at which the test broke something."""
 
-    site: Site
+    centre: CallCentre
     ledger: Proxy
     source: Proxy
     salesforce: Proxy
@@ -36,7 +36,9 @@ class Wired:
 
     def settings(self, **more: str) -> dict[str, str]:
         """Settings of a daemon that sees everything through the proxies."""
-        near = Site(self.source_dsn, self.url, self.site.salesforce, self.site.db, self.site.folder)
+        near = CallCentre(
+            self.source_dsn, self.url, self.centre.salesforce, self.centre.db, self.centre.folder
+        )
         usual = {
             "ledger_dsn": self.ledger_dsn,
             "concurrency": str(CONCURRENCY),
@@ -53,47 +55,47 @@ class Wired:
         """Wait until the ledger has so many lines and none of them is pending."""
         async with asyncio.timeout(stretched(within)):
             while True:  # a table tells nobody
-                states = await self.site.states()
+                states = await self.centre.states()
                 if states.total() == lines and not states["pending"]:
                     return
                 await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
-async def wired(site: Site) -> AsyncIterator[Wired]:
-    """Put proxies before everything that the site's daemon talks to."""
+async def wired(centre: CallCentre) -> AsyncIterator[Wired]:
+    """Put proxies before everything that the centre's daemon talks to."""
     async with (
-        proxied(site.dsn) as (ledger, ledger_dsn),
-        proxied(site.dsn) as (source, source_dsn),
-        fronting(site.url) as (salesforce, url),
+        proxied(centre.dsn) as (ledger, ledger_dsn),
+        proxied(centre.dsn) as (source, source_dsn),
+        fronting(centre.url) as (salesforce, url),
     ):
-        yield Wired(site, ledger, source, salesforce, ledger_dsn, source_dsn, url)
+        yield Wired(centre, ledger, source, salesforce, ledger_dsn, source_dsn, url)
 
 
-def as_named(site: Site, name: str) -> dict[str, str]:
+def as_named(centre: CallCentre, name: str) -> dict[str, str]:
     """Settings by which the stand-in knows one instance from another: a token of its own."""
-    site.salesforce.tokens.add(name)
+    centre.salesforce.tokens.add(name)
     return {
         "request_timeout": "60",
         "auth": "bearer",
         "bearer_token": name,
-        "endpoint_url": f"{site.url}{WRITE_PATH}",
+        "endpoint_url": f"{centre.url}{WRITE_PATH}",
         "concurrency": "1",
     }
 
 
-def not_before(site: Site) -> asyncio.Event:
+def not_before(centre: CallCentre) -> asyncio.Event:
     """Let no request be answered before the event: both instances shall be there by then."""
     ready = asyncio.Event()
-    site.salesforce.rule = lambda _: Reply(hold=ready)
+    centre.salesforce.rule = lambda _: Reply(hold=ready)
     return ready
 
 
-def starts_of(site: Site) -> list[tuple[float, str]]:
+def starts_of(centre: CallCentre) -> list[tuple[float, str]]:
     """When requests came (`time.monotonic`), and from which of the instances so named."""
     return sorted(
         (one.started, one.headers["Authorization"].removeprefix("Bearer "))
-        for one in site.salesforce.requests
+        for one in centre.salesforce.requests
     )
 
 

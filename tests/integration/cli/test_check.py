@@ -20,7 +20,7 @@ from daemon.settings.model import load_settings
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import running
 from tests.support.pooler import free_port
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 
 MISSING = [{"errorCode": "NOT_FOUND", "message": "Could not find a match for URL"}]
 NO_GET = [{"errorCode": "METHOD_NOT_ALLOWED", "message": "HTTP Method 'GET' not allowed."}]
@@ -31,10 +31,10 @@ USED_UP = [{"errorCode": "REQUEST_LIMIT_EXCEEDED", "message": "TotalRequests Lim
 EXPIRED = [{"errorCode": "INVALID_SESSION_ID", "message": "Session expired or invalid"}]
 
 
-async def findings(site: Site, **more: str) -> tuple[int, dict[str, dict[str, str]]]:
+async def findings(centre: CallCentre, **more: str) -> tuple[int, dict[str, dict[str, str]]]:
     """Check in this process: the exit code, and the findings by name."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in site.settings(**more).items():
+        for name, value in centre.settings(**more).items():
             patch.setenv(name, value)
         settings = load_settings()
     found = [finding async for finding in check(settings)]
@@ -93,11 +93,13 @@ async def answering(org: Org) -> AsyncIterator[str]:
     ],
 )
 async def test_check_asks_the_endpoint_and_sends_nothing(
-    site: Site, status: int, body: Any, code: int, says: str
+    centre: CallCentre, status: int, body: Any, code: int, says: str
 ) -> None:
     org = Org(status, body)
     async with answering(org) as url:
-        ended, found = await findings(site, auth="bearer", bearer_token="a-token", endpoint_url=url)
+        ended, found = await findings(
+            centre, auth="bearer", bearer_token="a-token", endpoint_url=url
+        )
     assert says in found["endpoint"]["text"]
     assert found["endpoint"]["verdict"] == ("fail" if code else "ok")
     assert ended == code
@@ -105,93 +107,95 @@ async def test_check_asks_the_endpoint_and_sends_nothing(
 
 
 async def test_check_of_an_endpoint_that_nobody_serves_names_host_port_and_setting(
-    site: Site,
+    centre: CallCentre,
 ) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}/x"
-    code, found = await findings(site, auth="none", endpoint_url=url)
+    code, found = await findings(centre, auth="none", endpoint_url=url)
     assert code == 69
     text = found["endpoint"]["text"]
     assert f"127.0.0.1:{port} cannot be reached: connection refused" in text
     assert "CALLSTATSD_ENDPOINT_URL" in text
 
 
-async def test_check_takes_the_path_under_the_org_of_the_token(site: Site) -> None:
-    code, found = await findings(site)
+async def test_check_takes_the_path_under_the_org_of_the_token(centre: CallCentre) -> None:
+    code, found = await findings(centre)
     assert (code, found["endpoint"]["verdict"]) == (0, "ok")
-    code, found = await findings(site, endpoint_url="/services/apexrest/other")
+    code, found = await findings(centre, endpoint_url="/services/apexrest/other")
     assert (code, found["endpoint"]["verdict"]) == (78, "fail")
     assert "deploy it" in found["endpoint"]["text"]
-    assert site.salesforce.received == 0
-    assert site.salesforce.violations == []
+    assert centre.salesforce.received == 0
+    assert centre.salesforce.violations == []
 
 
 # A new installation, and whose calls there are
 
 
-async def test_a_new_installation_shows_no_warning(site: Site) -> None:
-    code, found = await findings(site, clients_id="", http_listen=f"127.0.0.1:{free_port()}")
+async def test_a_new_installation_shows_no_warning(centre: CallCentre) -> None:
+    code, found = await findings(centre, clients_id="", http_listen=f"127.0.0.1:{free_port()}")
     assert code == 0
     assert {one["verdict"] for one in found.values()} == {"ok"}, found
     assert found["clock"]["text"] == "there is no call in StatisticsPartA yet"
 
 
-async def test_before_migrate_only_the_ledger_is_to_be_made(site: Site, empty_dsn: str) -> None:
-    code, found = await findings(site, ledger_dsn=empty_dsn, clients_id="7")
+async def test_before_migrate_only_the_ledger_is_to_be_made(
+    centre: CallCentre, empty_dsn: str
+) -> None:
+    code, found = await findings(centre, ledger_dsn=empty_dsn, clients_id="7")
     assert code == 78
     assert {name for name, one in found.items() if one["verdict"] != "ok"} == {"ledger"}
     assert "run `callstatsd migrate`" in found["ledger"]["text"]
 
 
-async def test_check_shows_the_newest_calls_local_time_to_compare(site: Site) -> None:
-    await plain_call(site.db, 1, record=record_id(1))
-    await site.db.execute("UPDATE StatisticsPartA SET dtCallStart = now() - interval '5 h'")
-    started = await site.db.fetchval(
+async def test_check_shows_the_newest_calls_local_time_to_compare(centre: CallCentre) -> None:
+    await plain_call(centre.db, 1, record=record_id(1))
+    await centre.db.execute("UPDATE StatisticsPartA SET dtCallStart = now() - interval '5 h'")
+    started = await centre.db.fetchval(
         "SELECT to_char(dtCallStart AT TIME ZONE 'Asia/Tokyo', 'YYYY-MM-DD HH24:MI:SS') "
         "FROM StatisticsPartA"
     )
-    _, found = await findings(site, source_timezone="Asia/Tokyo")
+    _, found = await findings(centre, source_timezone="Asia/Tokyo")
     assert f"started at {started} Asia/Tokyo" in found["clock"]["text"]
     assert found["clock"]["verdict"] == "ok"
 
 
-async def test_check_names_a_client_that_no_call_has(site: Site) -> None:
-    await plain_call(site.db, 1, record=record_id(1))
-    await site.db.execute("UPDATE ledger SET clients_id = 7")
-    code, found = await findings(site, clients_id="7")
+async def test_check_names_a_client_that_no_call_has(centre: CallCentre) -> None:
+    await plain_call(centre.db, 1, record=record_id(1))
+    await centre.db.execute("UPDATE ledger SET clients_id = 7")
+    code, found = await findings(centre, clients_id="7")
     assert code == 0
     assert found["client"]["verdict"] == "warn"
     assert "none of the newest calls is of client 7" in found["client"]["text"]
-    await site.db.execute("UPDATE StatisticsPartA SET ClientsID = 7")
-    _, found = await findings(site, clients_id="7")
+    await centre.db.execute("UPDATE StatisticsPartA SET ClientsID = 7")
+    _, found = await findings(centre, clients_id="7")
     assert found["client"]["verdict"] == "ok"
 
 
 # The listener
 
 
-async def test_check_says_who_has_the_address_of_the_page(site: Site) -> None:
+async def test_check_says_who_has_the_address_of_the_page(centre: CallCentre) -> None:
     port = free_port()
     listen = {"http_listen": f"127.0.0.1:{port}"}
-    _, found = await findings(site, **listen)
+    _, found = await findings(centre, **listen)
     assert found["listen"]["verdict"] == "ok"
     with socket.create_server(("127.0.0.1", port)):
-        code, found = await findings(site, **listen)
+        code, found = await findings(centre, **listen)
     assert (code, found["listen"]["verdict"]) == (0, "warn")
     assert f"127.0.0.1:{port} is in use by another program" in found["listen"]["text"]
     assert "CALLSTATSD_HTTP_LISTEN" in found["listen"]["text"]
 
 
 async def test_the_daemon_of_this_very_ledger_may_have_the_address(
-    site: Site, empty_dsn: str
+    centre: CallCentre, empty_dsn: str
 ) -> None:
     listen = {"http_listen": f"127.0.0.1:{free_port()}"}
-    async with running(site.settings(**listen), site.folder) as daemon:
+    async with running(centre.settings(**listen), centre.folder) as daemon:
         await daemon.until("daemon.started")
-        _, found = await findings(site, **listen)
+        _, found = await findings(centre, **listen)
         assert found["listen"]["verdict"] == "ok"
         assert "by a daemon of this ledger" in found["listen"]["text"]
-        _, found = await findings(site, ledger_dsn=empty_dsn, **listen)
+        _, found = await findings(centre, ledger_dsn=empty_dsn, **listen)
         assert found["listen"]["verdict"] == "warn"
         assert "by a callstatsd of another ledger" in found["listen"]["text"]
         assert await daemon.stop() == 0
@@ -207,10 +211,10 @@ def through(dsn: str, host: str, **options: str) -> str:
     return f"postgresql://postgres:hush-hush@{host}{parts.path}?{query}"
 
 
-async def test_a_refused_connection_names_host_port_and_setting(site: Site) -> None:
+async def test_a_refused_connection_names_host_port_and_setting(centre: CallCentre) -> None:
     port = free_port()
-    dsn = through(site.dsn, f"127.0.0.1:{port}")
-    code, found = await findings(site, source_dsn=site.dsn, ledger_dsn=dsn)
+    dsn = through(centre.dsn, f"127.0.0.1:{port}")
+    code, found = await findings(centre, source_dsn=centre.dsn, ledger_dsn=dsn)
     assert code == 69
     assert found["ledger"]["text"].startswith(
         f"the ledger database cannot be used now: 127.0.0.1:{port}: connection refused; "
@@ -219,9 +223,9 @@ async def test_a_refused_connection_names_host_port_and_setting(site: Site) -> N
     assert "hush" not in str(found)
 
 
-async def test_an_unknown_host_is_named(site: Site) -> None:
-    dsn = through(site.dsn, "no-such-host.invalid:5432")
-    code, found = await findings(site, source_dsn=dsn, ledger_dsn=site.dsn)
+async def test_an_unknown_host_is_named(centre: CallCentre) -> None:
+    dsn = through(centre.dsn, "no-such-host.invalid:5432")
+    code, found = await findings(centre, source_dsn=dsn, ledger_dsn=centre.dsn)
     text = found["source"]["text"]
     assert code == 69
     assert "no-such-host.invalid:5432: " in text
@@ -229,34 +233,34 @@ async def test_an_unknown_host_is_named(site: Site) -> None:
     assert "CALLSTATSD_SOURCE_DSN" in text
 
 
-async def test_a_database_that_does_not_exist_is_named(site: Site) -> None:
-    other = urlsplit(site.dsn)._replace(path="/nowhere").geturl()
-    code, found = await findings(site, source_dsn=site.dsn, ledger_dsn=other)
+async def test_a_database_that_does_not_exist_is_named(centre: CallCentre) -> None:
+    other = urlsplit(centre.dsn)._replace(path="/nowhere").geturl()
+    code, found = await findings(centre, source_dsn=centre.dsn, ledger_dsn=other)
     assert code == 69
     assert 'database "nowhere" does not exist at the socket in /' in found["ledger"]["text"]
     assert "correct the database in CALLSTATSD_LEDGER_DSN" in found["ledger"]["text"]
 
 
 async def test_a_missing_right_is_named_with_the_statements_that_give_it(
-    site: Site, empty_dsn: str
+    centre: CallCentre, empty_dsn: str
 ) -> None:
-    name = await site.db.fetchval("SELECT current_database()")
-    await site.db.execute(f"CREATE ROLE clerk_{name} LOGIN")
+    name = await centre.db.fetchval("SELECT current_database()")
+    await centre.db.execute(f"CREATE ROLE clerk_{name} LOGIN")
     try:
         clerk = empty_dsn.replace("postgres@", f"clerk_{name}@")
-        reader = site.dsn.replace("postgres@", f"clerk_{name}@")
-        code, found = await findings(site, source_dsn=reader, ledger_dsn=clerk)
+        reader = centre.dsn.replace("postgres@", f"clerk_{name}@")
+        code, found = await findings(centre, source_dsn=reader, ledger_dsn=clerk)
         assert code == 78
         assert "this user may not create it" in found["ledger"]["text"]
         assert f"`callstatsd migrate --sql --grant-to clerk_{name}`" in found["ledger"]["text"]
         assert "grant USAGE on the schema" in found["columns"]["text"]
-        await site.db.execute(f"GRANT USAGE ON SCHEMA jtelstats TO clerk_{name}")
-        _, found = await findings(site, source_dsn=reader, ledger_dsn=clerk)
+        await centre.db.execute(f"GRANT USAGE ON SCHEMA jtelstats TO clerk_{name}")
+        _, found = await findings(centre, source_dsn=reader, ledger_dsn=clerk)
         assert "permission denied for" in found["rights"]["text"]
         assert f"--grant-to clerk_{name}`" in found["rights"]["text"]
     finally:
-        await site.db.execute(f"DROP OWNED BY clerk_{name}")
-        await site.db.execute(f"DROP ROLE clerk_{name}")
+        await centre.db.execute(f"DROP OWNED BY clerk_{name}")
+        await centre.db.execute(f"DROP ROLE clerk_{name}")
 
 
 class Imitation:
@@ -295,7 +299,9 @@ class Imitation:
             server.close()
 
 
-async def test_a_certificate_that_is_not_trusted_is_named(site: Site, tmp_path: Path) -> None:
+async def test_a_certificate_that_is_not_trusted_is_named(
+    centre: CallCentre, tmp_path: Path
+) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     await asyncio.to_thread(
         subprocess.run,
@@ -307,19 +313,19 @@ async def test_a_certificate_that_is_not_trusted_is_named(site: Site, tmp_path: 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     async with Imitation(context=context).listening() as port:
-        dsn = through(site.dsn, f"localhost:{port}", sslmode="verify-full")
+        dsn = through(centre.dsn, f"localhost:{port}", sslmode="verify-full")
         dsn += "&sslrootcert=/etc/ssl/certs/ca-certificates.crt"
-        code, found = await findings(site, source_dsn=site.dsn, ledger_dsn=dsn)
+        code, found = await findings(centre, source_dsn=centre.dsn, ledger_dsn=dsn)
     text = found["ledger"]["text"]
     assert code == 69, text
     assert f"localhost:{port}: its certificate is not trusted: self-signed certificate" in text
     assert "sslrootcert= in CALLSTATSD_LEDGER_DSN" in text
 
 
-async def test_a_server_without_tls_is_named(site: Site) -> None:
+async def test_a_server_without_tls_is_named(centre: CallCentre) -> None:
     async with Imitation().listening() as port:
-        dsn = through(site.dsn, f"127.0.0.1:{port}", sslmode="require")
-        code, found = await findings(site, source_dsn=site.dsn, ledger_dsn=dsn)
+        dsn = through(centre.dsn, f"127.0.0.1:{port}", sslmode="require")
+        code, found = await findings(centre, source_dsn=centre.dsn, ledger_dsn=dsn)
     assert code == 69
     assert "the server offers no TLS" in found["ledger"]["text"]
 
@@ -333,12 +339,12 @@ async def test_a_server_without_tls_is_named(site: Site) -> None:
     ],
 )
 async def test_a_refused_login_names_what_to_correct(
-    site: Site, sqlstate: str, message: str, says: str
+    centre: CallCentre, sqlstate: str, message: str, says: str
 ) -> None:
     error = f"SFATAL\0C{sqlstate}\0M{message}\0".encode()
     async with Imitation(error=error).listening() as port:
-        dsn = through(site.dsn, f"127.0.0.1:{port}", sslmode="disable")
-        code, found = await findings(site, source_dsn=site.dsn, ledger_dsn=dsn)
+        dsn = through(centre.dsn, f"127.0.0.1:{port}", sslmode="disable")
+        code, found = await findings(centre, source_dsn=centre.dsn, ledger_dsn=dsn)
     text = found["ledger"]["text"]
     assert code == 69
     assert f"{message} at 127.0.0.1:{port}; " in text
@@ -346,15 +352,17 @@ async def test_a_refused_login_names_what_to_correct(
     assert "hush" not in text
 
 
-async def test_the_command_shows_it_too(site: Site) -> None:
-    dsn = through(site.dsn, f"127.0.0.1:{free_port()}")
-    code, output, errors = await site.run("check", source_dsn=site.dsn, ledger_dsn=dsn)
+async def test_the_command_shows_it_too(centre: CallCentre) -> None:
+    dsn = through(centre.dsn, f"127.0.0.1:{free_port()}")
+    code, output, errors = await centre.run("check", source_dsn=centre.dsn, ledger_dsn=dsn)
     assert (code, errors) == (69, "")
     assert "connection refused; start Postgres there" in output
     assert "hush" not in output
 
 
-async def test_no_class_of_an_exception_is_shown(site: Site, db: asyncpg.Connection) -> None:
+async def test_no_class_of_an_exception_is_shown(
+    centre: CallCentre, db: asyncpg.Connection
+) -> None:
     """Of what a trigger says only its SQLSTATE: it may name a caller."""
     await db.execute(
         """
@@ -364,7 +372,7 @@ async def test_no_class_of_an_exception_is_shown(site: Site, db: asyncpg.Connect
         FOR EACH ROW EXECUTE FUNCTION callstatsd.refuse();
         """
     )
-    code, _, errors = await site.run("pause")
+    code, _, errors = await centre.run("pause")
     assert code == 69
     assert "the server answered SQLSTATE P0001" in errors
     assert "Error" not in errors

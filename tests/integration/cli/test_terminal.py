@@ -16,7 +16,7 @@ from daemon.terminal import wrap
 from tests.support.calls import insert, plain_call, record_id, seed_003
 from tests.support.daemon_process import PATIENCE, command
 from tests.support.terminals import CTRL_C, Terminal, colours, terminal, torn, vocabulary
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 
 ENDED = datetime(2026, 11, 3, 12, tzinfo=ZoneInfo("Europe/Berlin"))
 WINDOW = ("--from", "2026-11-03", "--to", "2026-11-04")
@@ -61,11 +61,13 @@ NAMES = (
 )  # fmt: skip
 
 
-async def ended(site: Site, columns: int, *arguments: str, **more: str) -> tuple[int, Terminal]:
+async def ended(
+    centre: CallCentre, columns: int, *arguments: str, **more: str
+) -> tuple[int, Terminal]:
     """Run a command on a terminal to its end."""
-    environment = site.settings(log_format="auto", log_level="info") | more
+    environment = centre.settings(log_format="auto", log_level="info") | more
     async with terminal(
-        *arguments, environment=environment, folder=site.folder, columns=columns
+        *arguments, environment=environment, folder=centre.folder, columns=columns
     ) as shown:
         return await shown.ended(), shown
 
@@ -84,39 +86,39 @@ def assert_readable(shown: Terminal, *, plain: bool = False) -> None:
     ids=["80", "50, NO_COLOR", "80, NO_COLOR", "50"],
 )
 async def test_every_command_prints_whole_words_on_a_terminal(
-    site: Site, columns: int, plain: bool, commands: list[tuple[int, tuple[str, ...]]]
+    centre: CallCentre, columns: int, plain: bool, commands: list[tuple[int, tuple[str, ...]]]
 ) -> None:
     """What a terminal shows are the words that a pipe gets: none is cut to fit."""
-    await seed_003(site.db, start=ENDED, record=record_id(7))
-    await plain_call(site.db, 1, record=record_id(1), ended=ENDED)
-    await plain_call(site.db, 2, record=None, ended=ENDED)
-    site.salesforce.rule = lambda incoming: (
+    await seed_003(centre.db, start=ENDED, record=record_id(7))
+    await plain_call(centre.db, 1, record=record_id(1), ended=ENDED)
+    await plain_call(centre.db, 2, record=None, ended=ENDED)
+    centre.salesforce.rule = lambda incoming: (
         Reply(400, "the field Description of the object Task has no place for so long a text")
         if incoming.key == "1-0-0-0"
         else None
     )
     more = {"NO_COLOR": "1"} if plain else {}
     for code, arguments in commands:
-        got, shown = await ended(site, columns, *arguments, **more)
+        got, shown = await ended(centre, columns, *arguments, **more)
         assert got == code, f"{arguments}\n{shown.text}"
         if arguments != ("migrate", "--sql"):  # a script is printed as it is, not for reading
             assert_readable(shown, plain=plain)
         if arguments[0] in {"status", "show", "check"} and commands is COMMANDS:
-            _, output, errors = await site.run(*arguments, log_format="auto", log_level="info")
+            _, output, errors = await centre.run(*arguments, log_format="auto", log_level="info")
             assert vocabulary(shown.text) <= vocabulary(output + errors), arguments
 
 
 @WIDTHS
-async def test_help_and_wrong_usage_are_readable(site: Site, columns: int) -> None:
+async def test_help_and_wrong_usage_are_readable(centre: CallCentre, columns: int) -> None:
     for name in ((), *((name,) for name in NAMES)):
-        code, shown = await ended(site, columns, *name, "--help")
+        code, shown = await ended(centre, columns, *name, "--help")
         assert code == 0
         assert_readable(shown)
         if columns == 80:
             assert "…" not in shown.text
             assert "..." not in shown.text.replace("[ARGS]...", "")
     for arguments in ((), *WRONG):
-        code, shown = await ended(site, columns, *arguments)
+        code, shown = await ended(centre, columns, *arguments)
         assert code == 2, arguments
         assert_readable(shown)
 
@@ -124,14 +126,14 @@ async def test_help_and_wrong_usage_are_readable(site: Site, columns: int) -> No
 @WIDTHS
 @COLOURS
 async def test_a_daemon_on_a_terminal_is_readable_and_ctrl_c_ends_it(
-    site: Site, columns: int, plain: bool
+    centre: CallCentre, columns: int, plain: bool
 ) -> None:
-    await plain_call(site.db, 1, record=record_id(1))
-    environment = site.settings(log_format="auto", log_level="info")
+    await plain_call(centre.db, 1, record=record_id(1))
+    environment = centre.settings(log_format="auto", log_level="info")
     async with terminal(
         "run",
         environment=environment | ({"NO_COLOR": "1"} if plain else {}),
-        folder=site.folder,
+        folder=centre.folder,
         columns=columns,
     ) as shown:
         await shown.shows("line.delivered")
@@ -142,18 +144,20 @@ async def test_a_daemon_on_a_terminal_is_readable_and_ctrl_c_ends_it(
 
 
 @WIDTHS
-async def test_ctrl_c_on_a_backfill_with_a_bar_says_how_to_go_on(site: Site, columns: int) -> None:
+async def test_ctrl_c_on_a_backfill_with_a_bar_says_how_to_go_on(
+    centre: CallCentre, columns: int
+) -> None:
     for number in range(1, 31):
-        await plain_call(site.db, number, record=record_id(number), ended=ENDED)
+        await plain_call(centre.db, number, record=record_id(number), ended=ENDED)
     held = asyncio.Event()
-    site.salesforce.rule = lambda incoming: None if held.is_set() else Reply(hold=held)
-    environment = site.settings(log_format="auto", log_level="info")
+    centre.salesforce.rule = lambda incoming: None if held.is_set() else Reply(hold=held)
+    environment = centre.settings(log_format="auto", log_level="info")
     async with terminal(
-        "backfill", *WINDOW, environment=environment, folder=site.folder, columns=columns
+        "backfill", *WINDOW, environment=environment, folder=centre.folder, columns=columns
     ) as shown:
         await shown.shows("0 of 30 lines")
         async with asyncio.timeout(PATIENCE):
-            await site.salesforce.until(lambda salesforce: salesforce.in_flight > 0)
+            await centre.salesforce.until(lambda salesforce: salesforce.in_flight > 0)
         shown.press(CTRL_C)
         held.set()
         assert await shown.ended() == 1
@@ -162,8 +166,8 @@ async def test_ctrl_c_on_a_backfill_with_a_bar_says_how_to_go_on(site: Site, col
 
 
 @WIDTHS
-async def test_faults_of_settings_are_readable(site: Site, columns: int) -> None:
-    code, shown = await ended(site, columns, "run", CALLSTATSD_CONCURENCY="3")
+async def test_faults_of_settings_are_readable(centre: CallCentre, columns: int) -> None:
+    code, shown = await ended(centre, columns, "run", CALLSTATSD_CONCURENCY="3")
     assert code == 78
     assert "CALLSTATSD_CONCURENCY" in shown.text
     assert_readable(shown)
@@ -177,13 +181,13 @@ LACKING = "Größe … Łódź → 漢"
     [("ascii", "Grosse ... Lodz -> ?"), ("latin-1", "Größe ... Lódz -> ?")],
 )
 async def test_what_an_encoding_lacks_is_replaced_readably(
-    site: Site, encoding: str, replaced: str
+    centre: CallCentre, encoding: str, replaced: str
 ) -> None:
     """A reason, a name and an answer may hold any character."""
-    await plain_call(site.db, 1, record=record_id(1), ended=ENDED)
-    await site.db.execute("UPDATE ServiceNumbers SET Name2 = $1", LACKING)
-    site.salesforce.rule = lambda _: Reply(400, LACKING)
-    environment = site.settings(log_format="auto") | {
+    await plain_call(centre.db, 1, record=record_id(1), ended=ENDED)
+    await centre.db.execute("UPDATE ServiceNumbers SET Name2 = $1", LACKING)
+    centre.salesforce.rule = lambda _: Reply(400, LACKING)
+    environment = centre.settings(log_format="auto") | {
         "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "LC_ALL": "C.UTF-8",
     }  # fmt: skip
     for code, arguments in (
@@ -195,7 +199,7 @@ async def test_what_an_encoding_lacks_is_replaced_readably(
     ):
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "daemon", *arguments,
-            env=environment, cwd=site.folder, stdout=PIPE, stderr=PIPE,
+            env=environment, cwd=centre.folder, stdout=PIPE, stderr=PIPE,
         )  # fmt: skip
         printed, logged = await process.communicate()
         output, errors = printed.decode(encoding), logged.decode()  # JSON is UTF-8 anywhere
@@ -206,13 +210,15 @@ async def test_what_an_encoding_lacks_is_replaced_readably(
 
 
 @pytest.mark.parametrize("columns", [80, 50])
-async def test_bars_and_tables_are_drawn_with_what_a_terminal_has(site: Site, columns: int) -> None:
-    await plain_call(site.db, 1, record=record_id(1), ended=ENDED)
-    site.salesforce.rule = lambda _: Reply(400, LACKING)
+async def test_bars_and_tables_are_drawn_with_what_a_terminal_has(
+    centre: CallCentre, columns: int
+) -> None:
+    await plain_call(centre.db, 1, record=record_id(1), ended=ENDED)
+    centre.salesforce.rule = lambda _: Reply(400, LACKING)
     for code, arguments in ((1, ("backfill", *WINDOW)), (0, ("show", "1")), (2, ("show", "…"))):
-        environment = site.settings(log_format="auto")
+        environment = centre.settings(log_format="auto")
         async with terminal(
-            *arguments, environment=environment, folder=site.folder, columns=columns,
+            *arguments, environment=environment, folder=centre.folder, columns=columns,
             encoding="ascii",
         ) as shown:  # fmt: skip
             assert await shown.ended() == code
@@ -220,61 +226,65 @@ async def test_bars_and_tables_are_drawn_with_what_a_terminal_has(site: Site, co
         assert shown.raw.isascii()
 
 
-async def test_json_and_scripts_are_utf_8_whatever_the_terminal_is(site: Site) -> None:
-    await plain_call(site.db, 1, record=record_id(1), ended=ENDED)
-    await site.db.execute("UPDATE ServiceNumbers SET Name2 = 'Zürich'")
-    await site.run("backfill", *WINDOW)
+async def test_json_and_scripts_are_utf_8_whatever_the_terminal_is(centre: CallCentre) -> None:
+    await plain_call(centre.db, 1, record=record_id(1), ended=ENDED)
+    await centre.db.execute("UPDATE ServiceNumbers SET Name2 = 'Zürich'")
+    await centre.run("backfill", *WINDOW)
     ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    environment = site.settings() | ascii_only
+    environment = centre.settings() | ascii_only
     code, output, _ = await command(
-        "show", "1", "--json", environment=environment, folder=site.folder
+        "show", "1", "--json", environment=environment, folder=centre.folder
     )
     assert code == 0
     assert json.loads(output)["lines"][0]["record"]["ServiceName"] == "Zürich"
 
 
-async def test_the_locale_c_ends_no_command(site: Site) -> None:
-    await plain_call(site.db, 1, record=record_id(1), ended=ENDED)
+async def test_the_locale_c_ends_no_command(centre: CallCentre) -> None:
+    await plain_call(centre.db, 1, record=record_id(1), ended=ENDED)
     for plain in ({"LANG": "C", "LC_ALL": "C"}, {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0"}):
-        environment = site.settings() | plain
+        environment = centre.settings() | plain
         for arguments in (("pause", "--reason", LACKING), ("status",)):
-            code, _, errors = await command(*arguments, environment=environment, folder=site.folder)
+            code, _, errors = await command(
+                *arguments, environment=environment, folder=centre.folder
+            )
             assert code == 0, errors
 
 
-async def test_piped_output_is_never_wrapped(site: Site) -> None:
+async def test_piped_output_is_never_wrapped(centre: CallCentre) -> None:
     """Whatever COLUMNS says: a line is a line for grep."""
     reason = "word " * 60
-    await site.run("pause", "--reason", reason)
+    await centre.run("pause", "--reason", reason)
     for columns in ("40", "80"):
-        environment = site.settings() | {"COLUMNS": columns}
-        _, output, _ = await command("status", environment=environment, folder=site.folder)
+        environment = centre.settings() | {"COLUMNS": columns}
+        _, output, _ = await command("status", environment=environment, folder=centre.folder)
         assert reason.strip() in output
 
 
-async def test_times_name_their_zone_once(site: Site) -> None:
-    await seed_003(site.db, start=ENDED, record=record_id(7))
-    await site.run("backfill", *WINDOW)
+async def test_times_name_their_zone_once(centre: CallCentre) -> None:
+    await seed_003(centre.db, start=ENDED, record=record_id(7))
+    await centre.run("backfill", *WINDOW)
     for arguments in (("status",), ("show", "1201")):
-        code, output, _ = await site.run(*arguments)
+        code, output, _ = await centre.run(*arguments)
         assert code == 0
         assert output.count("Europe/Berlin") == 1, output
-    assert (await site.told("show", "1201"))["note"].count("Europe/Berlin") == 1
+    assert (await centre.told("show", "1201"))["note"].count("Europe/Berlin") == 1
 
 
-async def test_show_lists_a_record_when_asked_and_gives_its_json_otherwise(site: Site) -> None:
-    await plain_call(site.db, 1, record=record_id(1), ended=ENDED)
+async def test_show_lists_a_record_when_asked_and_gives_its_json_otherwise(
+    centre: CallCentre,
+) -> None:
+    await plain_call(centre.db, 1, record=record_id(1), ended=ENDED)
     await insert(
-        site.db, "StatisticsPartB", ID=11, StatisticsPartAID=1, UsersID=11, CONNRES=1,
+        centre.db, "StatisticsPartB", ID=11, StatisticsPartAID=1, UsersID=11, CONNRES=1,
         dtCallStart=ENDED, dtCallEnd=ENDED,
     )  # fmt: skip
-    await site.run("backfill", *WINDOW)
-    (record,) = [line["record"] for line in (await site.told("show", "1"))["lines"]]
+    await centre.run("backfill", *WINDOW)
+    (record,) = [line["record"] for line in (await centre.told("show", "1"))["lines"]]
 
-    _, output, _ = await site.run("show", "1")
+    _, output, _ = await centre.run("show", "1")
     (line,) = [line for line in output.splitlines() if line.startswith("  {")]
     assert json.loads(line) == record
-    _, output, _ = await site.run("show", "1", "--verbose")
+    _, output, _ = await centre.run("show", "1", "--verbose")
     listed = dict(
         re.findall(r"^  (\w+)  +(.*)$", output.split("Salesforce record")[1], re.MULTILINE)
     )
@@ -283,34 +293,34 @@ async def test_show_lists_a_record_when_asked_and_gives_its_json_otherwise(site:
     assert listed["dtCallConnect"] == "(empty)"
 
 
-async def test_each_state_that_needs_somebody_says_what_to_do(site: Site) -> None:
+async def test_each_state_that_needs_somebody_says_what_to_do(centre: CallCentre) -> None:
     """`show` for the line, `status` for all of them, in the page's words."""
     from daemon.reports.meanings import NEED_ACTION, REMEDIES
 
-    await plain_call(site.db, 1, record=record_id(1), ended=ENDED)
-    await site.run("backfill", *WINDOW)
+    await plain_call(centre.db, 1, record=record_id(1), ended=ENDED)
+    await centre.run("backfill", *WINDOW)
     for state, remedy in REMEDIES.items():
-        await site.db.execute(
+        await centre.db.execute(
             "UPDATE line SET state = $1, last_error = $2, settled_at = now()", state.value,
             "no Salesforce id in the code's or the call's UserData" if state == "skipped" else "x",
         )  # fmt: skip
-        _, told, _ = await site.run("show", "1")
+        _, told, _ = await centre.run("show", "1")
         assert f"Next: {remedy}\n" in told
         commands = re.findall(r"^    (callstatsd .*)$", told, re.MULTILINE)
         assert commands == (
             [f"callstatsd requeue --state {state} --call-id 1"] if remedy.endswith(":") else []
         )
-        _, told, _ = await site.run("status")
+        _, told, _ = await centre.run("status")
         assert (f"  {state:10} {remedy}\n" in told) is (state in NEED_ACTION)
 
 
-async def test_check_json_is_json_whatever_is_wrong(site: Site) -> None:
+async def test_check_json_is_json_whatever_is_wrong(centre: CallCentre) -> None:
     for more, name in (
         ({"concurrency": "0", "pol": "1"}, "settings"),
         ({"source_dsn": ""}, "settings"),
         ({"source_dsn": "postgresql://127.0.0.1:1/x"}, "source"),
     ):
-        code, output, errors = await site.run("check", "--json", **more)
+        code, output, errors = await centre.run("check", "--json", **more)
         findings = json.loads(output)
         assert errors == ""
         assert name in {one["check"] for one in findings if one["verdict"] == "fail"}
@@ -339,12 +349,12 @@ def test_a_command_that_takes_two_lines_can_be_copied() -> None:
     assert broken == "  callstatsd show 1201 \\\n      --env-file /tmp/a"
 
 
-async def test_a_full_disk_below_stdout_is_one_line_and_no_traceback(site: Site) -> None:
+async def test_a_full_disk_below_stdout_is_one_line_and_no_traceback(centre: CallCentre) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     try:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "daemon", "status",
-            env=site.settings(), cwd=site.folder, stdout=full, stderr=PIPE,
+            env=centre.settings(), cwd=centre.folder, stdout=full, stderr=PIPE,
         )  # fmt: skip
         _, errors = await process.communicate()
     finally:

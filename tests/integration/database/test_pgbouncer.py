@@ -9,7 +9,7 @@ import pytest
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import running
 from tests.support.pooler import ALL_OURS, needs_pgbouncer, pgbouncer
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 
 pytestmark = needs_pgbouncer
 
@@ -32,26 +32,26 @@ COMMANDS = (
     ],
 )
 async def test_a_pooler_that_drops_our_settings_is_refused_by_all_commands(
-    site: Site, mode: str, arguments: tuple[str, ...]
+    centre: CallCentre, mode: str, arguments: tuple[str, ...]
 ) -> None:
-    async with pgbouncer(site.dsn, mode) as dsn:
-        code, output, errors = await site.run(*arguments, source_dsn=site.dsn, ledger_dsn=dsn)
+    async with pgbouncer(centre.dsn, mode) as dsn:
+        code, output, errors = await centre.run(*arguments, source_dsn=centre.dsn, ledger_dsn=dsn)
     said = output + errors
     assert code == 78, said
     assert "connect to Postgres itself" in said
     assert "plan_cache_mode" in said
     assert "Traceback" not in said
-    assert await site.db.fetchval("SELECT held_since FROM ledger") is None
+    assert await centre.db.fetchval("SELECT held_since FROM ledger") is None
 
 
 @pytest.mark.parametrize("mode", ["session", "transaction"])
 @pytest.mark.parametrize("database", ["source", "ledger"])
 async def test_check_names_a_pooler_that_drops_our_settings(
-    site: Site, mode: str, database: str
+    centre: CallCentre, mode: str, database: str
 ) -> None:
-    async with pgbouncer(site.dsn, mode) as dsn:
-        dsns = {"source_dsn": site.dsn, "ledger_dsn": site.dsn, f"{database}_dsn": dsn}
-        code, output, _ = await site.run("check", "--json", **dsns)
+    async with pgbouncer(centre.dsn, mode) as dsn:
+        dsns = {"source_dsn": centre.dsn, "ledger_dsn": centre.dsn, f"{database}_dsn": dsn}
+        code, output, _ = await centre.run("check", "--json", **dsns)
     [failed] = [one for one in json.loads(output) if one["verdict"] == "fail"]
     assert code == 78
     assert failed["check"] == database
@@ -60,10 +60,14 @@ async def test_check_names_a_pooler_that_drops_our_settings(
 
 
 @pytest.mark.parametrize("mode", ["session", "transaction"])
-async def test_a_pooler_that_refuses_our_settings_is_no_outage(site: Site, mode: str) -> None:
-    async with pgbouncer(site.dsn, mode, ignore="extra_float_digits") as dsn:
+async def test_a_pooler_that_refuses_our_settings_is_no_outage(
+    centre: CallCentre, mode: str
+) -> None:
+    async with pgbouncer(centre.dsn, mode, ignore="extra_float_digits") as dsn:
         for arguments in (("run",), ("check",)):
-            code, output, errors = await site.run(*arguments, source_dsn=site.dsn, ledger_dsn=dsn)
+            code, output, errors = await centre.run(
+                *arguments, source_dsn=centre.dsn, ledger_dsn=dsn
+            )
             assert code == 78
             assert "unsupported startup parameter" in output + errors
             assert "connect to Postgres itself" in output + errors
@@ -84,46 +88,48 @@ OF_SOURCE = {
 
 
 async def test_a_source_behind_a_pooler_in_session_mode_works_where_its_user_has_our_settings(
-    site: Site, server: str, template: str
+    centre: CallCentre, server: str, template: str
 ) -> None:
     from daemon.demo.postgres import create_database
 
-    ledger = await create_database(server, f"{urlsplit(site.dsn).path[1:]}_apart", template)
-    await plain_call(site.db, 1, record=record_id(1))
-    await defaults(site.db, **OF_SOURCE)
-    async with pgbouncer(site.dsn, "session") as dsn:
+    ledger = await create_database(server, f"{urlsplit(centre.dsn).path[1:]}_apart", template)
+    await plain_call(centre.db, 1, record=record_id(1))
+    await defaults(centre.db, **OF_SOURCE)
+    async with pgbouncer(centre.dsn, "session") as dsn:
         apart = {"source_dsn": dsn, "ledger_dsn": ledger}
-        assert (await site.run("migrate", **apart))[0] == 0
-        code, output, _ = await site.run("check", **apart)
+        assert (await centre.run("migrate", **apart))[0] == 0
+        code, output, _ = await centre.run("check", **apart)
         assert code == 0, output
-        async with running(site.settings(**apart), site.folder) as daemon:
+        async with running(centre.settings(**apart), centre.folder) as daemon:
             await daemon.until("line.delivered", key="1-0-0-0")
             assert await daemon.stop() == 0
 
 
 async def test_a_pooler_that_lends_sessions_is_refused_even_with_our_settings(
-    site: Site, server: str, template: str
+    centre: CallCentre, server: str, template: str
 ) -> None:
     """In transaction mode the lock of the one sender would belong to nobody."""
     await defaults(
-        site.db,
+        centre.db,
         search_path="callstatsd",
         plan_cache_mode="force_custom_plan",
         idle_in_transaction_session_timeout="'10s'",
         idle_session_timeout="'10s'",
     )
-    async with pgbouncer(site.dsn, "transaction") as dsn:
+    async with pgbouncer(centre.dsn, "transaction") as dsn:
         for arguments in (("run",), ("check",)):
-            code, output, errors = await site.run(*arguments, source_dsn=site.dsn, ledger_dsn=dsn)
+            code, output, errors = await centre.run(
+                *arguments, source_dsn=centre.dsn, ledger_dsn=dsn
+            )
             assert code == 78, output + errors
             assert "connect to Postgres itself" in output + errors
 
 
 async def test_a_pooler_that_is_away_is_an_outage_and_no_fault_of_the_settings(
-    site: Site,
+    centre: CallCentre,
 ) -> None:
-    async with pgbouncer(site.dsn, "session", ignore=ALL_OURS) as dsn:
+    async with pgbouncer(centre.dsn, "session", ignore=ALL_OURS) as dsn:
         pass
-    code, _, errors = await site.run("status", source_dsn=site.dsn, ledger_dsn=dsn)
+    code, _, errors = await centre.run("status", source_dsn=centre.dsn, ledger_dsn=dsn)
     assert code == 69
     assert "connection refused" in errors

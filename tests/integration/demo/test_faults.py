@@ -17,14 +17,14 @@ from tests.support import rows
 from tests.support.calls import record_id
 from tests.support.daemon_process import PATIENCE, Daemon, command, running, settings
 from tests.support.load import stretched
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 
 
-async def add_lines(site: Site, records: list[str], *, first: int = 1) -> None:
+async def add_lines(centre: CallCentre, records: list[str], *, first: int = 1) -> None:
     """Insert calls of one line each that end now, in this order."""
     ended = datetime.now(UTC) - timedelta(milliseconds=len(records))
     await rows.add(
-        site.db,
+        centre.db,
         *(
             rows.call(
                 first + place,
@@ -37,22 +37,22 @@ async def add_lines(site: Site, records: list[str], *, first: int = 1) -> None:
     )
 
 
-async def feed(site: Site, records: list[str], seconds: float) -> None:
+async def feed(centre: CallCentre, records: list[str], seconds: float) -> None:
     """Let calls end one after another, so many seconds long."""
     began = time.monotonic()
     done = 0
     while done < len(records):
         share = min(1.0, (time.monotonic() - began) / seconds)
         due = max(done + 1, int(share * len(records)))
-        await add_lines(site, records[done:due], first=1 + done)
+        await add_lines(centre, records[done:due], first=1 + done)
         done = due
         await asyncio.sleep(0.1)
 
 
-async def settled(site: Site, count: int, within: float) -> None:
+async def settled(centre: CallCentre, count: int, within: float) -> None:
     async with asyncio.timeout(stretched(within)):
         while True:  # a table tells nobody
-            states = await site.states()
+            states = await centre.states()
             if states.total() == count and not states["pending"]:
                 return
             await asyncio.sleep(0.1)
@@ -79,16 +79,16 @@ def fates(records: list[str]) -> Counter[str]:
     return Counter(endings.get(record[12:15], "delivered") for record in records)
 
 
-async def assert_accounted_for(site: Site, records: list[str]) -> None:
+async def assert_accounted_for(centre: CallCentre, records: list[str]) -> None:
     """Compare ledger and Salesforce line by line, and print the counts of the run."""
     ledger = {
         f"{row['call_id']}-{row['group_id']}-{row['leg_id']}-{row['code_id']}": row
-        for row in await site.db.fetch("SELECT * FROM line")
+        for row in await centre.db.fetch("SELECT * FROM line")
     }
     assert set(ledger) == {f"{number}-0-0-0" for number in range(1, len(records) + 1)}
-    assert await site.states() == fates(records)
+    assert await centre.states() == fates(records)
 
-    salesforce = site.salesforce
+    salesforce = centre.salesforce
     delivered = {key for key, row in ledger.items() if row["state"] == "delivered"}
     assert set(salesforce.written) == delivered
     assert len(salesforce.known) == len(delivered)
@@ -176,22 +176,22 @@ def test_every_spell_ends_with_the_day() -> None:
 
 
 async def test_after_a_bad_day_every_line_is_settled_and_none_was_sent_twice_without_need(
-    site: Site,
+    centre: CallCentre,
 ) -> None:
     records = mixed_records(300, seed=1, hot=6, others=60)
-    site.salesforce.work = 0.01
-    environment = site.settings(concurrency="8", retry_max="1", request_timeout="1")
+    centre.salesforce.work = 0.01
+    environment = centre.settings(concurrency="8", retry_max="1", request_timeout="1")
 
-    async with running(environment, site.folder) as daemon:
+    async with running(environment, centre.folder) as daemon:
         await daemon.until("daemon.started")
         day = bad_day(1, time.monotonic(), seconds=14.0)
-        site.salesforce.rule = day
-        await feed(site, records, seconds=13.0)
-        await settled(site, len(records), within=PATIENCE)
+        centre.salesforce.rule = day
+        await feed(centre, records, seconds=13.0)
+        await settled(centre, len(records), within=PATIENCE)
         assert await daemon.stop() == 0
 
     print(sorted(day.struck.items()))  # noqa: T201
-    await assert_accounted_for(site, records)
+    await assert_accounted_for(centre, records)
     everything = {chance.name for chance in day.chances} | {spell.name for spell in day.spells}
     assert set(day.struck) == everything | {"token expired"}
     paused = daemon.seen("sender.paused") + daemon.seen("sender.still_paused")
@@ -199,42 +199,42 @@ async def test_after_a_bad_day_every_line_is_settled_and_none_was_sent_twice_wit
         "unavailable", "api_limit", "endpoint_missing",
     }  # fmt: skip
     # One at the start, one when it expired; more only where an outage looked like a moved org.
-    assert refreshes(daemon) == site.salesforce.tokens_issued
-    assert 2 <= site.salesforce.tokens_issued <= 2 + lasting_pauses(daemon)
+    assert refreshes(daemon) == centre.salesforce.tokens_issued
+    assert 2 <= centre.salesforce.tokens_issued <= 2 + lasting_pauses(daemon)
     assert not daemon.seen("line.expired")
 
-    sent = Counter(each.key for each in site.salesforce.requests if each.status != 401)
-    attempts = await site.db.fetch("SELECT call_id || '-0-0-0' AS key, attempts FROM line")
+    sent = Counter(each.key for each in centre.salesforce.requests if each.status != 401)
+    attempts = await centre.db.fetch("SELECT call_id || '-0-0-0' AS key, attempts FROM line")
     assert sent == Counter({row["key"]: row["attempts"] for row in attempts})
 
 
 @pytest.mark.slow
 async def test_three_bad_minutes_with_nobody_there_for_twenty_seconds_lose_nothing(
-    site: Site,
+    centre: CallCentre,
 ) -> None:
     records = mixed_records(4000, seed=2, hot=20, others=600)
-    site.salesforce.work = 0.02
-    async with door(site.salesforce) as entrance:
-        environment = site.settings(
+    centre.salesforce.work = 0.02
+    async with door(centre.salesforce) as entrance:
+        environment = centre.settings(
             token_url=f"{entrance.url}{TOKEN_PATH}",
             concurrency="16", retry_max="2", request_timeout="1",
         )  # fmt: skip
-        async with running(environment, site.folder) as daemon:
+        async with running(environment, centre.folder) as daemon:
             await daemon.until("daemon.started")
             day = bad_day(2, time.monotonic(), seconds=180.0)
-            site.salesforce.rule = day
+            centre.salesforce.rule = day
             async with asyncio.TaskGroup() as together:
                 together.create_task(entrance.break_off(after=30.0, seconds=20.0))
-                together.create_task(feed(site, records, seconds=175.0))
-            await settled(site, len(records), within=120.0)
+                together.create_task(feed(centre, records, seconds=175.0))
+            await settled(centre, len(records), within=120.0)
             assert await daemon.stop() == 0
 
     print(sorted(day.struck.items()))  # noqa: T201
-    await assert_accounted_for(site, records)
+    await assert_accounted_for(centre, records)
     assert "token expired" in day.struck
     # One at the start, one when it expired; more only where an outage looked like a moved org.
-    assert refreshes(daemon) == site.salesforce.tokens_issued
-    assert 2 <= site.salesforce.tokens_issued <= 2 + lasting_pauses(daemon)
+    assert refreshes(daemon) == centre.salesforce.tokens_issued
+    assert 2 <= centre.salesforce.tokens_issued <= 2 + lasting_pauses(daemon)
     assert not daemon.seen("line.expired")
     refused = [
         event for event in daemon.seen("sender.paused")
@@ -243,65 +243,67 @@ async def test_three_bad_minutes_with_nobody_there_for_twenty_seconds_lose_nothi
     assert len(refused) == 1
 
 
-async def test_a_token_that_expires_among_a_thousand_lines_is_renewed_once(site: Site) -> None:
+async def test_a_token_that_expires_among_a_thousand_lines_is_renewed_once(
+    centre: CallCentre,
+) -> None:
     records = [record_id(number) for number in range(1000)]
-    await add_lines(site, records)
-    site.salesforce.work = 0.002
+    await add_lines(centre, records)
+    centre.salesforce.work = 0.002
 
-    async with running(site.settings(concurrency="16"), site.folder) as daemon:
+    async with running(centre.settings(concurrency="16"), centre.folder) as daemon:
         async with asyncio.timeout(PATIENCE):
-            await site.salesforce.until(lambda salesforce: len(salesforce.known) >= 500)
-        site.salesforce.expire_tokens()
-        await settled(site, len(records), within=PATIENCE)
+            await centre.salesforce.until(lambda salesforce: len(salesforce.known) >= 500)
+        centre.salesforce.expire_tokens()
+        await settled(centre, len(records), within=PATIENCE)
         assert await daemon.stop() == 0
 
-    assert await site.states() == Counter(delivered=1000)
-    assert site.salesforce.tokens_issued == refreshes(daemon) == 2
-    assert 1 <= site.salesforce.by_status[401] <= 16
-    assert site.salesforce.repeated == 0
-    assert await site.db.fetchval("SELECT max(attempts) FROM line") == 1
+    assert await centre.states() == Counter(delivered=1000)
+    assert centre.salesforce.tokens_issued == refreshes(daemon) == 2
+    assert 1 <= centre.salesforce.by_status[401] <= 16
+    assert centre.salesforce.repeated == 0
+    assert await centre.db.fetchval("SELECT max(attempts) FROM line") == 1
 
 
-async def test_many_requests_at_once_never_lock_each_others_records(site: Site) -> None:
+async def test_many_requests_at_once_never_lock_each_others_records(centre: CallCentre) -> None:
     chance = random.Random(4)
     records = [record_id(chance.randrange(40)) for _ in range(1000)]
     # A record in its long form is the same record.
     records = [chance.choice((record, long_form(record))) for record in records]
-    await add_lines(site, records)
-    site.salesforce.work = 0.02
+    await add_lines(centre, records)
+    centre.salesforce.work = 0.02
 
-    async with running(site.settings(concurrency="32"), site.folder) as daemon:
-        await settled(site, len(records), within=PATIENCE)
+    async with running(centre.settings(concurrency="32"), centre.folder) as daemon:
+        await settled(centre, len(records), within=PATIENCE)
         assert await daemon.stop() == 0
 
-    assert await site.states() == Counter(delivered=1000)
-    assert dict(site.salesforce.by_status) == {200: 1000}
-    assert site.salesforce.self_caused_locks == 0
-    assert 20 < site.salesforce.most_in_flight <= 32
+    assert await centre.states() == Counter(delivered=1000)
+    assert dict(centre.salesforce.by_status) == {200: 1000}
+    assert centre.salesforce.self_caused_locks == 0
+    assert 20 < centre.salesforce.most_in_flight <= 32
     last: dict[str, int] = {}
-    for request in site.salesforce.requests:
+    for request in centre.salesforce.requests:
         call = request.record["jtelStatisticsPartAID"]
         assert last.get(request.lane, 0) < call
         last[request.lane] = call
 
 
-async def test_a_record_with_thousands_of_waiting_lines_starves_nobody(site: Site) -> None:
+async def test_a_record_with_thousands_of_waiting_lines_starves_nobody(centre: CallCentre) -> None:
     # Older than all others, and more than the sender reads at once.
     hot, others = [record_id(0)] * 3000, [record_id(1 + n % 50) for n in range(300)]
-    await add_lines(site, hot + others)
+    await add_lines(centre, hot + others)
     keys_of_others = {f"{len(hot) + number}-0-0-0" for number in range(1, 1 + len(others))}
-    site.salesforce.work = 0.005
+    centre.salesforce.work = 0.005
 
-    async with running(site.settings(), site.folder) as daemon:
+    async with running(centre.settings(), centre.folder) as daemon:
         async with asyncio.timeout(PATIENCE):
-            await site.salesforce.until(
+            await centre.salesforce.until(
                 lambda salesforce: len(salesforce.written.keys() & keys_of_others) == len(others)
             )
-        waiting = len(hot) + len(others) - len(site.salesforce.written)
+        waiting = len(hot) + len(others) - len(centre.salesforce.written)
         assert await daemon.stop() == 0
 
     assert waiting > 1000
-    assert site.salesforce.self_caused_locks == 0
+    assert centre.salesforce.self_caused_locks == 0
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from daemon.demo.postgres import create_database, installed_programs
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import running
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 
 ROLES = ("plain", 'With "quotes", and blanks')
 """Names of users, each made unique by the test's database."""
@@ -51,63 +51,65 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-async def works(site: Site, **dsns: str) -> None:
+async def works(centre: CallCentre, **dsns: str) -> None:
     """All of it as that user: migrate, check, run."""
-    code, output, errors = await site.run("migrate", **dsns)
+    code, output, errors = await centre.run("migrate", **dsns)
     assert code == 0, errors
     assert "Bound the ledger" in output
-    code, output, _ = await site.run("check", **dsns)
+    code, output, _ = await centre.run("check", **dsns)
     assert code == 0, output
     assert "fail" not in output
     assert "warn" not in output
-    async with running(site.settings(**dsns), site.folder) as daemon:
+    async with running(centre.settings(**dsns), centre.folder) as daemon:
         await daemon.until("line.delivered", key="1-0-0-0")
         assert await daemon.stop() == 0
 
 
-async def test_one_user_in_one_database(site: Site, roles: list[str]) -> None:
-    await site.db.execute("DROP SCHEMA callstatsd CASCADE")
-    await plain_call(site.db, 1, record=record_id(1))
+async def test_one_user_in_one_database(centre: CallCentre, roles: list[str]) -> None:
+    await centre.db.execute("DROP SCHEMA callstatsd CASCADE")
+    await plain_call(centre.db, 1, record=record_id(1))
     user = roles[1]
-    dsn = as_user(site.dsn, user)
+    dsn = as_user(centre.dsn, user)
 
-    code, _, errors = await site.run("migrate", source_dsn=dsn)
+    code, _, errors = await centre.run("migrate", source_dsn=dsn)
     assert code == 78  # not even CONNECT
-    code, script, errors = await site.run("migrate", "--sql", "--grant-to", user, source_dsn=dsn)
+    code, script, errors = await centre.run("migrate", "--sql", "--grant-to", user, source_dsn=dsn)
     assert code == 0, errors
-    assert await psql(site.dsn, script) == ""
-    await works(site, source_dsn=dsn)
-    assert await psql(site.dsn, script.split("-- The ledger's user")[1].partition("\n")[2]) == ""
+    assert await psql(centre.dsn, script) == ""
+    await works(centre, source_dsn=dsn)
+    assert await psql(centre.dsn, script.split("-- The ledger's user")[1].partition("\n")[2]) == ""
 
 
-async def test_two_users_in_two_databases(site: Site, roles: list[str], server: str) -> None:
-    await site.db.execute("DROP SCHEMA callstatsd CASCADE")
-    await plain_call(site.db, 1, record=record_id(1))
-    ledger = await create_database(server, f"{urlsplit(site.dsn).path[1:]} apart")
+async def test_two_users_in_two_databases(
+    centre: CallCentre, roles: list[str], server: str
+) -> None:
+    await centre.db.execute("DROP SCHEMA callstatsd CASCADE")
+    await plain_call(centre.db, 1, record=record_id(1))
+    ledger = await create_database(server, f"{urlsplit(centre.dsn).path[1:]} apart")
     reader, writer = roles
-    dsns = {"source_dsn": as_user(site.dsn, reader), "ledger_dsn": as_user(ledger, writer)}
-    code, script, _ = await site.run("migrate", "--sql", "--grant-to", writer, **dsns)
+    dsns = {"source_dsn": as_user(centre.dsn, reader), "ledger_dsn": as_user(ledger, writer)}
+    code, script, _ = await centre.run("migrate", "--sql", "--grant-to", writer, **dsns)
     assert code == 0
 
     # The whole of it in either database does that part which belongs there, and nothing else.
-    for dsn, other in ((site.dsn, "Part 1 of 2"), (ledger, "Part 2 of 2")):
+    for dsn, other in ((centre.dsn, "Part 1 of 2"), (ledger, "Part 2 of 2")):
         complaints = await psql(dsn, script)
         assert f"ERROR:  {other} is for the database" in complaints
-    assert await site.db.fetchval("SELECT to_regnamespace('callstatsd')") is None
+    assert await centre.db.fetchval("SELECT to_regnamespace('callstatsd')") is None
     connection = await asyncpg.connect(ledger)
     try:
         assert await connection.fetchval("SELECT to_regnamespace('jtelstats')") is None
     finally:
         await connection.close()
-    await works(site, **dsns)
+    await works(centre, **dsns)
 
 
 async def test_whoever_may_not_create_the_ledger_is_told_what_a_dba_runs(
-    site: Site, roles: list[str], empty_dsn: str, tmp_path: Path
+    centre: CallCentre, roles: list[str], empty_dsn: str, tmp_path: Path
 ) -> None:
     user = roles[0]
-    dsns = {"source_dsn": site.dsn, "ledger_dsn": as_user(empty_dsn, user)}
-    code, output, errors = await site.run("migrate", **dsns)
+    dsns = {"source_dsn": centre.dsn, "ledger_dsn": as_user(empty_dsn, user)}
+    code, output, errors = await centre.run("migrate", **dsns)
     assert (code, output) == (78, "")
     assert "permission denied for database" in errors
     assert f"`callstatsd migrate --sql --grant-to '{user}'`" in errors

@@ -30,7 +30,7 @@ from daemon.ledger.store import (
 )
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, command, running
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 
 PROJECT = Path(__file__).parents[3]
 
@@ -212,46 +212,46 @@ def newer(tmp_path: Path) -> Path:
 
 
 async def test_a_newer_program_waits_until_the_active_instance_has_drained(
-    site: Site, newer: Path
+    centre: CallCentre, newer: Path
 ) -> None:
-    await plain_call(site.db, 1, record=record_id(1))
+    await plain_call(centre.db, 1, record=record_id(1))
     answer = asyncio.Event()
-    site.salesforce.rule = lambda _: Reply(hold=answer)
-    async with running(site.settings(), site.folder) as daemon:
+    centre.salesforce.rule = lambda _: Reply(hold=answer)
+    async with running(centre.settings(), centre.folder) as daemon:
         async with asyncio.timeout(PATIENCE):
-            await site.salesforce.until(lambda salesforce: salesforce.in_flight == 1)
+            await centre.salesforce.until(lambda salesforce: salesforce.in_flight == 1)
         migrating = asyncio.create_task(
-            command("migrate", environment=site.settings(), folder=newer)
+            command("migrate", environment=centre.settings(), folder=newer)
         )
         await daemon.until("daemon.stopping")
-        await plain_call(site.db, 2, record=record_id(2))
+        await plain_call(centre.db, 2, record=record_id(2))
         answer.set()
         assert await daemon.ended() == 78
         code, _, errors = await migrating
         assert code == 0, errors
     assert "callstatsd migrate is upgrading the ledger; install the new version" in daemon.text
-    assert await site.db.fetchval("SELECT version_num FROM alembic_version") > SCHEMA_VERSION
+    assert await centre.db.fetchval("SELECT version_num FROM alembic_version") > SCHEMA_VERSION
     # What was in flight has its outcome, and nothing else was begun.
-    assert (await site.states())["delivered"] == 1
-    assert site.salesforce.received == 1
-    code, _, errors = await site.run("status")
+    assert (await centre.states())["delivered"] == 1
+    assert centre.salesforce.received == 1
+    code, _, errors = await centre.run("status")
     assert (code, "newer than this program" in errors) == (78, True)
 
 
-async def test_a_backfill_that_sends_is_asked_too(site: Site, newer: Path) -> None:
-    await plain_call(site.db, 1, record=record_id(1), ended=datetime(2026, 11, 20, 9, tzinfo=UTC))
+async def test_a_backfill_that_sends_is_asked_too(centre: CallCentre, newer: Path) -> None:
+    await plain_call(centre.db, 1, record=record_id(1), ended=datetime(2026, 11, 20, 9, tzinfo=UTC))
     answer = asyncio.Event()
-    site.salesforce.rule = lambda _: Reply(hold=answer)
+    centre.salesforce.rule = lambda _: Reply(hold=answer)
     window = ("--from", "2026-11-20", "--to", "2026-11-21")
-    filling = asyncio.create_task(site.run("backfill", *window))
+    filling = asyncio.create_task(centre.run("backfill", *window))
     async with asyncio.timeout(PATIENCE):
-        await site.salesforce.until(lambda salesforce: salesforce.in_flight == 1)
-    migrating = asyncio.create_task(command("migrate", environment=site.settings(), folder=newer))
+        await centre.salesforce.until(lambda salesforce: salesforce.in_flight == 1)
+    migrating = asyncio.create_task(command("migrate", environment=centre.settings(), folder=newer))
     async with asyncio.timeout(PATIENCE):
-        while not await site.db.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+        while not await centre.db.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
             await asyncio.sleep(0.02)
     answer.set()
     code, _, errors = await filling
     assert (code, "install the new version here too" in errors) == (78, True)
     assert (await migrating)[0] == 0
-    assert await site.states() == Counter(delivered=1)
+    assert await centre.states() == Counter(delivered=1)

@@ -22,7 +22,7 @@ from daemon.lines import LineKey, NewLine, State
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
 from tests.support.expected import BERLIN
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 
 DAY = 86_400.0
 ENDED = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -208,19 +208,21 @@ async def test_nothing_that_is_still_to_be_polled_falls_below_what_was_pruned(
     assert (await prune(ledger)).lines == 1
 
 
-async def test_a_record_that_goes_while_its_line_is_requeued_is_made_anew(site: Site) -> None:
+async def test_a_record_that_goes_while_its_line_is_requeued_is_made_anew(
+    centre: CallCentre,
+) -> None:
     """Chosen with its record, put back without: nobody could send it."""
     for call in (1, 2):
-        await plain_call(site.db, call, record=record_id(call))
-    async with running(site.settings(), site.folder) as daemon:
-        await site.until(delivered=2)
+        await plain_call(centre.db, call, record=record_id(call))
+    async with running(centre.settings(), centre.folder) as daemon:
+        await centre.until(delivered=2)
         assert await daemon.stop() == 0
-    await site.db.execute("UPDATE line SET settled_at = now() - interval '31 days'")
-    await site.db.execute("UPDATE ledger SET dropped_before = NULL")
-    await site.db.execute("DELETE FROM StatisticsPartA WHERE ID = 2")
+    await centre.db.execute("UPDATE line SET settled_at = now() - interval '31 days'")
+    await centre.db.execute("UPDATE ledger SET dropped_before = NULL")
+    await centre.db.execute("DELETE FROM StatisticsPartA WHERE ID = 2")
     async with (
-        open_ledger(site.dsn, "callstatsd") as ledger,
-        open_source(site.dsn, ("jtelstats",), BERLIN, None) as source,
+        open_ledger(centre.dsn, "callstatsd") as ledger,
+        open_source(centre.dsn, ("jtelstats",), BERLIN, None) as source,
     ):
         operator_store = OperatorStore(ledger.database)
         requeue = operator_store.requeue
@@ -237,38 +239,40 @@ async def test_a_record_that_goes_while_its_line_is_requeued_is_made_anew(site: 
                 operator_store, intake, choice, "alice@acd1", changed, asyncio.Event()
             )
     assert changed == operations.Changed(Counter(pending=1, gone=1), complete=True)
-    assert await site.states() == Counter(pending=1, delivered=1)
-    assert await site.db.fetchval("SELECT count(*) FROM line WHERE record IS NULL") == 1
-    async with running(site.settings(), site.folder) as daemon:
-        await site.until(delivered=2)
+    assert await centre.states() == Counter(pending=1, delivered=1)
+    assert await centre.db.fetchval("SELECT count(*) FROM line WHERE record IS NULL") == 1
+    async with running(centre.settings(), centre.folder) as daemon:
+        await centre.until(delivered=2)
         assert await daemon.stop() == 0
-    assert [request.key for request in site.salesforce.requests].count("1-0-0-0") == 2
+    assert [request.key for request in centre.salesforce.requests].count("1-0-0-0") == 2
 
 
-async def test_a_backfill_over_pruned_lines_is_refused(site: Site) -> None:
-    async with open_ledger(site.dsn, "callstatsd") as ledger:
-        await add(ledger, site.db, 1, State.DELIVERED, 100.0)
+async def test_a_backfill_over_pruned_lines_is_refused(centre: CallCentre) -> None:
+    async with open_ledger(centre.dsn, "callstatsd") as ledger:
+        await add(ledger, centre.db, 1, State.DELIVERED, 100.0)
         await prune(ledger)
     window = ("--from", "2026-01-01", "--to", "2026-01-02")
-    code, _, errors = await site.run("backfill", *window)
+    code, _, errors = await centre.run("backfill", *window)
     assert code == 1
     assert "--resend" in errors
 
 
-async def test_neither_polls_nor_sweeps_take_again_what_retention_removed(site: Site) -> None:
-    await plain_call(site.db, 1, record=record_id(1))
-    async with running(site.settings(), site.folder) as daemon:
-        await site.until(delivered=1)
+async def test_neither_polls_nor_sweeps_take_again_what_retention_removed(
+    centre: CallCentre,
+) -> None:
+    await plain_call(centre.db, 1, record=record_id(1))
+    async with running(centre.settings(), centre.folder) as daemon:
+        await centre.until(delivered=1)
         assert await daemon.stop() == 0
-    await site.db.execute("UPDATE line SET settled_at = now() - interval '100 days'")
-    async with open_ledger(site.dsn, "callstatsd") as ledger:
+    await centre.db.execute("UPDATE line SET settled_at = now() - interval '100 days'")
+    async with open_ledger(centre.dsn, "callstatsd") as ledger:
         assert (await prune(ledger)).lines == 1
     # As on a standby that stood still: the watermark lies before what was pruned.
-    await site.db.execute("UPDATE ledger SET watermark = start_from, swept_at = NULL")
+    await centre.db.execute("UPDATE ledger SET watermark = start_from, swept_at = NULL")
 
-    await plain_call(site.db, 2, record=record_id(2))
-    async with running(site.settings(), site.folder) as daemon:
+    await plain_call(centre.db, 2, record=record_id(2))
+    async with running(centre.settings(), centre.folder) as daemon:
         await daemon.until("line.delivered", key="2-0-0-0")
         assert await daemon.stop() == 0
 
-    assert [request.key for request in site.salesforce.requests] == ["1-0-0-0", "2-0-0-0"]
+    assert [request.key for request in centre.salesforce.requests] == ["1-0-0-0", "2-0-0-0"]

@@ -15,7 +15,7 @@ from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
 from tests.support.load import stretched
 from tests.support.proxy import Mode
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 from tests.support.wired import wired
 
 WATCHDOG = 0.4
@@ -77,13 +77,15 @@ async def systemd(tmp_path: Path) -> AsyncIterator[Systemd]:
         systemd.socket.close()
 
 
-async def test_systemd_hears_of_ready_counts_and_stopping(site: Site, systemd: Systemd) -> None:
-    await plain_call(site.db, 1, record=record_id(1))
-    await plain_call(site.db, 2, record=record_id(2))
-    await plain_call(site.db, 3, record=record_id(3))
+async def test_systemd_hears_of_ready_counts_and_stopping(
+    centre: CallCentre, systemd: Systemd
+) -> None:
+    await plain_call(centre.db, 1, record=record_id(1))
+    await plain_call(centre.db, 2, record=record_id(2))
+    await plain_call(centre.db, 3, record=record_id(3))
     answers = {"2-0-0-0": Reply(400, "no"), "3-0-0-0": Reply(423)}
-    site.salesforce.rule = lambda incoming: answers.get(incoming.key)
-    async with running(systemd.settings(site.settings()), site.folder) as daemon:
+    centre.salesforce.rule = lambda incoming: answers.get(incoming.key)
+    async with running(systemd.settings(centre.settings()), centre.folder) as daemon:
         await systemd.until("READY=1")
         await systemd.until(
             lambda line: bool(
@@ -101,18 +103,18 @@ async def test_systemd_hears_of_ready_counts_and_stopping(site: Site, systemd: S
     assert systemd.heard.count("READY=1") == 1
 
 
-async def test_a_pause_is_told_with_its_reason(site: Site, systemd: Systemd) -> None:
-    await site.run("pause", "--reason", "release tonight")
-    async with running(systemd.settings(site.settings()), site.folder) as daemon:
+async def test_a_pause_is_told_with_its_reason(centre: CallCentre, systemd: Systemd) -> None:
+    await centre.run("pause", "--reason", "release tonight")
+    async with running(systemd.settings(centre.settings()), centre.folder) as daemon:
         await systemd.until(lambda line: "paused (operator: release tonight): 0 pending" in line)
         await systemd.until("WATCHDOG=1", 3)
         assert await daemon.stop() == 0
 
 
-async def test_an_instance_that_stands_by_gets_around(site: Site, systemd: Systemd) -> None:
-    async with running(site.settings(), site.folder) as active:
+async def test_an_instance_that_stands_by_gets_around(centre: CallCentre, systemd: Systemd) -> None:
+    async with running(centre.settings(), centre.folder) as active:
         await active.until("daemon.started")
-        async with running(systemd.settings(site.settings()), site.folder) as standby:
+        async with running(systemd.settings(centre.settings()), centre.folder) as standby:
             await systemd.until("READY=1")
             await systemd.until("STATUS=standing by: another instance has the ledger")
             await systemd.until("WATCHDOG=1", 3)
@@ -124,11 +126,11 @@ async def test_an_instance_that_stands_by_gets_around(site: Site, systemd: Syste
 
 
 async def test_an_instance_that_waits_for_its_ledger_at_the_start_asks_for_more_time(
-    site: Site, systemd: Systemd
+    centre: CallCentre, systemd: Systemd
 ) -> None:
-    async with wired(site) as wires:
+    async with wired(centre) as wires:
         await wires.ledger.switch(Mode.REFUSE)
-        async with running(systemd.settings(wires.settings()), site.folder) as daemon:
+        async with running(systemd.settings(wires.settings()), centre.folder) as daemon:
             await systemd.until("STATUS=waiting for the ledger database")
             await systemd.until("EXTEND_TIMEOUT_USEC=90000000", 2)
             assert "READY=1" not in systemd.heard
@@ -140,11 +142,11 @@ async def test_an_instance_that_waits_for_its_ledger_at_the_start_asks_for_more_
 
 @pytest.mark.parametrize("which", ["source", "ledger"])
 async def test_a_database_that_is_away_is_no_reason_for_a_restart(
-    site: Site, systemd: Systemd, which: str
+    centre: CallCentre, systemd: Systemd, which: str
 ) -> None:
-    async with wired(site) as wires:
+    async with wired(centre) as wires:
         proxy = getattr(wires, which)
-        async with running(systemd.settings(wires.settings()), site.folder) as daemon:
+        async with running(systemd.settings(wires.settings()), centre.folder) as daemon:
             await systemd.until("READY=1")
             await proxy.switch(Mode.REFUSE)
             proxy.cut(reset=True)
@@ -160,12 +162,12 @@ async def test_a_database_that_is_away_is_no_reason_for_a_restart(
     "table", ["callstatsd.line", "jtelstats.StatisticsPartA"], ids=["sender", "poller"]
 )
 async def test_a_part_that_does_not_get_around_is_told_by_silence(
-    site: Site, systemd: Systemd, table: str
+    centre: CallCentre, systemd: Systemd, table: str
 ) -> None:
     """Somebody locks a table: the one part waits for it, the other turns all the same."""
-    async with running(systemd.settings(site.settings()), site.folder) as daemon:
+    async with running(systemd.settings(centre.settings()), centre.folder) as daemon:
         await systemd.until("WATCHDOG=1", 3)
-        connection = await asyncpg.connect(site.dsn)
+        connection = await asyncpg.connect(centre.dsn)
         try:
             async with connection.transaction():
                 await connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
@@ -176,32 +178,34 @@ async def test_a_part_that_does_not_get_around_is_told_by_silence(
         assert await daemon.stop() == 0
 
 
-async def test_a_poller_that_rests_for_long_is_not_missed(site: Site, systemd: Systemd) -> None:
-    settings = systemd.settings(site.settings(poll_interval="PT10M"))
-    async with running(settings, site.folder) as daemon:
+async def test_a_poller_that_rests_for_long_is_not_missed(
+    centre: CallCentre, systemd: Systemd
+) -> None:
+    settings = systemd.settings(centre.settings(poll_interval="PT10M"))
+    async with running(settings, centre.folder) as daemon:
         await systemd.until("WATCHDOG=1", 5)
         assert await daemon.stop() == 0
 
 
 async def test_a_drain_asks_for_time_as_long_as_a_request_is_in_flight(
-    site: Site, systemd: Systemd
+    centre: CallCentre, systemd: Systemd
 ) -> None:
-    await plain_call(site.db, 1, record=record_id(1))
+    await plain_call(centre.db, 1, record=record_id(1))
     answer = asyncio.Event()
-    site.salesforce.rule = lambda _: Reply(200, hold=answer)
-    async with running(systemd.settings(site.settings()), site.folder) as daemon:
-        await site.salesforce.until(lambda salesforce: salesforce.received == 1)
+    centre.salesforce.rule = lambda _: Reply(200, hold=answer)
+    async with running(systemd.settings(centre.settings()), centre.folder) as daemon:
+        await centre.salesforce.until(lambda salesforce: salesforce.received == 1)
         daemon.signal(signal.SIGTERM)
         await systemd.until("STOPPING=1")
         await systemd.until("EXTEND_TIMEOUT_USEC=90000000", 3)
         assert systemd.heard[-2] == "WATCHDOG=1"
         answer.set()
         assert await daemon.ended() == 0
-    assert (await site.states())["delivered"] == 1
+    assert (await centre.states())["delivered"] == 1
 
 
-async def test_a_process_that_its_watchdog_ends_says_where_it_stood(site: Site) -> None:
-    async with running(site.settings(), site.folder) as daemon:
+async def test_a_process_that_its_watchdog_ends_says_where_it_stood(centre: CallCentre) -> None:
+    async with running(centre.settings(), centre.folder) as daemon:
         await daemon.until("daemon.started")
         daemon.signal(signal.SIGABRT)
         assert await daemon.ended() == -signal.SIGABRT

@@ -22,7 +22,7 @@ from daemon.ledger.store import ACTIVE_LOCK
 from daemon.web.listener import listening
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import running
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 
 README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 
@@ -51,16 +51,18 @@ def samples(text: str) -> dict[str, float]:
     }
 
 
-async def test_metrics_tell_what_was_done_and_what_waits(site: Site) -> None:
+async def test_metrics_tell_what_was_done_and_what_waits(centre: CallCentre) -> None:
     port = free_port()
-    await plain_call(site.db, 1, record=record_id(1))
-    await plain_call(site.db, 2, record=record_id(2)[:12] + "404")
-    site.salesforce.rule = lambda incoming: Reply(400, "no") if incoming.key == "3-0-0-0" else None
-    await plain_call(site.db, 3, record=record_id(3))
-    await plain_call(site.db, 4, record=None)
+    await plain_call(centre.db, 1, record=record_id(1))
+    await plain_call(centre.db, 2, record=record_id(2)[:12] + "404")
+    centre.salesforce.rule = lambda incoming: (
+        Reply(400, "no") if incoming.key == "3-0-0-0" else None
+    )
+    await plain_call(centre.db, 3, record=record_id(3))
+    await plain_call(centre.db, 4, record=None)
 
-    async with running(site.settings(http_listen=f"127.0.0.1:{port}"), site.folder) as daemon:
-        await site.until(delivered=1, not_found=1, rejected=1, skipped=1)
+    async with running(centre.settings(http_listen=f"127.0.0.1:{port}"), centre.folder) as daemon:
+        await centre.until(delivered=1, not_found=1, rejected=1, skipped=1)
         assert (await get(port, "/healthz"))[:2] == (200, "ok\n")
         assert (await get(port, "/readyz"))[:2] == (200, "ready\n")
         status, text, headers = await get(port, "/metrics")
@@ -88,10 +90,10 @@ async def test_metrics_tell_what_was_done_and_what_waits(site: Site) -> None:
 
 
 async def test_metrics_say_which_program_this_is_and_nothing_of_when_it_started(
-    site: Site,
+    centre: CallCentre,
 ) -> None:
     port = free_port()
-    async with running(site.settings(http_listen=f"127.0.0.1:{port}"), site.folder) as daemon:
+    async with running(centre.settings(http_listen=f"127.0.0.1:{port}"), centre.folder) as daemon:
         await daemon.until("daemon.started")
         text = (await get(port, "/metrics"))[1]
         assert await daemon.stop() == 0
@@ -108,16 +110,16 @@ async def test_metrics_say_which_program_this_is_and_nothing_of_when_it_started(
     assert "_created" not in text
 
 
-async def test_ready_says_why_it_is_not(site: Site) -> None:
+async def test_ready_says_why_it_is_not(centre: CallCentre) -> None:
     first, second = free_port(), free_port()
-    async with running(site.settings(http_listen=f"127.0.0.1:{first}"), site.folder) as active:
+    async with running(centre.settings(http_listen=f"127.0.0.1:{first}"), centre.folder) as active:
         await active.until("daemon.started")
-        standby_settings = site.settings(http_listen=f"127.0.0.1:{second}")
-        async with running(standby_settings, site.folder) as standby:
+        standby_settings = centre.settings(http_listen=f"127.0.0.1:{second}")
+        async with running(standby_settings, centre.folder) as standby:
             await standby.until("daemon.standby")
             assert (await get(second, "/readyz"))[:2] == (503, "standing by\n")
             assert await standby.stop() == 0
-        await site.run("pause")
+        await centre.run("pause")
         await active.until("sender.paused")
         assert (await get(first, "/readyz"))[:2] == (503, "paused: operator\n")
         assert (await get(first, "/healthz"))[0] == 200
@@ -129,22 +131,22 @@ async def test_ready_says_why_it_is_not(site: Site) -> None:
 
 
 async def test_who_stands_by_again_tells_neither_of_a_pause_nor_of_the_source(
-    site: Site, server: str
+    centre: CallCentre, server: str
 ) -> None:
     """It is the other one that sends and polls now; what was is not what is."""
-    ledger_dsn = await create_database(server, f"{urlsplit(site.dsn).path[1:]}_ledger")
+    ledger_dsn = await create_database(server, f"{urlsplit(centre.dsn).path[1:]}_ledger")
     apart = {"ledger_dsn": ledger_dsn}
-    await site.run("migrate", **apart)
+    await centre.run("migrate", **apart)
     port = free_port()
-    watched = site.settings(http_listen=f"127.0.0.1:{port}", **apart)
-    async with running(watched, site.folder) as first:
+    watched = centre.settings(http_listen=f"127.0.0.1:{port}", **apart)
+    async with running(watched, centre.folder) as first:
         await first.until("daemon.started")
-        async with running(site.settings(**apart), site.folder) as second:
+        async with running(centre.settings(**apart), centre.folder) as second:
             await second.until("daemon.standby")
-            await site.run("pause", **apart)
+            await centre.run("pause", **apart)
             await first.until("sender.paused")
             ledger_db = await asyncpg.connect(ledger_dsn)
-            source = urlsplit(site.dsn).path[1:]
+            source = urlsplit(centre.dsn).path[1:]
             await ledger_db.execute(f'ALTER DATABASE "{source}" ALLOW_CONNECTIONS false')
             await ledger_db.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", source
@@ -198,12 +200,12 @@ async def test_a_visitor_who_speaks_no_http_is_not_quoted(
     assert caplog.records == []
 
 
-async def test_what_was_never_read_is_unknown(site: Site) -> None:
+async def test_what_was_never_read_is_unknown(centre: CallCentre) -> None:
     port = free_port()
-    away = site.settings(
+    away = centre.settings(
         ledger_dsn="postgresql://nobody@127.0.0.1:1/none", http_listen=f"127.0.0.1:{port}"
     )
-    async with running(away, site.folder) as daemon:
+    async with running(away, centre.folder) as daemon:
         await daemon.until("database.lost", database="ledger")
         found = samples((await get(port, "/metrics"))[1])
         assert await daemon.stop() == 0
@@ -212,13 +214,15 @@ async def test_what_was_never_read_is_unknown(site: Site) -> None:
     assert found["callstatsd_database_up{database=ledger}"] == 0
 
 
-async def test_an_address_that_is_taken_ends_nothing(site: Site, db: asyncpg.Connection) -> None:
+async def test_an_address_that_is_taken_ends_nothing(
+    centre: CallCentre, db: asyncpg.Connection
+) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         await plain_call(db, 1, record=record_id(1))
-        async with running(site.settings(http_listen=address), site.folder) as daemon:
+        async with running(centre.settings(http_listen=address), centre.folder) as daemon:
             told = await daemon.until("monitor.unavailable")
             await daemon.until("line.delivered")
             assert await daemon.stop() == 0

@@ -14,7 +14,7 @@ from daemon.web import listener
 from daemon.web.listener import listening
 from tests.integration.web.test_health import free_port, get
 from tests.support.daemon_process import PATIENCE, running
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 
 SLOW = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Bit: by-bit\r\n"
 LARGE = b"x" * 32 * 1024 * 1024
@@ -117,10 +117,10 @@ async def test_one_more_than_the_most_is_closed_at_once_and_later_ones_are_not(
         assert (await get(port, "/"))[:2] == (200, "ok")
 
 
-async def test_hundreds_of_slow_visitors_keep_nobody_out_for_long(site: Site) -> None:
+async def test_hundreds_of_slow_visitors_keep_nobody_out_for_long(centre: CallCentre) -> None:
     port = free_port()
     async with (
-        running(site.settings(http_listen=f"127.0.0.1:{port}"), site.folder) as daemon,
+        running(centre.settings(http_listen=f"127.0.0.1:{port}"), centre.folder) as daemon,
         AsyncExitStack() as stack,
     ):
         await daemon.until("daemon.started")

@@ -40,7 +40,7 @@ from tests.support.daemon_process import PATIENCE, running
 from tests.support.load import stretched
 from tests.support.markup import Strict
 from tests.support.proxy import Mode, proxied
-from tests.support.whole import Site
+from tests.support.whole import CallCentre
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 20, 12, 34, 56, tzinfo=UTC)
@@ -259,32 +259,32 @@ async def test_what_waits_and_what_failed_is_shown_with_what_to_do(look: Look) -
     assert re.search(r"Needs your action 3\b", text)
 
 
-async def test_the_commands_that_are_shown_are_commands(site: Site) -> None:
-    await plain_call(site.db, 3, record=record_id(3))
-    site.salesforce.rule = lambda _: Reply(400, "Caller +49 (0)30 998877 is blocked")
+async def test_the_commands_that_are_shown_are_commands(centre: CallCentre) -> None:
+    await plain_call(centre.db, 3, record=record_id(3))
+    centre.salesforce.rule = lambda _: Reply(400, "Caller +49 (0)30 998877 is blocked")
     port = free_port()
-    settings = site.settings(http_listen=f"127.0.0.1:{port}")
-    async with running(settings, site.folder) as daemon:
-        await site.until(rejected=1)
+    settings = centre.settings(http_listen=f"127.0.0.1:{port}")
+    async with running(settings, centre.folder) as daemon:
+        await centre.until(rejected=1)
         shown = await get(port)
         command = re.search(r"callstatsd (requeue [-a-z0-9 ]+\d)", shown.text)
         assert command is not None
         assert "Caller …77 is blocked" in shown.text
-        site.salesforce.rule = lambda _: None
-        assert (await site.run(*command[1].split()))[0] == 0
-        await site.until(delivered=1)
+        centre.salesforce.rule = lambda _: None
+        assert (await centre.run(*command[1].split()))[0] == 0
+        await centre.until(delivered=1)
         found = await get(port, "/?q=3")
         assert "delivered at" in found.text
         assert "998877" not in found.html
         assert await daemon.stop() == 0
 
 
-async def test_an_instance_that_stands_by_says_who_sends(site: Site) -> None:
+async def test_an_instance_that_stands_by_says_who_sends(centre: CallCentre) -> None:
     first, second = free_port(), free_port()
-    async with running(site.settings(http_listen=f"127.0.0.1:{first}"), site.folder) as active:
+    async with running(centre.settings(http_listen=f"127.0.0.1:{first}"), centre.folder) as active:
         await active.until("daemon.started")
-        behind = site.settings(http_listen=f"127.0.0.1:{second}")
-        async with running(behind, site.folder) as standby:
+        behind = centre.settings(http_listen=f"127.0.0.1:{second}")
+        async with running(behind, centre.folder) as standby:
             await standby.until("daemon.standby")
             text = (await get(second)).text
             who = f"The instance on {socket.gethostname()} (process {active.process.pid})"
@@ -292,7 +292,7 @@ async def test_an_instance_that_stands_by_says_who_sends(site: Site) -> None:
             assert f"{who} has the ledger" in text
             assert f"{who} sends" in text
             assert await standby.stop() == 0
-        await site.run("pause", "--reason", "release tonight, call 030 1234567")
+        await centre.run("pause", "--reason", "release tonight, call 030 1234567")
         await active.until("sender.paused")
         text = (await get(first)).text
         assert "Paused by an operator" in text
@@ -475,16 +475,16 @@ async def test_what_salesforce_or_a_visitor_says_is_never_markup(look: Look) -> 
 # Asking
 
 
-async def test_a_search_tells_what_show_tells(site: Site) -> None:
+async def test_a_search_tells_what_show_tells(centre: CallCentre) -> None:
     port = free_port()
-    await plain_call(site.db, 1, record=long_id(1))
-    await plain_call(site.db, 2, record=None)
-    settings = site.settings(http_listen=f"127.0.0.1:{port}")
-    async with running(settings, site.folder) as daemon:
-        await site.until(delivered=1, skipped=1)
+    await plain_call(centre.db, 1, record=long_id(1))
+    await plain_call(centre.db, 2, record=None)
+    settings = centre.settings(http_listen=f"127.0.0.1:{port}")
+    async with running(settings, centre.folder) as daemon:
+        await centre.until(delivered=1, skipped=1)
         for call in (1, 2, 77):
             shown = await get(port, f"/?q={call}")
-            _, told, _ = await site.run("show", str(call))
+            _, told, _ = await centre.run("show", str(call))
             for line in told.splitlines():
                 if line.startswith(("Call", "The source", "  delivered", "  skipped")):
                     assert " ".join(line.replace("`", "").split()) in shown.text
