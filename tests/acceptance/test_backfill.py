@@ -3,8 +3,6 @@
 import asyncio
 import json
 import signal
-import sys
-from asyncio.subprocess import PIPE
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -85,10 +83,7 @@ async def test_it_hands_over_to_a_daemon_that_comes(centre: CallCentre) -> None:
         return Reply(delay=1.0) if came.is_set() else Reply(hold=came)
 
     centre.salesforce.rule = slow_for_the_backfill
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "daemon", "backfill", *WINDOW, "--json",
-        env=centre.settings(concurrency="1"), cwd=centre.folder, stdout=PIPE, stderr=PIPE,
-    )  # fmt: skip
+    process = await centre.start("backfill", *WINDOW, "--json", concurrency="1")
     async with asyncio.timeout(PATIENCE):
         await centre.salesforce.until(lambda salesforce: salesforce.received >= 3)
         async with running(centre.settings(concurrency="1"), centre.folder) as daemon:
@@ -132,10 +127,7 @@ async def test_live_lines_go_before_backfill_lines(centre: CallCentre) -> None:
 async def test_killed_in_the_middle_it_goes_on_where_it_was(centre: CallCentre) -> None:
     await add_calls(centre, 60)
     centre.salesforce.work = 0.02
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "daemon", "backfill", *WINDOW,
-        env=centre.settings(), cwd=centre.folder, stdout=PIPE, stderr=PIPE,
-    )  # fmt: skip
+    process = await centre.start("backfill", *WINDOW)
     async with asyncio.timeout(PATIENCE):
         await centre.salesforce.until(lambda salesforce: salesforce.received >= 20)
         process.kill()
@@ -155,10 +147,7 @@ async def test_ctrl_c_finishes_what_is_in_flight_and_says_how_to_go_on(centre: C
     centre.salesforce.rule = lambda incoming: (
         Reply(hold=heard) if incoming.number > 8 and not heard.is_set() else None
     )
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "daemon", "backfill", *WINDOW,
-        env=centre.settings(), cwd=centre.folder, stdout=PIPE, stderr=PIPE,
-    )  # fmt: skip
+    process = await centre.start("backfill", *WINDOW)
     assert process.stderr is not None
     async with asyncio.timeout(PATIENCE):
         await centre.salesforce.until(lambda salesforce: salesforce.received >= 9)

@@ -155,7 +155,7 @@ async def test_fifteen_seconds_of_chaos_lose_and_repeat_nothing_without_reason(
     await survive(centre, seed=seed, seconds=15, within=60)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_two_minutes_of_chaos_lose_and_repeat_nothing_without_reason(
     centre: CallCentre,
 ) -> None:

@@ -524,7 +524,7 @@ async def test_outcomes_that_can_be_written_in_time_end_nothing(
     assert await db.fetchval("SELECT state FROM line") == "delivered"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_after_two_minutes_of_unwritable_outcomes_the_process_exits_and_none_is_lost(
     centre: CallCentre,
 ) -> None:

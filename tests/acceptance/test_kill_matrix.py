@@ -2,16 +2,19 @@
 
 import asyncio
 import signal
-import sys
 import time
-from pathlib import Path
+from asyncio.subprocess import DEVNULL
+from collections.abc import Iterator
+from itertools import product
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from daemon.demo.standin import Incoming, Reply
 from tests.support.audit import Break, audit
 from tests.support.daemon_process import PATIENCE, running
 from tests.support.killer import POINTS
+from tests.support.preloaded import Process
 from tests.support.traffic import traffic
 from tests.support.whole import CallCentre
 
@@ -30,9 +33,22 @@ async def recovered(centre: CallCentre, lines: int, killed_at: float) -> None:
     print(await audit(centre, breaks=[Break(killed_at, REPEATS)]))  # noqa: T201
 
 
-@pytest.mark.parametrize("nth", [1, 3])
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("point", POINTS)
+TELLING = {
+    ("take", "after", 1),
+    ("post", "before", 1),
+    ("post", "after", 3),
+    ("settle", "before", 3),
+    ("commit", "before", 3),
+}
+"""Between two steps each, where something is done and not yet written; the others are `long`."""
+
+
+def killings() -> Iterator[ParameterSet]:
+    for killing in product(POINTS, ("before", "after"), (1, 3)):
+        yield pytest.param(*killing, marks=() if killing in TELLING else pytest.mark.long)
+
+
+@pytest.mark.parametrize(("point", "when", "nth"), list(killings()))
 async def test_killed_at_this_step_it_loses_nothing_and_repeats_little(
     centre: CallCentre, point: str, when: str, nth: int
 ) -> None:
@@ -40,45 +56,45 @@ async def test_killed_at_this_step_it_loses_nothing_and_repeats_little(
         "KILL_POINT": point,
         "KILL_WHEN": when,
         "KILL_NTH": str(nth),
-        "PYTHONPATH": str(Path(__file__).parents[2]),
     }
-    async with traffic(centre.dsn, per_second=100, records=5) as calls:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.support.killer",
-            env=environment, cwd=centre.folder, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
-            async with asyncio.timeout(PATIENCE):
-                assert await process.wait() == -signal.SIGKILL
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        killed_at = time.monotonic()
-        await calls.end()
+    process = await Process.start(
+        environment=environment,
+        folder=centre.folder,
+        descriptors=(DEVNULL,) * 3,
+        module="tests.support.killer",
+    )
+    try:
+        async with (
+            traffic(centre.dsn, per_second=100, records=5) as calls,
+            asyncio.timeout(PATIENCE),
+        ):
+            assert await process.wait() == -signal.SIGKILL
+            killed_at = time.monotonic()
+    finally:
+        process.kill()
+        await process.wait()
     await recovered(centre, calls.ended, killed_at)
 
 
 @pytest.mark.parametrize("written", [False, True], ids=["not written", "written"])
-@pytest.mark.parametrize("nth", [1, 30])
+@pytest.mark.parametrize("nth", [pytest.param(1, marks=pytest.mark.long), 30])
 async def test_killed_while_a_request_is_out_it_sends_it_again_under_the_same_key(
     centre: CallCentre, nth: int, *, written: bool
 ) -> None:
-    async with traffic(centre.dsn, per_second=100, records=5) as calls:
-        async with running(centre.settings(concurrency=str(CONCURRENCY)), centre.folder) as daemon:
-            killed: list[str] = []
+    killed: list[str] = []
+    async with running(centre.settings(concurrency=str(CONCURRENCY)), centre.folder) as daemon:
 
-            def kill(incoming: Incoming) -> Reply | None:
-                if centre.salesforce.received < nth or killed:
-                    return None
-                killed.append(incoming.key)
-                daemon.signal(signal.SIGKILL)
-                return Reply(cut="after" if written else "before")
+        def kill(incoming: Incoming) -> Reply | None:
+            if centre.salesforce.received < nth or killed:
+                return None
+            killed.append(incoming.key)
+            daemon.signal(signal.SIGKILL)
+            return Reply(cut="after" if written else "before")
 
-            centre.salesforce.rule = kill
+        centre.salesforce.rule = kill
+        async with traffic(centre.dsn, per_second=100, records=5) as calls:
             assert await daemon.ended() == -signal.SIGKILL
-        killed_at = time.monotonic()
-        await calls.end()
+            killed_at = time.monotonic()
     await recovered(centre, calls.ended, killed_at)
 
     again = [one for one in centre.salesforce.requests if one.key == killed[0]]

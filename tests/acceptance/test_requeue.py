@@ -2,14 +2,9 @@
 
 import asyncio
 import json
-import os
-import pty
 import signal
 import socket
-import sys
-from asyncio.subprocess import DEVNULL, PIPE
 from collections import Counter
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,6 +15,7 @@ from daemon.ledger.acts import ActKind
 from daemon.ledger.operator import BATCH, LineFilter
 from daemon.lines import State
 from tests.support.daemon_process import PATIENCE
+from tests.support.terminals import terminal
 from tests.support.whole import CallCentre
 
 NOON = datetime(2026, 11, 20, 11, tzinfo=UTC)
@@ -79,31 +75,13 @@ async def add(centre: CallCentre, state: State, count: int, *, settled: datetime
 
 async def typed(centre: CallCentre, answer: str, *arguments: str) -> tuple[int, str]:
     """Run a command on a terminal, and type an answer when it asks; returns what was shown."""
-    master, slave = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "daemon", *arguments),
-        stdin=slave, stdout=slave, stderr=slave,
-        env=centre.settings(log_level="error"), cwd=centre.folder,
-    )  # fmt: skip
-    os.close(slave)
-    shown = b""
-
-    def read() -> bytes:
-        with suppress(OSError):
-            return os.read(master, 1000)
-        return b""  # the terminal's other end is closed
-
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while piece := await asyncio.to_thread(read):
-                shown += piece
-                if b"[y/N]" in shown and answer:
-                    os.write(master, f"{answer}\n".encode())
-                    answer = ""
-            code = await process.wait()
-    finally:
-        os.close(master)
-    return code, shown.decode().replace("\r\n", "\n")
+    environment = centre.settings(log_level="error")
+    async with terminal(
+        *arguments, environment=environment, folder=centre.folder, columns=80
+    ) as shown:
+        await shown.shows("[y/N]")
+        shown.press(f"{answer}\n".encode())
+        return await shown.ended(), shown.text
 
 
 async def test_many_lines_are_sent_again_only_by_somebody_who_says_yes(centre: CallCentre) -> None:
@@ -206,10 +184,7 @@ async def test_ctrl_c_says_how_many_were_put_back(centre: CallCentre) -> None:
     """The second batch waits for a lock, so that there is time to press it."""
     await add(centre, State.REJECTED, 3 * BATCH)
     other = await lock(centre, BATCH + 1)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "daemon", "requeue", "--state", "rejected", "--yes"),
-        env=centre.settings(), cwd=centre.folder, stdin=DEVNULL, stdout=PIPE, stderr=PIPE,
-    )  # fmt: skip
+    process = await centre.start("requeue", "--state", "rejected", "--yes")
     try:
         async with asyncio.timeout(PATIENCE):
             while await centre.db.fetchval("SELECT max(lines) FROM act") != BATCH:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from daemon.demo import standin
+from tests.support import preloaded
 
 PATIENCE = 120.0
 """Seconds to wait for something that must happen; only a failing test waits so long."""
@@ -43,19 +44,31 @@ async def command(
     *arguments: str, environment: Mapping[str, str], folder: Path
 ) -> tuple[int, str, str]:
     """Run a command to its end: exit code, stdout, stderr."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "daemon", *arguments,
-        env=environment, cwd=folder, stdout=PIPE, stderr=PIPE,
-    )  # fmt: skip
+    process: Process | preloaded.Process
+    if needs_an_interpreter(environment, folder):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "daemon", *arguments,
+            env=environment, cwd=folder, stdout=PIPE, stderr=PIPE,
+        )  # fmt: skip
+    else:
+        process = await preloaded.Process.start(*arguments, environment=environment, folder=folder)
     output, errors = await process.communicate()
     assert process.returncode is not None
     return process.returncode, output.decode(), errors.decode()
 
 
+def needs_an_interpreter(environment: Mapping[str, str], folder: Path) -> bool:
+    """Whether Python itself reads one of these variables, or finds another program there."""
+    return (folder / "daemon").exists() or any(
+        name.startswith(("PYTHON", "LC_", "LANG")) and os.environ.get(name) != value
+        for name, value in environment.items()
+    )
+
+
 class Daemon:
     """A running `callstatsd run`; `events` is its log so far."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: preloaded.Process) -> None:
         self.process = process
         self.events: list[dict[str, Any]] = []
         self.text = ""
@@ -64,10 +77,11 @@ class Daemon:
 
     @classmethod
     async def start(cls, environment: Mapping[str, str], folder: Path) -> Self:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "daemon", "run", env=environment, cwd=folder, stderr=PIPE
+        return cls(
+            await preloaded.Process.start(
+                "run", environment=environment, folder=folder, descriptors=(DEVNULL, DEVNULL, PIPE)
+            )
         )
-        return cls(process)
 
     async def _read(self) -> None:
         assert self.process.stderr is not None

@@ -2,30 +2,22 @@
 
 import asyncio
 import fcntl
-import io
-import multiprocessing
 import os
 import pty
 import re
 import struct
-import sys
 import termios
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from rich.cells import cell_len
 
-from daemon import __main__
+from tests.support.preloaded import Process
 
 WITHIN = 120.0
 """Seconds to wait for something that must happen; only a failing test waits so long."""
 CTRL_C = b"\x03"
-# Commands start from a process that has imported them: a hundred would take minutes otherwise.
-_forking = multiprocessing.get_context("forkserver")
-_forking.set_forkserver_preload(["daemon.cli.commands", "daemon.ledger.migrate", "daemon.demo.run"])
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\x1b[=>]")
 _DRAWN = re.compile(r"[│┃┏┓┗┛┡┩└┘┴┬┳╇┼─━═╺╸╿╽|+]+")
@@ -34,7 +26,7 @@ _DRAWN = re.compile(r"[│┃┏┓┗┛┡┩└┘┴┬┳╇┼─━═╺
 class Terminal:
     """A running command and all that its terminal was sent so far."""
 
-    def __init__(self, process: ForkServerProcess, descriptor: int, columns: int) -> None:
+    def __init__(self, process: Process, descriptor: int, columns: int) -> None:
         self.process = process
         self.columns = columns
         self.raw = ""
@@ -81,9 +73,7 @@ class Terminal:
         """Wait for the command's end; returns its exit code."""
         async with asyncio.timeout(within):
             await self._reading
-            await asyncio.to_thread(self.process.join, within)
-        assert self.process.exitcode is not None
-        return self.process.exitcode
+            return await self.process.wait()
 
 
 @asynccontextmanager
@@ -97,50 +87,22 @@ async def terminal(
     """Run a command on a terminal so wide; it is surely gone when the block ends."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    with Connection(theirs) as given:
-        process = _forking.Process(
-            target=_run, args=(given, arguments, dict(environment), str(folder), encoding)
-        )
-        await asyncio.to_thread(process.start)
+    own = {"TERM": "xterm-256color", **environment}
+    process = await Process.start(
+        *arguments,
+        environment={name: own[name] for name in own.keys() - {"COLUMNS", "LINES"}},
+        folder=folder,
+        descriptors=(theirs,) * 3,
+        terminal_encoding=encoding,
+    )
+    os.close(theirs)
     shown = Terminal(process, ours, columns)
     try:
         yield shown
     finally:
-        if process.is_alive():
-            process.kill()
+        process.kill()
         await shown.ended()
         os.close(ours)
-
-
-def _run(
-    given: Connection,
-    arguments: Sequence[str],
-    environment: dict[str, str],
-    folder: str,
-    encoding: str,
-) -> None:
-    """Run a command with that terminal as its own, as a shell would start it."""
-    os.setsid()
-    fcntl.ioctl(given.fileno(), termios.TIOCSCTTY, 0)
-    for number in range(3):
-        os.dup2(given.fileno(), number)
-    given.close()
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update({"TERM": "xterm-256color"} | environment)
-    for name in ("COLUMNS", "LINES"):
-        os.environ.pop(name, None)
-    # As long as the process, so without `with`.
-    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.FileIO(0), encoding)  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = _line_buffered(1, encoding)  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _line_buffered(2, encoding)  # type: ignore[misc]
-    sys.argv = ["callstatsd", *arguments]
-    __main__.main()
-
-
-def _line_buffered(number: int, encoding: str) -> io.TextIOWrapper:
-    raw = io.BufferedWriter(io.FileIO(number, "w"))
-    return io.TextIOWrapper(raw, encoding, line_buffering=True)
 
 
 def torn(shown: Terminal) -> list[str]:

@@ -11,6 +11,7 @@ import asyncpg
 
 from daemon.demo.standin import StandIn
 from tests.support.daemon_process import PATIENCE, command, settings
+from tests.support.preloaded import Process
 
 STOPPED_IN_ORDER = """
 INSERT INTO instance (host, pid, version, started_at, beat_at, stopped_at, state, lease, ledger_oid)
@@ -35,6 +36,11 @@ class CallCentre:
     async def run(self, *arguments: str, **more: str) -> tuple[int, str, str]:
         """Run a command to its end: exit code, stdout, stderr."""
         return await command(*arguments, environment=self.settings(**more), folder=self.folder)
+
+    async def start(self, *arguments: str, **more: str) -> Process:
+        """Start a command; whoever starts it waits for its end."""
+        environment = self.settings(**more)
+        return await Process.start(*arguments, environment=environment, folder=self.folder)
 
     async def told(self, *arguments: str, **more: str) -> Any:
         """Run a command with --json that must succeed; returns what it says."""

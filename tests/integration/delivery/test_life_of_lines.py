@@ -327,7 +327,7 @@ def test_lines_live_so_where_the_endpoint_fails_time_and_again(server: str, temp
     live(server, template, examples=40, steps=40, failing_after=2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_lines_live_so_through_many_more_lives(server: str, template: str) -> None:
     live(server, template, examples=300, steps=80)
     live(server, template, examples=300, steps=80, failing_after=2)

@@ -208,7 +208,7 @@ async def test_after_a_bad_day_every_line_is_settled_and_none_was_sent_twice_wit
     assert sent == Counter({row["key"]: row["attempts"] for row in attempts})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_three_bad_minutes_with_nobody_there_for_twenty_seconds_lose_nothing(
     centre: CallCentre,
 ) -> None:
@@ -306,7 +306,7 @@ async def test_a_record_with_thousands_of_waiting_lines_starves_nobody(centre: C
     assert centre.salesforce.self_caused_locks == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_the_demo_shows_how_the_daemon_copes(tmp_path: Path) -> None:
     environment = settings("postgresql://nobody@127.0.0.1:1/not-used", "http://127.0.0.1:1")
     environment["NO_COLOR"] = "1"
