@@ -207,49 +207,180 @@ Level = Literal["debug", "info", "warning", "error"]
 class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_errors=True):
     """Every setting of contract section 7, in its order."""
 
-    source_dsn: Dsn = Field(description="postgresql:// URL of the ACD's tables; SELECT is enough")
-    source_schemas: Schemas = Field(("jtelstats",), description="search path, comma separated")
-    source_timezone: ZoneInfo = Field(BERLIN, description="IANA name of the ACD server's time zone")
-    clients_id: Id | None = Field(None, description="ClientsID whose calls are taken; empty: all")
-    ledger_dsn: Dsn = Field(UNSET, description="postgresql:// URL of the daemon's tables")
-    ledger_schema: Identifier = Field("callstatsd", description="schema of the daemon's tables")
+    source_dsn: Dsn = Field(
+        description="URL of the Postgres with the ACD's tables, "
+        "postgresql://USER:PASSWORD@HOST:PORT/DATABASE; SELECT is enough, also on a read-only "
+        "replica. In the password write %40 for @, %3A for :, %2F for /, %23 for #, %3F for ?, "
+        "%25 for %, %5B for [, %5D for ]"
+    )
+    source_schemas: Schemas = Field(
+        ("jtelstats",),
+        description="schemas of the ACD's tables, in search order, separated by commas",
+    )
+    source_timezone: ZoneInfo = Field(
+        BERLIN, description="time zone of the ACD server (IANA name); records have its local times"
+    )
+    clients_id: Id | None = Field(
+        None, description="ClientsID whose calls are taken; empty takes those of all clients"
+    )
+    ledger_dsn: Dsn = Field(
+        UNSET,
+        description="URL of the Postgres for the daemon's own tables, written like SOURCE_DSN; "
+        "empty is the same database as SOURCE_DSN",
+    )
+    ledger_schema: Identifier = Field(
+        "callstatsd",
+        description="schema of the daemon's own tables: lower-case letters, digits and _",
+    )
     endpoint_url: Url = Field(
         "/services/apexrest/jtelACD/writeCallStatistics",
-        description="where records go: a URL, or a path under the token's instance_url",
+        description="where records are sent: a full https URL, or a path under the org's own "
+        "address, which comes with the token",
     )
-    auth: Auth = Field(Auth.CLIENT_CREDENTIALS, description="how requests are authorised")
-    token_url: Url = Field("", description="org's https://HOST/services/oauth2/token")
-    client_id: str = Field("", description="consumer key of the connected app")
-    client_secret: SecretStr = Field(UNSET, description="consumer secret of the connected app")
-    username: str = Field("", description="name of the integration user")
-    password: SecretStr = Field(UNSET, description="password of the integration user")
-    security_token: SecretStr = Field(UNSET, description="security token that follows the password")
-    private_key_file: Path | None = Field(None, description="path of the PEM key of jwt_bearer")
-    bearer_token: SecretStr = Field(UNSET, description="access token that is sent as it is")
-    ca_file: Path | None = Field(None, description="path of a PEM file of further authorities")
+    auth: Auth = Field(
+        Auth.CLIENT_CREDENTIALS,
+        description="how to log in: client_credentials, jwt_bearer, password, bearer or none",
+    )
+    token_url: Url = Field(
+        "",
+        description="URL of the org's token service, "
+        "https://MY-DOMAIN.my.salesforce.com/services/oauth2/token; not for bearer and none",
+    )
+    client_id: str = Field(
+        "",
+        description="consumer key of the connected app; for client_credentials, jwt_bearer and "
+        "password",
+    )
+    client_secret: SecretStr = Field(
+        UNSET,
+        description="consumer secret of the connected app; for client_credentials and password; "
+        "better kept in the file client-secret beside this one",
+    )
+    username: str = Field(
+        "",
+        description="name of the integration user; for jwt_bearer and password; that user's time "
+        "zone must be the ACD server's",
+    )
+    password: SecretStr = Field(
+        UNSET, description="password of the integration user; for password only"
+    )
+    security_token: SecretStr = Field(
+        UNSET,
+        description="security token of the integration user, which follows the password; for "
+        "password only, where the org asks for it",
+    )
+    private_key_file: Path | None = Field(
+        None,
+        description="path of the PEM file with the private key of the connected app's "
+        "certificate; for jwt_bearer only",
+    )
+    bearer_token: SecretStr = Field(
+        UNSET, description="access token that is sent as it is; for bearer only"
+    )
+    ca_file: Path | None = Field(
+        None,
+        description="path of a PEM file with certificate authorities to trust besides the "
+        "system's own",
+    )
     environment_proxy: bool = Field(
-        False, description="whether HTTPS_PROXY and NO_PROXY of the environment are used"
+        False, description="whether the proxies of HTTPS_PROXY and NO_PROXY are used: true or false"
     )
-    instance: Instance = Field("", description="name of this instance, for what it prints")
-    poll_interval: Seconds = Field(1.0, ge=0.05, description="seconds between two polls")
-    settle_delay: Seconds = Field(120.0, ge=0, description="seconds from a call's end to taking it")
-    stale_call_after: Seconds = Field(12 * HOUR, description="seconds a call waits for its end")
-    lookback: LaterSeconds = Field(26 * HOUR, description="seconds that sweeps for late rows reach")
-    start_from: Start = Field(None, description="time before which calls are left to backfill")
-    concurrency: int = Field(4, ge=1, le=1000, description="number of requests in flight at most")
-    request_timeout: Seconds = Field(60.0, gt=0, description="seconds until an answer is given up")
-    retry_initial: Seconds = Field(1.0, ge=0.05, description="seconds of the first back-off")
-    retry_max: Seconds = Field(900.0, ge=1, description="seconds of the longest back-off")
-    retry_for: Seconds = Field(72 * HOUR, ge=1, description="seconds that a line is retried")
-    api_budget: float = Field(0.9, gt=0, le=1, description="usable share of the org's daily calls")
-    retention: Seconds = Field(90 * DAY, description="seconds that settled lines are kept")
-    record_retention: LaterSeconds = Field(30 * DAY, description="seconds their records stay")
-    empty_as: EmptyAs = Field(EmptyAs.NULL, description="how empty string and time keys are sent")
-    send_without_salesforce_id: bool = Field(False, description="whether lines without id are sent")
-    http_listen: Address = Field(("127.0.0.1", 9464), description="HOST:PORT of page and metrics")
-    log_format: Literal["auto", "json", "console"] = Field("auto", description="form of the log")
-    log_level: Level = Field("info", description="least level that is logged")
-    log_personal_data: bool = Field(False, description="whether callers and records are logged")
+    instance: Instance = Field(
+        "",
+        description="name of this instance, which printed commands carry as --instance; template "
+        "units set it",
+    )
+    poll_interval: Seconds = Field(
+        1.0,
+        ge=0.05,
+        description="time between two polls for ended calls, at least 0.05; durations are seconds, "
+        "or ISO 8601 such as PT15M",
+    )
+    settle_delay: Seconds = Field(
+        120.0,
+        ge=0,
+        description="time from a call's end to taking it, so that codes of the wrap-up are "
+        "included",
+    )
+    stale_call_after: Seconds = Field(
+        12 * HOUR, description="time from its start after which a call without an end is taken"
+    )
+    lookback: LaterSeconds = Field(
+        26 * HOUR,
+        description="how far sweeps look back for rows that appeared late; at least "
+        "STALE_CALL_AFTER plus one hour",
+    )
+    start_from: Start = Field(
+        None,
+        description="time before which calls are left to backfill, as 2026-11-20, "
+        "2026-11-20T08:00 or 2026-11-20T08:00:00+01:00; empty is the first start",
+    )
+    concurrency: int = Field(
+        4,
+        ge=1,
+        le=1000,
+        description="most requests in flight at once, 1 to 1000; few avoid row locks and request "
+        "limits in the org",
+    )
+    request_timeout: Seconds = Field(
+        60.0,
+        gt=0,
+        description="time to wait for a response; Salesforce itself waits up to 10 s for a row "
+        "lock",
+    )
+    retry_initial: Seconds = Field(
+        1.0,
+        ge=0.05,
+        description="wait after the first failed try; it doubles with each further one",
+    )
+    retry_max: Seconds = Field(900.0, ge=1, description="longest wait between two tries")
+    retry_for: Seconds = Field(
+        72 * HOUR,
+        ge=1,
+        description="how long a line is tried before it expires and needs your action; pauses of "
+        "the whole sender do not count",
+    )
+    api_budget: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="share of the org's daily API calls above which sending pauses; 1 turns this "
+        "off",
+    )
+    retention: Seconds = Field(
+        90 * DAY,
+        description="how long settled lines are kept; those that need your action stay",
+    )
+    record_retention: LaterSeconds = Field(
+        30 * DAY,
+        description="how long records of settled lines, with their phone numbers, are kept; more "
+        "than LOOKBACK, at most RETENTION",
+    )
+    empty_as: EmptyAs = Field(
+        EmptyAs.NULL, description='how empty strings and times are sent: null, or string for ""'
+    )
+    send_without_salesforce_id: bool = Field(
+        False,
+        description="whether lines without a Salesforce record id are sent too; otherwise they "
+        "are skipped",
+    )
+    http_listen: Address = Field(
+        ("127.0.0.1", 9464),
+        description="address of status page, metrics and health checks, HOST:PORT or [::1]:PORT; "
+        "an empty value turns them off",
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto",
+        description="form of the log: json, console, or auto, which is console on a terminal and "
+        "json elsewhere",
+    )
+    log_level: Level = Field(
+        "info", description="lowest level that is logged: debug, info, warning or error"
+    )
+    log_personal_data: bool = Field(
+        False,
+        description="whether phone numbers and records may be in the log, and agents on the page",
+    )
 
     _found: Found = PrivateAttr(default_factory=lambda: Found("the program"))
 
@@ -327,7 +458,7 @@ ADVICE = {
 
 def missing(name: str, reason: str) -> str:
     """Write the sentence for a setting that must be there."""
-    wanted = FIELDS[name].description
+    wanted = str(FIELDS[name].description).partition("; ")[0]
     return f"{PREFIX}{name.upper()} is missing, {reason} needs it; write the {wanted}."
 
 

@@ -143,12 +143,12 @@ async def test_debug_shows_each_request_without_its_body(centre: CallCentre) -> 
     assert (write["key"], write["status"], write["error"]) == ("3-0-0-0", 400, None)
 
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "privacy.md").read_text(encoding="utf-8")
 
 
 def steps_of_erasing() -> tuple[str, str, str]:
-    """What the README says: the SQL that finds calls, the command, the SQL that erases."""
-    section = README.split("**To erase one caller**")[1].split("\n## ")[0]
+    """What the page says: the SQL that finds calls, the command, the SQL that erases."""
+    section = PAGE.split("## Erase one caller")[1].split("\n## ")[0]
     find, erase = re.findall(r"```sql\n(.*?)```", section, re.DOTALL)
     (command,) = re.findall(r"`callstatsd (discard [^`]*)`", section)
     return find, command, erase
@@ -165,7 +165,7 @@ async def all_of_the_ledger(centre: CallCentre) -> str:
     return "\n".join(str(row[0]) for found in rows for row in found)
 
 
-async def test_the_readmes_way_to_erase_a_caller_leaves_nothing_and_brings_nothing_back(
+async def test_the_documented_way_to_erase_a_caller_leaves_nothing_and_brings_nothing_back(
     centre: CallCentre,
 ) -> None:
     find, discard, erase = steps_of_erasing()

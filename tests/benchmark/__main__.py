@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3, help="runs of each side, taken in turns")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="everything measured, for programs")
-    form.add_argument("--markdown", action="store_true", help="the table for the README")
+    form.add_argument("--markdown", action="store_true", help="the table for docs/benchmark.md")
     chosen = parser.parse_args()
     effort = Effort(chosen.scale, chosen.repeat)
     with ground() as place:

@@ -122,7 +122,7 @@ def show(results: list[Result], machine: dict[str, str]) -> None:
 
 
 def markdown(results: list[Result], machine: dict[str, str]) -> str:
-    """The same table for the README."""
+    """The same table for docs/benchmark.md."""
     rows = [HEADINGS, ("---",) * len(HEADINGS), *(result.cells() for result in results)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"{table}\n\n{described(machine)}"

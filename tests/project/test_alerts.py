@@ -1,4 +1,4 @@
-"""Alert rules and dashboard: they ask for what the daemon tells, and fire when they should."""
+"""Alert rules and dashboard: they use series that exist, and fire when they should."""
 
 import json
 import re
@@ -18,7 +18,6 @@ from daemon.lines import PauseReason, State
 PROJECT = Path(__file__).parents[2]
 ALERTS = PROJECT / "systemd" / "alerts.yml"
 DASHBOARD = PROJECT / "systemd" / "dashboard.json"
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
 needs_promtool = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool (Debian's prometheus) is not on this machine"
@@ -79,11 +78,7 @@ def test_an_alert_asks_for_what_is_there_and_says_what_to_do(rule: dict[str, Any
     assert rule["labels"]["severity"] in {"critical", "warning", "info"}
     told = rule["annotations"]
     assert set(told) == {"summary", "description"}
-    assert re.search(r"callstatsd [a-z]+|README|CALLSTATSD_|systemctl", told["description"])
-    for section in re.findall(r'README, "([^"]+)"', told["description"]):
-        assert f"\n## {section}" in README, section
-    for setting in re.findall(r"CALLSTATSD_[A-Z_]+", told["description"]):
-        assert f"`{setting}`" in README, setting
+    assert re.search(r"callstatsd [a-z]+|CALLSTATSD_|systemctl", told["description"])
 
 
 def test_every_reason_of_a_pause_has_its_alert() -> None:

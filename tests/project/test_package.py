@@ -98,7 +98,7 @@ def test_the_sdist_holds_what_its_tests_need(artefacts: dict[str, Path], tmp_pat
     missing = [name for name in tracked if not (folder / name).is_file()]
     assert missing == []
     # Tests of files beside the code, run where only the sdist is.
-    files = ("test_readme.py", "test_systemd.py", "test_alerts.py")
+    files = ("test_docs.py", "test_systemd.py", "test_alerts.py")
     done(
         *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
         *(f"tests/project/{name}" for name in files),

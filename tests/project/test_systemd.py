@@ -1,4 +1,4 @@
-"""The unit files, judged by systemd's own tools; and the steps of the README that install them."""
+"""The unit files, judged by systemd's own tools; and the steps that install them."""
 
 import re
 import shlex
@@ -143,22 +143,17 @@ def test_the_name_of_a_backfill_is_its_window(
     assert done.stdout == f"backfill|--from|{since}|--to|{until}|"
 
 
-INSTALL = (
-    (PROJECT / "README.md")
-    .read_text(encoding="utf-8")
-    .split("## Put it to work\n")[1]
-    .split("\n## ")[0]
-)
+INSTALL = (PROJECT / "docs" / "install.md").read_text(encoding="utf-8").split("\n## Sizing")[0]
 
 
 def test_no_page_needs_an_incantation_for_the_settings() -> None:
-    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    assert "set -a" not in readme
-    assert not re.search(r"\. /etc/callstatsd", readme)
+    for page in (PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")):
+        assert "set -a" not in text(page)
+        assert not re.search(r"\. /etc/callstatsd", text(page))
 
 
-def test_the_install_section_names_files_that_exist_and_ends_with_the_log() -> None:
-    steps = re.findall(r"^(\d)\. ", INSTALL, re.MULTILINE)
+def test_the_install_page_names_files_that_exist_and_ends_with_the_log() -> None:
+    steps = re.findall(r"^## (\d)\. ", INSTALL, re.MULTILINE)
     assert steps == list("1234567")
     commands = "\n".join(re.findall(r"```sh\n(.*?)```", INSTALL, re.DOTALL))
     for name in re.findall(r"systemd/callstatsd[\w@.*-]+|\.env\.example", commands):
@@ -177,12 +172,12 @@ def test_the_install_section_names_files_that_exist_and_ends_with_the_log() -> N
     ]
     places = [commands.index(command) for command in order]
     assert places == sorted(places)
-    seventh = INSTALL.split("\n7. ")[1].split("```\n")[0]
+    seventh = INSTALL.split("\n## 7. ")[1].split("```\n")[0]
     assert seventh.rstrip().endswith("journalctl -u callstatsd -f -o cat")
 
 
 @needs_systemd
-def test_what_the_readme_adds_to_a_unit_for_another_login_is_without_a_fault(
+def test_what_the_install_page_adds_to_a_unit_for_another_login_is_without_a_fault(
     tmp_path: Path,
 ) -> None:
     blocks = [

@@ -149,11 +149,6 @@ def test_no_piece_of_a_raw_password_is_ever_a_host_or_a_database(
         assert dsn.url.rpartition("@")[2] == f"{host}{rest}"
 
 
-def test_the_example_says_how_each_character_is_written() -> None:
-    example = (Path(__file__).parents[3] / ".env.example").read_text(encoding="utf-8")
-    assert all(f"{code} for {character}" in example for character, code in CODES.items())
-
-
 @pytest.mark.parametrize("variable", ["source_dsn", "ledger_dsn"])
 @pytest.mark.parametrize("name", ["run", "migrate", "status"])
 async def test_a_torn_dsn_ends_a_command_with_78_and_shows_nothing_of_it(

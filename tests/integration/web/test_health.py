@@ -6,7 +6,6 @@ import platform
 import re
 import signal
 import socket
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -15,7 +14,7 @@ import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
-from daemon import __version__, metrics
+from daemon import __version__
 from daemon.demo.postgres import create_database
 from daemon.demo.standin import Reply
 from daemon.ledger.store import ACTIVE_LOCK
@@ -23,8 +22,6 @@ from daemon.web.listener import listening
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import running
 from tests.support.whole import CallCentre
-
-README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 
 
 def free_port() -> int:
@@ -227,13 +224,3 @@ async def test_an_address_that_is_taken_ends_nothing(
             await daemon.until("line.delivered")
             assert await daemon.stop() == 0
     assert told["address"] == address
-
-
-def test_the_readme_lists_exactly_the_metrics_that_exist() -> None:
-    listed = set(re.findall(r"`(callstatsd_[a-z_]+)", README))
-    exist = {
-        family.name + ("_total" if family.type == "counter" else "")
-        for family in metrics.REGISTRY.collect()
-    }
-    assert listed == exist
-    assert all(family.documentation for family in metrics.REGISTRY.collect())

@@ -15,7 +15,6 @@ from daemon.settings.sources import PREFIX
 
 DSN = "postgresql://daemon:hunter2@db.example.com/jtel"
 BERLIN = ZoneInfo("Europe/Berlin")
-EXAMPLE = Path(__file__).parents[3] / ".env.example"
 
 
 @pytest.fixture(autouse=True)
@@ -94,38 +93,6 @@ def test_only_the_source_is_required_and_the_rest_has_the_contracts_defaults() -
     }
 
 
-def test_every_setting_is_described() -> None:
-    assert all(field.description for field in Settings.model_fields.values())
-
-
-def test_env_example_lists_every_setting_in_order_below_one_line_that_explains_it() -> None:
-    lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
-    explained, assigned = lines[::2], lines[1::2]
-
-    assert [line.removeprefix("# ").partition("=")[0] for line in assigned] == [
-        PREFIX + name.upper() for name in Settings.model_fields
-    ]
-    assert all(re.match(r"# [A-Z](?!ALLSTATSD_)", line) for line in explained)
-    assert [line for line in assigned if not line.startswith("# ")] == assigned[:1]
-
-
-def test_the_defaults_in_env_example_are_the_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = EXAMPLE.read_text(encoding="utf-8").splitlines()[1::2]
-    given = [line.removeprefix("# ") for line in lines]
-    expected = load_settings()
-    Path(".env").write_text("\n".join(given), encoding="utf-8")
-
-    assert load_settings().model_dump() == expected.model_dump()
-
-    # No default is left out: only what has none is empty.
-    empty = [
-        name for name, value in expected.model_dump().items() if value in {None, "", SecretStr("")}
-    ]
-    assert [line[len(PREFIX) : -1].lower() for line in given if line.endswith("=")] == sorted(
-        [*empty, "ledger_dsn"], key=list(Settings.model_fields).index
-    )
-
-
 def test_environment_wins_over_dotenv_and_dotenv_over_credentials(
     monkeypatch: pytest.MonkeyPatch, credentials: Path
 ) -> None:
@@ -155,7 +122,8 @@ def test_a_required_setting_that_is_empty_is_missing(monkeypatch: pytest.MonkeyP
     assert faults_with(monkeypatch, source_dsn="") == (
         (
             "CALLSTATSD_SOURCE_DSN is missing, the daemon needs it; "
-            "write the postgresql:// URL of the ACD's tables; SELECT is enough."
+            "write the URL of the Postgres with the ACD's tables, "
+            "postgresql://USER:PASSWORD@HOST:PORT/DATABASE."
         ),
     )
 
