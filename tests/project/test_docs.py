@@ -195,8 +195,10 @@ def test_the_drawing_is_what_import_linter_checks() -> None:
     ]
     if not layered:
         pytest.skip("import-linter checks modules, not packages yet")
-    checked = [set(re.findall(r"\w+", layer)) for layer in layered[0]["layers"]]
-    assert layers() == checked
+    # A layer in brackets is of a package that need not be there yet.
+    named = (re.sub(r"\(\w+\)", "", layer) for layer in layered[0]["layers"])
+    checked = [set(re.findall(r"\w+", layer)) - {"__main__"} for layer in named]
+    assert layers() == [layer for layer in checked if layer]
 
 
 @pytest.mark.parametrize("section", ["The way of a call", "To change X, open Y"])
