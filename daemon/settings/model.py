@@ -218,7 +218,8 @@ class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_error
         description="schemas of the ACD's tables, in search order, separated by commas",
     )
     source_timezone: ZoneInfo = Field(
-        BERLIN, description="time zone of the ACD server (IANA name); records have its local times"
+        BERLIN,
+        description="time zone of the ACD server (IANA name); times in records are local to it",
     )
     clients_id: Id | None = Field(
         None, description="ClientsID whose calls are taken; empty takes those of all clients"
@@ -319,8 +320,8 @@ class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_error
         4,
         ge=1,
         le=1000,
-        description="most requests in flight at once, 1 to 1000; few avoid row locks and request "
-        "limits in the org",
+        description="most requests in flight at once, 1 to 1000; a low number avoids row locks and "
+        "request limits in the org",
     )
     request_timeout: Seconds = Field(
         60.0,
