@@ -13,8 +13,7 @@ from pydantic import SecretStr
 
 from daemon import logs, metrics
 from daemon.cli.commands import app
-from daemon.lines import PauseReason
-from daemon.lines import State
+from daemon.lines import PauseReason, State
 from daemon.settings.dsn import CODES
 from daemon.settings.model import Settings, load_settings
 from daemon.settings.sources import PREFIX
