@@ -1,13 +1,10 @@
-"""How many requests may be in flight: pauses of the whole sender, and recovery from them. Pure.
+"""What answers mean for the next requests of a feed: pauses, and recovery from them. Pure."""
 
-Contract 5: one pause for the whole sender; after it one request, then doubling for each success.
-"""
-
-from dataclasses import dataclass, replace
 from math import inf
 from typing import NamedTuple, assert_never
 
 from daemon.delivery.backoff import Backoff
+from daemon.delivery.gate import ORG_REASONS, Gate, OrgGate, Pause
 from daemon.delivery.outcome import (
     Conflict,
     Delivered,
@@ -31,16 +28,6 @@ PROBE_FOR = 10.0
 """Seconds to wait for the answer to a probe that an operator asked for (contract, section 8)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """A pause: why, until when (the clock given in), after how many failed tries, by which lane."""
-
-    reason: PauseReason
-    until: float
-    tries: int
-    lane: str | None
-
-
 class SenderStatus(NamedTuple):
     """What the sender reports: its pause, and whether an operator's probe may still be answered.
 
@@ -52,7 +39,11 @@ class SenderStatus(NamedTuple):
 
 
 class FlowControl:
-    """Decides whether one more request may start.
+    """Decides whether one more request of a feed may start.
+
+    A request passes two gates: the org's, which all feeds share, and that of the feed's endpoint.
+    A pause is at one of them, as its reason says (`ORG_REASONS`), and moves where a probe meets
+    another fault.
 
     Answers to requests that started before the newest pause neither end nor lengthen it; callers
     pass the `epoch` they saw when the request started.
@@ -65,43 +56,47 @@ class FlowControl:
 
     def __init__(
         self,
+        org: OrgGate,
         concurrency: int,
         backoff: Backoff,
         *,
         endpoint_proven: bool,
-        api_budget: float = 1.0,
         failing: FailingAnswers | None = None,
         failing_after: int = FAILING_AFTER,
     ) -> None:
         """Start at full concurrency, or in the pause that `failing` says has not ended.
 
-        `endpoint_proven` once a 2xx or 409 was ever seen. `api_budget` is the share of the org's
-        daily calls that may be used; 1 sets no bound.
+        `endpoint_proven` once a 2xx or 409 was ever seen.
         """
         paused, refused = failing or FailingAnswers(paused=False, refused={})
-        self._api_budget = api_budget
-        self._api_usage = 0.0
-        self._api_seen = float("-inf")
-        self._concurrency = concurrency
+        left = Pause(PauseReason.ENDPOINT_FAILING, -inf, 0, None) if paused else None
+        self._org = org
+        self._endpoint = Gate(concurrency, left)
         self._backoff = backoff
         self._failing_after = failing_after
-        self._window = 1 if paused else concurrency
         self._unanswered: set[str] = set()
         self._row: dict[str, LineKey | None] = dict(refused)
         self.endpoint_proven = endpoint_proven
         self.failing = paused
         self.newest = paused
         self.avoid: dict[str, int] = {}
-        self.current_pause = Pause(PauseReason.ENDPOINT_FAILING, -inf, 0, None) if paused else None
-        self.epoch = 0
         self._probed_epoch = -1
         self._probed_at = float("-inf")
 
-    def may_start(self, in_flight: int, now: float) -> bool:
-        """Whether a request may start beside those in flight."""
-        if self.current_pause is not None:
-            return in_flight == 0 and now >= self.current_pause.until
-        return in_flight < self._window
+    @property
+    def current_pause(self) -> Pause | None:
+        """The pause that holds this feed back, the org's before the endpoint's."""
+        return self._org.pause or self._endpoint.pause
+
+    @property
+    def epoch(self) -> int:
+        """A number that each pause of the org or of this endpoint raises."""
+        return self._org.epoch + self._endpoint.epoch
+
+    def may_start(self, in_flight: int, now: float, in_flight_of_all: int | None = None) -> bool:
+        """Whether a request may start beside those in flight of this feed, and of all feeds."""
+        of_all = in_flight if in_flight_of_all is None else in_flight_of_all
+        return self._org.may_start(of_all, now) and self._endpoint.may_start(in_flight, now)
 
     @property
     def refused(self) -> list[LineKey]:
@@ -161,10 +156,7 @@ class FlowControl:
 
     def used(self, api_usage: float | None, now: float) -> PauseSender | None:
         """Note how much of the org's calls is used; past the budget the sender must pause."""
-        if api_usage is None or self._api_budget >= 1:
-            return None
-        self._api_usage, self._api_seen = api_usage, now
-        if api_usage <= self._api_budget:
+        if not self._org.note_usage(api_usage, now):
             return None
         return PauseSender(
             PauseReason.API_LIMIT, None, None, f"{api_usage:.0%} of the daily calls are used"
@@ -172,8 +164,7 @@ class FlowControl:
 
     def live_only(self, now: float) -> bool:
         """Whether backfill lines wait: from half of the budget on, unless that is old news."""
-        known = now - self._api_seen < self._backoff.maximum
-        return known and self._api_usage > self._api_budget / 2
+        return self._org.is_half_used(now, self._backoff.maximum)
 
     def probe_first(self) -> None:
         """Probe with the first line next: there is no newest one that may be sent."""
@@ -183,15 +174,14 @@ class FlowControl:
         """Record an answer that needs no pause; True if it ends one."""
         if epoch != self.epoch:
             return False
-        if self.current_pause is None:
-            self._window = min(self._window * 2, self._concurrency)
-            return False
-        self.current_pause = None
-        self.failing = self.newest = False
-        self.avoid.clear()
-        self._row.clear()
-        self._window = min(2, self._concurrency)
-        return True
+        ends_pause = self.current_pause is not None
+        self._org.record_success()
+        self._endpoint.record_success()
+        if ends_pause:
+            self.failing = self.newest = False
+            self.avoid.clear()
+            self._row.clear()
+        return ends_pause
 
     def pause(self, pausing: PauseSender, lane: str | None, epoch: int, now: float) -> Pause | None:
         """Pause, or lengthen the pause that this request probed; None for an older request."""
@@ -209,17 +199,18 @@ class FlowControl:
             self.avoid.clear()
         if lane is not None:
             self.avoid[lane] = self.epoch
-        self.current_pause = Pause(pausing.reason, now + delay, tries, lane)
-        self.epoch += 1
-        self._window = 1
-        return self.current_pause
+        pause = Pause(pausing.reason, now + delay, tries, lane)
+        gates = self._org, self._endpoint
+        closing, other = gates if pausing.reason in ORG_REASONS else reversed(gates)
+        closing.close(pause)
+        other.drop_pause()
+        return pause
 
     def probe(self, now: float) -> None:
         """Let the next probe of a pause start now, because an operator asks for it."""
         if self.current_pause is not None:
-            self.current_pause = replace(
-                self.current_pause, until=min(self.current_pause.until, now)
-            )
+            self._org.probe(now)
+            self._endpoint.probe(now)
             self._probed_epoch, self._probed_at = self.epoch, now
 
     def probing(self, now: float) -> bool:

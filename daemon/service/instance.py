@@ -11,6 +11,7 @@ import structlog
 from daemon import __version__, logs, metrics
 from daemon.delivery.backoff import Backoff
 from daemon.delivery.flow_control import FlowControl
+from daemon.delivery.gate import OrgGate
 from daemon.delivery.outcome_writer import DRAIN_EXTRA, OutcomeWriter
 from daemon.delivery.sender import Limits, Sender
 from daemon.errors import (
@@ -132,10 +133,10 @@ class Instance:
             self.salesforce,
             self.writer,
             FlowControl(
+                OrgGate(settings.concurrency, settings.api_budget),
                 settings.concurrency,
                 backoff,
                 endpoint_proven=progress.endpoint_proven,
-                api_budget=settings.api_budget,
                 failing=failing,
             ),
             backoff,

@@ -6,6 +6,7 @@ import pytest
 
 from daemon.delivery.backoff import Backoff
 from daemon.delivery.flow_control import FlowControl
+from daemon.delivery.gate import OrgGate
 from daemon.lines import PauseReason
 from daemon.salesforce.responses import api_usage
 from tests.support.calls import plain_call, record_id
@@ -33,7 +34,7 @@ def test_the_share_of_used_calls_is_read_where_the_header_tells(
 
 
 def flow(budget: float) -> FlowControl:
-    return FlowControl(4, Backoff(1.0, 900.0), endpoint_proven=True, api_budget=budget)
+    return FlowControl(OrgGate(4, budget), 4, Backoff(1.0, 900.0), endpoint_proven=True)
 
 
 def test_past_the_budget_the_sender_pauses_and_up_to_it_it_does_not() -> None:

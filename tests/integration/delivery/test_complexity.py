@@ -19,6 +19,7 @@ import pytest
 from daemon.database.pool import Database
 from daemon.delivery.backoff import Backoff
 from daemon.delivery.flow_control import FlowControl
+from daemon.delivery.gate import OrgGate
 from daemon.delivery.outcome_writer import OutcomeWriter
 from daemon.delivery.sender import Limits, Sender
 from daemon.demo.postgres import create_database
@@ -140,7 +141,7 @@ async def lines(opened: Rooms) -> None:
         opened.ledger,
         Answering(),
         writer,
-        FlowControl(4, backoff, endpoint_proven=True),
+        FlowControl(OrgGate(4), 4, backoff, endpoint_proven=True),
         backoff,
         Limits(concurrency=4, request_timeout=60, idle=60),
         lambda: True,

@@ -21,6 +21,7 @@ from structlog.testing import capture_logs
 
 from daemon.delivery.backoff import Backoff
 from daemon.delivery.flow_control import FAILING_AFTER, FlowControl
+from daemon.delivery.gate import OrgGate
 from daemon.delivery.outcome_writer import OutcomeWriter
 from daemon.delivery.sender import Limits, Sender
 from daemon.ledger.operator import LineFilter, OperatorStore
@@ -91,7 +92,9 @@ async def sending(
     """Let a sender work that begins with what the ledger says; at the end it stops in order."""
     writer = OutcomeWriter(ledger, 86400.0)
     failing = await ledger.failing_answers()
-    flow = FlowControl(concurrency, FAST, endpoint_proven=proven, failing=failing, **more)
+    flow = FlowControl(
+        OrgGate(concurrency), concurrency, FAST, endpoint_proven=proven, failing=failing, **more
+    )
     limits = Limits(concurrency, request_timeout=60.0, idle=600.0)
     sender = Sender(ledger, endpoint, writer, flow, FAST, limits, lambda: True)
     stop = asyncio.Event()

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 
 from daemon.delivery.backoff import Backoff
 from daemon.delivery.flow_control import FAILING_AFTER, FlowControl
+from daemon.delivery.gate import OrgGate
 from daemon.delivery.outcome_writer import OutcomeWriter
 from daemon.delivery.sender import Limits, Sender
 from daemon.demo.postgres import create_database
@@ -160,7 +161,12 @@ class Lives(RuleBasedStateMachine):
         backoff = Backoff(0.002, 0.01)
         failing = await self.ledger.failing_answers()
         flow = FlowControl(
-            3, backoff, endpoint_proven=True, failing=failing, failing_after=self.failing_after
+            OrgGate(3),
+            3,
+            backoff,
+            endpoint_proven=True,
+            failing=failing,
+            failing_after=self.failing_after,
         )
         self.judge.endpoint_fails = lambda: flow.failing
         limits = Limits(concurrency=3, request_timeout=1.0, idle=0.01)

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from daemon.delivery.backoff import Backoff
 from daemon.delivery.flow_control import FlowControl
+from daemon.delivery.gate import OrgGate
 from daemon.delivery.outcome_writer import OutcomeWriter
 from daemon.delivery.pending_reader import FETCH, LOW_WATER
 from daemon.delivery.sender import LANE_DEPTH, Limits, Sender
@@ -69,7 +70,7 @@ async def sending(
     """Let a sender work that looks into the ledger at its start only, unless it runs low."""
     writer = OutcomeWriter(ledger, 86400.0)
     backoff = Backoff(1.0, 60.0)
-    flow = FlowControl(concurrency, backoff, endpoint_proven=True)
+    flow = FlowControl(OrgGate(concurrency), concurrency, backoff, endpoint_proven=True)
     limits = Limits(concurrency, request_timeout=60.0, idle=600.0)
     sender = Sender(ledger, endpoint, writer, flow, backoff, limits, lambda: True)
     settling = asyncio.create_task(writer.run())
@@ -202,7 +203,7 @@ async def test_a_pause_that_a_second_probe_did_not_end_is_reported_where_the_org
             return answer
 
     backoff = Backoff(0.05, 0.1)
-    flow = FlowControl(1, backoff, endpoint_proven=True)
+    flow = FlowControl(OrgGate(1), 1, backoff, endpoint_proven=True)
     stop = asyncio.Event()
     async with open_ledger(dsn, "callstatsd") as ledger:
         await ledger.take([pending(n, f"record {n}") for n in range(1, 10)])

@@ -12,8 +12,8 @@ from daemon.delivery.flow_control import (
     PROBE_FOR,
     UNANSWERED_AFTER,
     FlowControl,
-    Pause,
 )
+from daemon.delivery.gate import OrgGate, Pause
 from daemon.delivery.outcome import (
     Conflict,
     Delivered,
@@ -36,7 +36,7 @@ FAULTS: list[Outcome] = [Failed(500, "boom"), Failed(501, "bang"), Rejected(400,
 
 
 def make(concurrency: int = 8, *, proven: bool = True) -> FlowControl:
-    return FlowControl(concurrency, BACKOFF, endpoint_proven=proven)
+    return FlowControl(OrgGate(concurrency), concurrency, BACKOFF, endpoint_proven=proven)
 
 
 def judge_all(flow: FlowControl, outcome: Outcome, lanes: range) -> list[PauseSender | None]:
@@ -322,7 +322,9 @@ KEYS = [LineKey(number, 0, 0, 0) for number in range(30)]
 
 def failing(concurrency: int = 8, *, proven: bool = True, maximum: float = 60.0) -> FlowControl:
     """A pace that twenty refused lines have just paused."""
-    flow = FlowControl(concurrency, Backoff(1.0, maximum), endpoint_proven=proven)
+    flow = FlowControl(
+        OrgGate(concurrency), concurrency, Backoff(1.0, maximum), endpoint_proven=proven
+    )
     for number in range(20):
         pausing = flow.assess(Rejected(400, "bad"), f"lane {number}", KEYS[number])
     assert pausing is not None
@@ -459,7 +461,9 @@ def test_a_late_success_of_an_older_request_does_not_make_the_endpoint_work() ->
 
 
 def test_a_sender_that_begins_in_such_a_pause_probes_at_once_and_refuses_nothing() -> None:
-    flow = FlowControl(8, BACKOFF, endpoint_proven=True, failing=FailingAnswers(True, {}))
+    flow = FlowControl(
+        OrgGate(8), 8, BACKOFF, endpoint_proven=True, failing=FailingAnswers(True, {})
+    )
     assert flow.current_pause is not None
     assert flow.current_pause.reason is PauseReason.ENDPOINT_FAILING
     assert window(flow, 0) == 1
@@ -474,7 +478,9 @@ def test_a_sender_that_begins_in_such_a_pause_probes_at_once_and_refuses_nothing
 
 def test_a_row_of_refusals_goes_on_where_an_earlier_sender_was() -> None:
     before = {f"lane {number}": KEYS[number] for number in range(19)}
-    flow = FlowControl(8, BACKOFF, endpoint_proven=True, failing=FailingAnswers(False, before))
+    flow = FlowControl(
+        OrgGate(8), 8, BACKOFF, endpoint_proven=True, failing=FailingAnswers(False, before)
+    )
     assert window(flow) == 8
     assert flow.assess(Rejected(400, None), "lane 3", KEYS[20]) is None
     assert flow.assess(Rejected(400, None), "lane 19", KEYS[21]) is not None
