@@ -64,6 +64,9 @@ def requeue_command(state: State, call_id: int | None = None) -> str | None:
     return f"callstatsd requeue --state {state}{call}"
 
 
+RESUME = "`callstatsd resume` continues sending."
+"""What to do about a pause that an operator made."""
+
 PAUSES: dict[str, StatusCard] = {
     PauseReason.UNAVAILABLE: StatusCard(
         Severity.WARN,

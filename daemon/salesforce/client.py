@@ -17,13 +17,15 @@ from daemon import logs
 from daemon.delivery.backoff import retry_after_seconds
 from daemon.delivery.outcome import DEFECT, NoResponse, Response, TokenFailure, api_usage
 from daemon.errors import ConfigurationError
-from daemon.salesforce.oauth import Token, TokenError, Tokens, first_bytes
+from daemon.salesforce.oauth import Token, TokenError, Tokens
 from daemon.salesforce.transport import (
+    BODY_LIMIT,
     Always,
     CheckedConnector,
     Permit,
     WithdrawnError,
     begin_request,
+    first_bytes,
     in_words,
     may_have_left,
     permit,
@@ -33,8 +35,6 @@ _log = structlog.get_logger()
 
 Session = aiohttp.ClientSession
 
-BODY_LIMIT = 64 * 1024
-"""Bytes of an answer's body that are read; the rest is of no use to anybody."""
 CONNECT_TIMEOUT = 10.0
 ADDRESS_EVERY = 60.0
 """Seconds between two tokens that are fetched only to learn the org's address (contract 5)."""

@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -19,20 +17,12 @@ from daemon import logs
 from daemon.delivery.backoff import retry_after_seconds
 from daemon.delivery.outcome import TokenFailure
 from daemon.errors import CallstatsdError, ConfigurationError
-from daemon.salesforce.transport import begin_request, in_words
+from daemon.salesforce.transport import BODY_LIMIT, begin_request, first_bytes, in_words
+from daemon.urls import is_safe_base
 
 _log = structlog.get_logger()
 
-_BODY_LIMIT = 64 * 1024
 _SHORT = 200
-# Where a token may be sent: https, or http on this machine.
-_SAFE_URL = re.compile(
-    r"https://(?P<host>[A-Za-z0-9._-]{1,253})(:(?P<port>[0-9]{1,5}))?(/[A-Za-z0-9_./~-]*)?"
-    r"|http://(?P<here>localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:(?P<here_port>[0-9]{1,5}))?/?"
-)
-_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
-# A last label of this kind makes resolvers read the whole name as an address.
-_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 
 # What a token endpoint may say is shown only if it is one of these: anything else might be what we
 # sent it, in whatever shape. RFC 6749 (5.2) and Salesforce's OAuth error codes, with what to do.
@@ -180,7 +170,7 @@ class OAuthTokens:
             async with self._session.post(
                 self._url, data=self._grant.form(), allow_redirects=False
             ) as response:
-                body = await first_bytes(response.content, _BODY_LIMIT)
+                body = await first_bytes(response.content, BODY_LIMIT)
                 status, retry_after = response.status, response.headers.get("Retry-After")
         except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:
             host = urlsplit(self._url).hostname
@@ -288,14 +278,6 @@ def jwt_bearer(client_id: str, username: str, key_file: Path, token_url: str) ->
     return JwtBearer(client_id, username, key, audience)
 
 
-async def first_bytes(content: aiohttp.StreamReader, limit: int) -> bytes:
-    """Read a body's beginning; one `read` alone gives no more than has arrived so far."""
-    body = b""
-    while len(body) < limit and (more := await content.read(limit - len(body))):
-        body += more
-    return body
-
-
 def _way(error: Exception) -> str:
     """Say where to look when the token endpoint cannot be reached."""
     match error:
@@ -325,7 +307,7 @@ def _read_token(status: int, body: bytes, retry_after: str | None) -> Token:
             "check CALLSTATSD_TOKEN_URL",
             refused=True,
         )
-    if not isinstance(url, str) or not is_safe_url(url):
+    if not isinstance(url, str) or not is_safe_base(url):
         raise TokenError(
             "no token: the token endpoint's answer has no usable instance_url; "
             "check CALLSTATSD_TOKEN_URL",
@@ -337,30 +319,6 @@ def _read_token(status: int, body: bytes, retry_after: str | None) -> Token:
 def is_token(text: str) -> bool:
     """Tell whether a text can stand in an Authorization header."""
     return bool(text) and text.isascii() and text.isprintable() and " " not in text
-
-
-def is_safe_url(url: str) -> bool:
-    """Tell whether a token may be sent there, and whether such a host and port can exist."""
-    match = _SAFE_URL.fullmatch(url)
-    if match is None:
-        return False
-    port = match["port"] or match["here_port"]
-    if port is not None and not 1 <= int(port) <= 65535:
-        return False
-    host = match["host"] or match["here"]
-    return host == "[::1]" or _is_host(host)
-
-
-def _is_host(host: str) -> bool:
-    """Tell whether a text is an IPv4 address or can be a name (RFC 1123, and underscores)."""
-    labels = host.split(".")
-    if _NUMBER.fullmatch(labels[-1]):
-        try:
-            IPv4Address(host)
-        except ValueError:
-            return False
-        return True
-    return all(_LABEL.fullmatch(label) for label in labels)
 
 
 def _refusal(status: int, answer: Mapping[str, object], retry_after: str | None) -> TokenError:

@@ -15,10 +15,21 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
+BODY_LIMIT = 64 * 1024
+"""Bytes of a response body that are read; the rest is not used."""
+
 _ALERT = re.compile(r"(?:sslv3 alert|tlsv1 alert|tlsv13 alert|tlsv1) (.+)")
 """OpenSSL's reasons that are alerts of the other side."""
 _OF_RECORDS = {"bad record mac", "decryption failed", "record overflow"}
 """TLS alerts that speak neither of the handshake nor of a certificate."""
+
+
+async def first_bytes(content: aiohttp.StreamReader, limit: int) -> bytes:
+    """Read the beginning of a body; one `read` alone returns only what has arrived so far."""
+    body = b""
+    while len(body) < limit and (more := await content.read(limit - len(body))):
+        body += more
+    return body
 
 
 class Permit(Protocol):

@@ -31,6 +31,7 @@ from daemon.errors import ConfigurationError
 from daemon.settings import sources
 from daemon.settings.dsn import is_host_name, read_dsn
 from daemon.settings.sources import LOGGING, PREFIX, Found, Request
+from daemon.urls import allows_secrets
 
 HOUR, DAY = 3600.0, 86400.0
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -174,8 +175,8 @@ def check_url(value: str, info: ValidationInfo) -> str:
         raise ValueError("is no absolute URL; write https://HOST/PATH")
     if "@" in parts.netloc:
         raise ValueError("must not hold credentials; write https://HOST/PATH")
-    if parts.scheme == "http" and not re.fullmatch(r"localhost|127(\.\d{1,3}){3}|::1", host):
-        raise ValueError("would send in the clear; write https, as http is for loopback only")
+    if not allows_secrets(parts.scheme, host):
+        raise ValueError("is not encrypted: use https (http is allowed to loopback only)")
     return value
 
 

@@ -25,7 +25,7 @@ WITHIN = 120.0
 CTRL_C = b"\x03"
 # Commands start from a process that has imported them: a hundred would take minutes otherwise.
 _forking = multiprocessing.get_context("forkserver")
-_forking.set_forkserver_preload(["daemon.cli.commands", "daemon.ledger.migrate", "daemon.demo.run"])
+_forking.set_forkserver_preload(["daemon.cli.entry", "daemon.ledger.migrate", "daemon.demo.run"])
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\x1b[=>]")
 _DRAWN = re.compile(r"[│┃┏┓┗┛┡┩└┘┴┬┳╇┼─━═╺╸╿╽|+]+")

@@ -39,7 +39,7 @@ from daemon.demo.calls import ids
 from daemon.demo.standin import TOKEN_PATH, WRITE_PATH, Reply, StandIn, serve
 from daemon.errors import CallstatsdError, ConfigurationError
 from daemon.lines import LineKey, PendingLine
-from daemon.salesforce.client import BODY_LIMIT, EndpointUrl, Salesforce, open_session
+from daemon.salesforce.client import EndpointUrl, Salesforce, open_session
 from daemon.salesforce.oauth import (
     ASSERTION_LIFE,
     ClientCredentials,
@@ -51,6 +51,7 @@ from daemon.salesforce.oauth import (
     TokenError,
     jwt_bearer,
 )
+from daemon.salesforce.transport import BODY_LIMIT
 from tests.support.daemon_process import PATIENCE
 from tests.support.load import stretched
 from tests.support.raw import OK, Recorder, free_port, mute, raw

@@ -15,8 +15,9 @@ from structlog.testing import capture_logs
 
 from daemon.delivery.backoff import Backoff
 from daemon.delivery.outcome import NoResponse, Response, TokenFailure, classify
-from daemon.salesforce.client import BODY_LIMIT, EndpointUrl, Salesforce, open_session
+from daemon.salesforce.client import EndpointUrl, Salesforce, open_session
 from daemon.salesforce.oauth import ClientCredentials, FixedToken, OAuthTokens
+from daemon.salesforce.transport import BODY_LIMIT
 from tests.support.raw import raw, request
 
 WITHIN = 0.3

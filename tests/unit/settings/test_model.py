@@ -447,9 +447,9 @@ def test_an_endpoint_is_a_path_or_https_or_loopback(
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("http://example.com/", "would send in the clear"),
-        ("http://localhost.example.com/", "would send in the clear"),
-        ("http://127.0.0.1.example.com/", "would send in the clear"),
+        ("http://example.com/", "is not encrypted"),
+        ("http://localhost.example.com/", "is not encrypted"),
+        ("http://127.0.0.1.example.com/", "is not encrypted"),
         ("//example.com/x", "is no absolute URL"),
         ("services/x", "is no absolute URL"),
         ("ftp://example.com/", "is no absolute URL"),
@@ -476,7 +476,7 @@ def test_a_token_url_is_no_path_and_not_in_the_clear(monkeypatch: pytest.MonkeyP
     (clear,) = faults_with(monkeypatch, token_url="http://login.salesforce.com/")
 
     assert "is no absolute URL" in path
-    assert "would send in the clear" in clear
+    assert "is not encrypted" in clear
 
 
 @pytest.mark.parametrize("text", ["a,,b", ",", 'a,"B"', "x" * 64])
