@@ -25,6 +25,7 @@ from daemon.lines import LineKey, NewLine, State, missing_keys
 from daemon.service.instance import Instance, open_databases, open_salesforce, record_options
 from daemon.service.lifecycle import SystemdNotifier, run_until, sleep_or_stop
 from daemon.settings.model import Settings
+from daemon.web.cache import StatusReader
 from daemon.web.health import InstanceState
 
 _log = structlog.get_logger()
@@ -306,6 +307,7 @@ async def backfill(
                 lease,
                 SystemdNotifier(),
                 InstanceState(),
+                StatusReader(OperatorStore(ledger.database)),
             )
             done = asyncio.Event()
             try:

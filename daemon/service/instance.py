@@ -34,7 +34,6 @@ from daemon.ingest.poller import Poller, ReadinessRules
 from daemon.ingest.source import Source, open_source
 from daemon.ingest.sweeper import Sweeper
 from daemon.ledger.lease import TRY_EVERY, Lease
-from daemon.ledger.operator import OperatorStore
 from daemon.ledger.retention import Pruner
 from daemon.ledger.store import Binding, InstanceStatus, Ledger, Tenure, open_ledger
 from daemon.lines import State
@@ -51,6 +50,7 @@ from daemon.salesforce.oauth import (
 from daemon.service.lifecycle import SystemdNotifier, run_until, sleep_or_stop, status_line
 from daemon.service.watchdog import Loop
 from daemon.settings.model import Auth, EmptyAs, Settings
+from daemon.web.cache import StatusReader
 from daemon.web.health import InstanceState
 
 _log = structlog.get_logger()
@@ -82,6 +82,7 @@ class Instance:
     lease: Lease
     notifier: SystemdNotifier
     condition: InstanceState
+    reader: StatusReader
 
     async def run_active(self, stop: asyncio.Event, *, poll: bool) -> None:
         """Send, and poll if told to, while the lock is held; return when it is lost or on stop."""
@@ -204,10 +205,9 @@ class Instance:
 
     async def _tell_systemd(self, sender: Sender) -> None:
         """Say every few seconds how many lines wait, until cancelled."""
-        operator_store = OperatorStore(self.ledger.database)
         while True:
             try:
-                waiting, status = await operator_store.waiting(), await operator_store.status()
+                waiting, status = await self.reader.backlog(), await self.reader.status()
             except UnreachableError as error:
                 self.notifier.status(str(error))
             else:

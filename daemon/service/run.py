@@ -10,6 +10,7 @@ from daemon.delivery.outcome_writer import OutcomeWriter
 from daemon.delivery.sender import DRAIN_EXTRA
 from daemon.errors import CallstatsdError, UnreachableError, first_error
 from daemon.ledger.lease import TRY_EVERY, Lease
+from daemon.ledger.operator import OperatorStore
 from daemon.service.instance import (
     Instance,
     check_ledger,
@@ -21,6 +22,7 @@ from daemon.service.instance import (
 from daemon.service.lifecycle import SystemdNotifier, run_until, sleep_or_stop
 from daemon.service.watchdog import Loop
 from daemon.settings.model import Settings
+from daemon.web.cache import StatusReader
 from daemon.web.health import InstanceState
 from daemon.web.listener import listening
 from daemon.web.page import watched
@@ -43,7 +45,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         open_databases(settings) as (source, ledger),
         open_salesforce(settings) as salesforce,
         Lease(ledger.database, is_daemon=True) as lease,
-        listening(watched(settings, source, ledger, condition), settings.http_listen),
+        StatusReader(OperatorStore(ledger.database)) as reader,
+        listening(watched(settings, source, ledger, condition, reader), settings.http_listen),
     ):
         writer = OutcomeWriter(ledger, settings.retry_for)
         try:
@@ -54,7 +57,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 await patiently(check, stop, partial(_waits, notifier))
                 settling = group.create_task(writer.run())
                 site = Instance(
-                    settings, source, ledger, salesforce, writer, lease, notifier, condition
+                    settings, source, ledger, salesforce, writer, lease, notifier, condition, reader
                 )
                 while not stop.is_set():
                     if await _acquire(lease, notifier, stop):
