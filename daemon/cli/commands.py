@@ -289,7 +289,9 @@ def demo(
     if serve_only:
         run_async(demo_run.serve_only(port, seed))
     else:
-        raise typer.Exit(run_async(demo_run.run_demo(demo_run.Show(calls, seed, faults, stay))))
+        raise typer.Exit(
+            run_async(demo_run.run_demo(demo_run.DemoOptions(calls, seed, faults, stay)))
+        )
 
 
 async def _migrate(settings: Settings, *, reference_schema: bool, rebind: bool) -> None:

@@ -320,8 +320,8 @@ async def test_what_a_sweep_has_taken_up_meanwhile_is_not_sent_twice(site: Site)
             ("requeue", "--state", "rejected", "--call-id", str(2**63)),
             "9223372036854775807",
         ),
-        (("pause", "--reason", "caf\udce9"), "is no UTF-8 text"),
-        (("show", "--salesforce-id", "\udcff"), "is no UTF-8 text"),
+        (("pause", "--reason", "caf\udce9"), "must be UTF-8 text"),
+        (("show", "--salesforce-id", "\udcff"), "must be UTF-8 text"),
     ],
 )
 async def test_what_no_row_can_hold_is_a_wrong_use_and_no_outage(

@@ -13,7 +13,9 @@ import asyncpg
 import pytest
 
 from daemon.demo import calls, postgres
-from daemon.demo.calls import GONE, Sample, day, expected_outcome, ids, is_id, load, long_form
+from daemon.demo.calls import GONE, day
+from daemon.demo.record_ids import expected_outcome, ids, is_id, long_form
+from daemon.demo.rows import Sample, load
 from daemon.errors import CallstatsdError, ConfigurationError, UnreachableError
 
 END = datetime(2026, 11, 20, 17, 30, tzinfo=UTC)

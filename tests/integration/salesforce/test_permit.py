@@ -3,7 +3,8 @@
 import asyncio
 
 from daemon.delivery.outcome import Response
-from daemon.demo.standin import CLIENT_ID, CLIENT_SECRET, TOKEN_PATH, WRITE_PATH, StandIn, serve
+from daemon.demo.grants import CLIENT_ID, CLIENT_SECRET
+from daemon.demo.standin import TOKEN_PATH, WRITE_PATH, StandIn, serve
 from daemon.salesforce.client import EndpointUrl, Salesforce, open_session
 from daemon.salesforce.oauth import ClientCredentials, FixedToken, OAuthTokens
 from tests.integration.salesforce.test_client import KEY, record

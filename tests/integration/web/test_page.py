@@ -273,8 +273,8 @@ async def test_an_instance_that_stands_by_says_who_sends(site: Site) -> None:
             text = (await get(second)).text
             who = f"The instance on {socket.gethostname()} (process {active.process.pid})"
             assert "Standing by" in text
-            assert f"{who} has the ledger" in text
-            assert f"{who} sends" in text
+            assert f"{who} is active" in text
+            assert f"{who} is sending" in text
             assert await standby.stop() == 0
         await site.run("pause", "--reason", "release tonight, call 030 1234567")
         await active.until("sender.paused")
