@@ -227,7 +227,7 @@ def backfill(
 def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check settings, databases, token and endpoint without sending a line.
+    """Check everything that a delivery needs; sends no line.
 
     Example: callstatsd check
     """
