@@ -10,11 +10,11 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Nothing has begun yet: an import that Ctrl-C ends would print a traceback.
         signal.signal(signal.SIGINT, _leave)
-    from daemon.cli import commands  # noqa: PLC0415 - the slow part
+    from daemon.cli import entry  # noqa: PLC0415 - the slow part
 
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    commands.main()
+    entry.main()
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

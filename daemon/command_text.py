@@ -1,4 +1,4 @@
-"""The commands' names, and how a text names the instance that they are for."""
+"""Names of the commands, and the option that a printed command needs to find its instance."""
 
 import re
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ _COMMAND = re.compile(rf"\bcallstatsd (?:{'|'.join(NAMES)})\b(?! --(?:instance|e
 
 
 def addressed(text: str, option: str) -> str:
-    """Put `--instance NAME` into every command of a text, so that it works as it is printed.
+    """Add `--instance NAME` to every command in a text, so that it works as printed.
 
-    `option` is empty where commands need none. A command that has the option already is left
-    alone, so this may be applied twice.
+    `option` is empty if commands need none. A command that has the option is not changed, so this
+    may be applied twice.
     """
     return _COMMAND.sub(lambda found: f"{found[0]} {option}", text) if option else text
 
@@ -32,7 +32,7 @@ _NEVER_BY_DEFAULT = re.compile(
 
 @contextmanager
 def addressing() -> Iterator[None]:
-    """Begin a command line, of which nobody knows yet what its settings are."""
+    """Begin a command whose settings are not known yet."""
     token = _OPTION.set(("", ""))
     try:
         yield
@@ -41,16 +41,16 @@ def addressing() -> Iterator[None]:
 
 
 def address_commands(option: str, default: str = "") -> None:
-    """Let what this command line prints find the settings that it found.
+    """Set the option that printed commands need to find the same settings.
 
-    `default` is the option for commands that take a file only if it is named, where this one took
-    it without being told.
+    `default` is the option for commands that use a file only if it is named, if this one used it
+    by default.
     """
     _OPTION.set((option, default))
 
 
 def printable(text: str) -> str:
-    """Address the commands in a text as `address_commands` has said."""
+    """Add the options set by `address_commands` to the commands in a text."""
     option, default = _OPTION.get()
     if default:
         text = _NEVER_BY_DEFAULT.sub(lambda found: f"{found[0]} {default}", text)

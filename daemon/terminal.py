@@ -1,6 +1,6 @@
-"""What people see: whole words at any width, and only characters that the terminal has.
+"""Output for people: wrapped between words, in characters that the terminal can print.
 
-What is piped is never wrapped.
+Piped output is never wrapped.
 """
 
 import codecs
@@ -31,7 +31,7 @@ NARROW = 70
 _PIPED = 100_000
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 _UNPRINTABLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
-"""What could steer a terminal: names and reasons come from others."""
+"""Control characters: names and reasons come from others and must not control a terminal."""
 _TOKENS = re.compile(r"( *)([^ ]+)")
 _STAND_INS = {
     "“": '"', "”": '"', "‘": "'", "’": "'", "–": "-", "−": "-", "×": "x",  # noqa: RUF001
@@ -41,7 +41,7 @@ _STAND_INS = {
 
 
 def prepare() -> None:
-    """Let stdout and stderr replace what their encoding lacks, instead of failing on it."""
+    """Let stdout and stderr replace characters that their encoding lacks, instead of failing."""
     codecs.register_error("callstatsd", replaced)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -49,7 +49,7 @@ def prepare() -> None:
 
 
 def replaced(error: UnicodeError) -> tuple[str, int]:
-    """Give ASCII characters that read alike: `…` becomes `...`, `ü` becomes `u`, others `?`."""
+    """Return similar ASCII characters: `…` becomes `...`, `ü` becomes `u`, others `?`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_stand_in, error.object[error.start : error.end])), error.end
@@ -73,24 +73,24 @@ def columns(stream: TextIO | None) -> int | None:
 
 
 def wrap(text: str, width: int | None, hanging: int = 0, ending: str = "") -> str:
-    """Break lines between words where they are longer than `width`.
+    """Break lines that are longer than `width` between words.
 
-    What follows a break is indented by `hanging`, and `ending` stands before it. Escape sequences
-    for colours take no room. Without `width` nothing is broken.
+    A line after a break is indented by `hanging`, and `ending` is put before the break. Escape
+    sequences for colours have no width. Without `width` nothing is broken.
     """
     if width is None:
         return text
-    room = width - cell_len(ending)
+    available = width - cell_len(ending)
     lines = []
     for line in text.split("\n"):
         written, used = "", 0
         for space, word in _TOKENS.findall(line):
             size = cell_len(_ESCAPES.sub("", word))
             gap = space
-            if written.strip() and used + len(space) + size > room:
+            if written.strip() and used + len(space) + size > available:
                 lines.append(written + ending)
-                # An indent must not push a long word over the edge.
-                gap = " " * max(0, min(hanging, room - size))
+                # An indent must not make a long word exceed the width.
+                gap = " " * max(0, min(hanging, available - size))
                 written, used = "", 0
             written += gap + word
             used += len(gap) + size
@@ -110,7 +110,7 @@ def say(text: str, *, err: bool = False, hanging: int = 0) -> None:
 
 
 def say_command(command: str, indent: int = 2) -> None:
-    """Print a command so that it can be copied as it stands, also where it takes two lines."""
+    """Print a command so that it can be copied, also if it takes two lines."""
     line = " " * indent + printable(command)
     width = columns(sys.stdout)
     if width is not None and cell_len(line) > width:
@@ -120,13 +120,13 @@ def say_command(command: str, indent: int = 2) -> None:
 
 
 def console(*, err: bool = False) -> Console:
-    """Return what prints tables, bars and colours, on stdout or stderr."""
+    """Return a console for tables, bars and colours, on stdout or stderr."""
     piped = columns(sys.stderr if err else sys.stdout) is None
     return Console(stderr=err, highlight=False, width=_PIPED if piped else None)
 
 
 class TimeLeft(ProgressColumn):
-    """Tells how long a task will take, as soon as that can be guessed."""
+    """Shows how long a task will take, as soon as that can be estimated."""
 
     max_refresh = 0.5
 
@@ -137,13 +137,13 @@ class TimeLeft(ProgressColumn):
 
 
 def progress_bar(shown: Console, *, transient: bool = False) -> Progress:
-    """Return a line with a task's description, its field `counted`, and the time that is left.
+    """Return a progress line: a task's description, its field `counted`, and the time left.
 
-    A wide terminal shows a bar too.
+    A wide terminal also shows a bar.
     """
     parts: list[ProgressColumn] = [TextColumn("{task.description}")]
     if shown.width >= NARROW:
-        # Short, so that the line has room for the ^C that a terminal echoes.
+        # Short, so that the ^C that a terminal echoes still fits into the line.
         parts.append(BarColumn(bar_width=16))
     parts += [TextColumn("{task.fields[counted]}"), TimeLeft()]
     return Progress(*parts, console=shown, transient=transient)

@@ -1,11 +1,10 @@
-"""`callstatsd check`: all that must be right before a line can arrive, without sending one."""
+"""`callstatsd check`: verifies everything that a delivery needs, without sending a line."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from daemon.cli.probe import listener, probe
 from daemon.database.errors import pooler_refused
 from daemon.database.pool import LENDS
 from daemon.errors import CallstatsdError, ConfigurationError, UnusableError
@@ -13,16 +12,21 @@ from daemon.ingest.source import TABLES, Clock, Source, missing_indexes, schema_
 from daemon.ledger.store import Binding, Ledger
 from daemon.salesforce.client import EndpointUrl
 from daemon.salesforce.oauth import TokenError
+from daemon.salesforce.probe import check_endpoint
 from daemon.service.connections import ledger_code, open_databases, open_tokens
 from daemon.settings.model import Settings
+from daemon.web.probe import check_listen_address
 
-AHEAD = timedelta(minutes=1)
-BEHIND = timedelta(days=7)
-LAG = timedelta(minutes=1)
+MAX_AHEAD = timedelta(minutes=1)
+"""The newest call may start this much after the database's now before `check` warns."""
+MAX_AGE = timedelta(days=7)
+"""The newest call may be this old before `check` warns."""
+MAX_LAG = timedelta(minutes=1)
+"""A standby may be this far behind before `check` warns."""
 
 
 class Verdict(StrEnum):
-    """How a check came out."""
+    """Result of a check."""
 
     OK = "ok"
     WARN = "warn"
@@ -31,7 +35,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check: what was looked at, how it came out, what was seen or what to do."""
+    """One check: its name, its result, and what was found or what to do."""
 
     name: str
     verdict: Verdict
@@ -40,7 +44,7 @@ class Finding:
 
 
 async def check(settings: Settings) -> AsyncIterator[Finding]:
-    """Yield a finding for each check, in the order in which a call meets what is checked."""
+    """Yield a finding for each check, in the order of a call's way: source, ledger, Salesforce."""
     faults = settings.sending_faults()
     for fault in faults:
         yield _fail("settings", fault, 78)
@@ -60,8 +64,8 @@ async def check(settings: Settings) -> AsyncIterator[Finding]:
         async for finding in _salesforce(settings):
             yield finding
     if settings.http_listen is not None:
-        found = await listener(settings.http_listen, ledger_code(settings))
-        yield (_warn if found.exit_code else _ok)("listen", found.text)
+        found = await check_listen_address(settings.http_listen, ledger_code(settings))
+        yield (_ok if found.usable else _warn)("listen", found.text)
 
 
 async def _source(source: Source, clock: Clock, settings: Settings) -> AsyncIterator[Finding]:
@@ -74,11 +78,14 @@ async def _source(source: Source, clock: Clock, settings: Settings) -> AsyncIter
     yield _ok("columns", f"{len(TABLES)} tables with all their columns")
     wanted = missing_indexes(await source.indexed())
     for statement in wanted:
-        yield _warn("indexes", f"polls read a whole table; let the DBA run: {statement};")
+        yield _warn(
+            "indexes",
+            f"polls read a whole table; ask a DBA to run: {statement};",
+        )
     if not wanted:
-        yield _ok("indexes", "all that the statements want")
+        yield _ok("indexes", "all indexes that the statements need")
     try:
-        # The very statement that takes calls, for none: it shows every right that is lacking.
+        # The statement that takes calls, for no call: it fails if any right is missing.
         await source.lines([0])
     except CallstatsdError as error:
         yield _fail("rights", str(error), error.exit_code)
@@ -100,26 +107,29 @@ def _standby(clock: Clock) -> Finding:
     if not clock.standby:
         return _ok("standby", "the source is a primary")
     if clock.replayed is None:
-        return _warn("standby", "a standby that has replayed nothing yet: calls wait for it")
+        return _warn(
+            "standby",
+            "a standby that has not replayed anything yet: no call is taken",
+        )
     lag = clock.now - clock.replayed
-    text = f"a standby, {lag.total_seconds():.0f} s behind (or without news for so long)"
-    return _warn("standby", text) if lag > LAG else _ok("standby", text)
+    text = f"a standby, {lag.total_seconds():.0f} s behind (or its primary is idle for so long)"
+    return _warn("standby", text) if lag > MAX_LAG else _ok("standby", text)
 
 
 def _newest(clock: Clock, newest: datetime | None, settings: Settings) -> Finding:
-    """Show the newest call's local time: a wrong zone is seen as whole hours."""
+    """Report the newest call's local time: a wrong time zone shows as whole hours."""
     if newest is None:
         return _ok("clock", "there is no call in StatisticsPartA yet")
     zone = settings.source_timezone
     shown = f"the newest call started at {newest.astimezone(zone):%Y-%m-%d %H:%M:%S} {zone.key}"
     ago = timedelta(seconds=round((clock.now - newest).total_seconds()))
-    if -ago > AHEAD:
+    if -ago > MAX_AHEAD:
         return _warn(
             "clock",
             f"{shown}, which is {-ago} ahead of the database's now: "
             "correct CALLSTATSD_SOURCE_TIMEZONE, the clocks, or that row",
         )
-    if ago > BEHIND:
+    if ago > MAX_AGE:
         return _warn(
             "clock",
             f"{shown}, {ago.days} days ago: is this the database that the ACD writes to?",
@@ -128,23 +138,23 @@ def _newest(clock: Clock, newest: datetime | None, settings: Settings) -> Findin
 
 
 def _client(clients_id: int, found: list[int]) -> Finding:
-    """Tell a client that has no calls from a database that has none yet."""
+    """Warn if other clients have calls and this one has none."""
     if not found or clients_id in found:
         return _ok("client", f"only calls of client {clients_id} are taken")
     others = ", ".join(map(str, sorted(found)))
     return _warn(
         "client",
-        f"none of the newest calls is of client {clients_id}: correct CALLSTATSD_CLIENTS_ID; "
-        f"calls are of {others}",
+        f"none of the newest calls belongs to client {clients_id}: correct CALLSTATSD_CLIENTS_ID; "
+        f"they belong to {others}",
     )
 
 
 async def _ledger(
     ledger: Ledger, clock: Clock | None, settings: Settings
 ) -> AsyncIterator[Finding]:
-    remedy = f"let a DBA run what {ledger.database.place.script} prints"
+    remedy = f"ask a DBA to run what {ledger.database.place.script} prints"
     try:
-        # As the session of the one sender's lock: it has a setting more than the others.
+        # Like the session that holds the lock: it has one setting more than the others.
         session = await ledger.database.connect(idle_session_timeout="10s")
         session.terminate()
         await ledger.check_upgradable()
@@ -155,7 +165,8 @@ async def _ledger(
         await ledger.check_version()
         yield _ok("ledger", "at this program's version")
         if lacking := await ledger.lacking_rights():
-            yield _fail("ledger", f"this user may not write: it needs {lacking}; {remedy}", 78)
+            text = f"this user may not write to it: it needs {lacking}; {remedy}"
+            yield _fail("ledger", text, 78)
         database = None if clock is None else clock.database
         await ledger.check_binding(Binding(settings.clients_id, database, settings.source_schemas))
         if clock is not None:
@@ -170,9 +181,9 @@ async def _salesforce(settings: Settings) -> AsyncIterator[Finding]:
             token = await tokens.token()
             text = f"granted, for {token.instance_url}"
             if token.instance_url is None:
-                text = f"none is fetched with CALLSTATSD_AUTH={settings.auth}"
+                text = f"not needed with CALLSTATSD_AUTH={settings.auth}"
             yield _ok("token", text)
-            found = await probe(session, EndpointUrl(settings.endpoint_url), token)
+            found = await check_endpoint(session, EndpointUrl(settings.endpoint_url), token)
             yield Finding(
                 "endpoint",
                 Verdict.FAIL if found.exit_code else Verdict.OK,

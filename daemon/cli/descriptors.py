@@ -1,4 +1,4 @@
-"""Standard input, output and error, for a process that must go on without them."""
+"""Standard input, output and error, for a process that must run without them."""
 
 import io
 import os
@@ -10,11 +10,11 @@ from daemon.log_writer import PATIENCE, PIPE_BUF
 
 
 def prepare() -> None:
-    """Open on /dev/null what was closed when the process began, and let no write to stderr fail.
+    """Open closed standard streams on /dev/null, and let no write to stderr fail.
 
     Otherwise the next file or connection that is opened would become stdin, stdout or stderr.
     """
-    own = sys.stderr is sys.__stderr__  # not what somebody reads in its place
+    own = sys.stderr is sys.__stderr__  # not a replacement, such as a test's
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             null = os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
@@ -31,13 +31,13 @@ def prepare() -> None:
 
 
 class Lenient(io.FileIO):
-    """A file whose writes do not fail, and wait for room at most `PATIENCE` seconds.
+    """A file whose writes do not fail, and block for at most `PATIENCE` seconds.
 
-    What cannot be said on stderr, say because the disk is full, must not change the exit code.
+    An error that stderr cannot take, for example on a full disk, must not change the exit code.
     """
 
     def write(self, data: Any) -> int:
-        """Write some of it, or drop it all."""
+        """Write a part, or drop everything."""
         poll = select.poll()
         poll.register(self.fileno(), select.POLLOUT)
         try:

@@ -1,4 +1,4 @@
-"""What operators do: send lines again, withdraw them, pause and resume; recorded and counted."""
+"""Operations on the ledger: requeue, discard, pause and resume; each is recorded."""
 
 import asyncio
 import time
@@ -17,43 +17,44 @@ from daemon.lines import State
 _log = structlog.get_logger()
 
 ASK_ABOVE = 100
-"""More lines than this are changed only by somebody who says yes (contract, section 8)."""
+"""More lines than this are changed only after confirmation (contract, section 8)."""
 DISCARDABLE = (State.PENDING, State.REJECTED, State.EXPIRED, State.INVALID)
-"""What Salesforce answered for good is history and stays."""
-LISTENS_FOR = 10.0
-"""Seconds for which `resume` waits to hear what the try came to that it asked for."""
-LOOK_EVERY = 0.1
-"""Seconds between two looks for that."""
+"""States that `discard` accepts; what Salesforce answered for good is history and stays."""
+RESUME_TIMEOUT = 10.0
+"""Seconds for which `resume` waits for the result of the try that it asks for."""
+RESUME_INTERVAL = 0.1
+"""Seconds between two reads of the status meanwhile."""
 
 
 def refusal(kind: ActKind, choice: LineFilter) -> str | None:
-    """Say why lines of a choice cannot be requeued or discarded; None where they can."""
+    """Return why these lines cannot be requeued or discarded; None if they can."""
     if kind is ActKind.DISCARD:
         others = [state for state in choice.states if state not in DISCARDABLE]
         if others:
             return (
-                f"{' and '.join(others)} lines stay as they are: what came of them is history; "
+                f"{' and '.join(others)} lines stay as they are: their outcome is history; "
                 f"choose {', '.join(DISCARDABLE[:-1])} or {DISCARDABLE[-1]}"
             )
         return None
     if State.PENDING in choice.states:
-        return "pending lines are sent anyway"
+        return "pending lines will be sent without it"
     ended = choice.since is not None and choice.until is not None
     settled = choice.settled_since is not None and choice.settled_until is not None
     bounded = choice.call_id is not None or ended or settled
     if State.DELIVERED in choice.states and not bounded:
         return (
-            "delivered lines are sent again only of one call (--call-id) or of a window with both "
-            "ends (--from and --to, or --settled-from and --settled-to)"
+            "delivered lines need --call-id, or a window with both ends: --from and --to, or "
+            "--settled-from and --settled-to"
         )
     return None
 
 
 @dataclass(slots=True)
 class Changed:
-    """How far an act has come, also when it is cut: lines by the state that they are in now.
+    """Progress of an operation, also of an interrupted one: lines by the state they have now.
 
-    `complete` when all chosen lines had their turn; "gone" counts lines that cannot be made anew.
+    `complete` once all selected lines were processed; "gone" counts lines whose record was dropped
+    and whose rows are no longer in the source.
     """
 
     lines: Counter[str] = field(default_factory=Counter)
@@ -61,7 +62,7 @@ class Changed:
 
     @property
     def requeued(self) -> int:
-        """How many are to be sent again."""
+        """Number of lines that will be sent again."""
         return self.lines[State.PENDING]
 
 
@@ -73,10 +74,10 @@ async def requeue(
     changed: Changed,
     stop: asyncio.Event,
 ) -> None:
-    """Put settled lines back to pending, batch by batch, until all are or told to stop.
+    """Set settled lines back to pending, batch by batch, until all are done or `stop` is set.
 
-    A line goes with the record as it was sent. Where that was dropped, or never could be sent, it
-    is made anew from the source; such a line may end as `skipped` or `invalid` again.
+    A line keeps the record that was sent. If that was dropped, or could not be sent, it is rebuilt
+    from the source; such a line may end as `skipped` or `invalid` again.
     """
     act_id = await operator_store.begin(choice.act(ActKind.REQUEUE, who))
     async for lines in operator_store.choose(choice):
@@ -102,7 +103,7 @@ async def discard(
     changed: Changed,
     stop: asyncio.Event,
 ) -> None:
-    """Withdraw lines, batch by batch; an answer that is under way changes them no more."""
+    """Withdraw lines, batch by batch; responses that arrive later do not change them."""
     act_id = await operator_store.begin(choice.act(ActKind.DISCARD, who))
     async for lines in operator_store.choose(choice):
         changed.lines[State.SKIPPED] += len(await operator_store.discard(lines, act_id))
@@ -133,20 +134,20 @@ async def _finish(
     )
 
 
-async def hold(operator_store: OperatorStore, reason: str | None, who: str) -> None:
-    """Stop sending until somebody resumes it."""
+async def pause(operator_store: OperatorStore, reason: str | None, who: str) -> None:
+    """Stop sending until `resume`."""
     await operator_store.pause(Act(ActKind.PAUSE, who, reason=reason))
     _log.info(logs.OPERATOR_ACTED, act="pause")
 
 
 @dataclass(frozen=True, slots=True)
 class Sends:
-    """The sender sends."""
+    """The sender is sending."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """The sender still pauses; `tried` if the try that was asked for has ended in vain.
+    """The sender is still paused; `tried` if the requested try has failed.
 
     `idle` if no line is pending, so that there is nothing to try with.
     """
@@ -159,7 +160,7 @@ class Pauses:
 
 @dataclass(frozen=True, slots=True)
 class NotHeard:
-    """The instance that has the ledger has not said anything in time."""
+    """The active instance has not reported in time."""
 
     host: str | None
     pid: int | None
@@ -167,12 +168,12 @@ class NotHeard:
 
 @dataclass(frozen=True, slots=True)
 class StandsBy:
-    """No instance has the ledger, but one is about to take it."""
+    """No instance is active, but one is about to take over."""
 
 
 @dataclass(frozen=True, slots=True)
 class NobodyRuns:
-    """No instance has the ledger, and none waits for it."""
+    """No instance is active or standing by."""
 
 
 AfterResume = Sends | Pauses | NotHeard | StandsBy | NobodyRuns
@@ -181,9 +182,9 @@ AfterResume = Sends | Pauses | NotHeard | StandsBy | NobodyRuns
 def after_resume(
     act_id: int, status: LedgerStatus, *, daemon_runs: bool, pending: bool, late: bool
 ) -> AfterResume | None:
-    """Say what is the case after the act `act_id` resumed sending; None while that is unknown.
+    """Return the result of the resume recorded as `act_id`; None while it is unknown.
 
-    `pending` if there was a line to try with; `late` when nobody can wait longer.
+    `pending` if there was a line to try with; `late` if there is no more time to wait.
     """
     if not status.active:
         if not daemon_runs:
@@ -194,7 +195,7 @@ def after_resume(
     answered = status.probe_answered is not None and status.probe_answered >= act_id
     if answered and status.state == "sending":
         return Sends()
-    # Until it has heard of the act, the instance may still say that the operator pauses it.
+    # Until the instance has read the resume, it may still report the operator's pause.
     automatic = status.reason if status.reason != "operator" else None
     if status.state == "paused" and automatic and (answered or late or not pending):
         return Pauses(automatic, status.retry_at, tried=answered, idle=not pending)
@@ -202,19 +203,19 @@ def after_resume(
 
 
 async def resume(operator_store: OperatorStore, who: str) -> AfterResume:
-    """Let sending go on, and an automatic pause try at once; returns what is then the case."""
+    """Continue sending, ask an automatic pause to try at once, and return the result."""
     act_id, pending = await operator_store.resume(Act(ActKind.RESUME, who))
     _log.info(logs.OPERATOR_ACTED, act="resume")
-    until = time.monotonic() + LISTENS_FOR
+    until = time.monotonic() + RESUME_TIMEOUT
     while True:
         late = time.monotonic() >= until
-        said = after_resume(
+        result = after_resume(
             act_id,
             await operator_store.status(),
             daemon_runs=await operator_store.daemon_runs(),
             pending=pending,
             late=late,
         )
-        if said is not None:
-            return said
-        await asyncio.sleep(LOOK_EVERY)
+        if result is not None:
+            return result
+        await asyncio.sleep(RESUME_INTERVAL)

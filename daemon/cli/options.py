@@ -18,7 +18,7 @@ from daemon.settings.sources import ETC, INSTANCE, Request
 
 @dataclass(slots=True)
 class Invocation:
-    """What the command line says of settings, and what they then say of output."""
+    """The settings options of the command line, and the log settings found with them."""
 
     etc: Path = ETC
     env_file: str | None = None
@@ -26,29 +26,29 @@ class Invocation:
     log: LogSettings = field(default_factory=LogSettings)
 
     def request(self, *, may_default: bool) -> Request:
-        """Return which settings are asked for; raises BadParameter where that is two files."""
+        """Return which settings to read; raises BadParameter if both options are given."""
         if self.env_file is not None and self.instance is not None:
             raise typer.BadParameter("give --env-file or --instance, not both")
         file = None if self.env_file is None else Path(self.env_file)
         return Request(file, self.instance, may_default, self.etc)
 
     def refuse_settings(self) -> None:
-        """Raise BadParameter where a command that needs no settings is given some."""
+        """Raise BadParameter if a command that needs no settings is given some."""
         if self.env_file is not None or self.instance is not None:
-            raise typer.BadParameter("this command needs no settings: leave out the option")
+            raise typer.BadParameter("this command needs no settings: remove the option")
 
 
 _CURRENT: ContextVar[Invocation] = ContextVar("invocation")
 
 
 def invocation() -> Invocation:
-    """Return what the command line says; nothing outside of one."""
+    """Return the options of the running command; defaults outside of one."""
     return _CURRENT.get(Invocation())
 
 
 @contextmanager
 def invoked(etc: Path) -> Iterator[Invocation]:
-    """Begin a command line whose instances have their files in that folder."""
+    """Begin a command; files of instances are looked for in `etc`."""
     token = _CURRENT.set(Invocation(etc))
     try:
         with addressing():
@@ -60,7 +60,7 @@ def invoked(etc: Path) -> Iterator[Invocation]:
 def _keep_env_file(values: list[str] | None) -> list[str]:
     for value in values or ():
         if value in {"", "."}:
-            raise typer.BadParameter("write the path of a file")
+            raise typer.BadParameter("must be the path of a file")
         invocation().env_file = _only(value, invocation().env_file)
     return values or []
 
@@ -69,7 +69,7 @@ def _keep_instance(values: list[str] | None) -> list[str]:
     for value in values or ():
         if not INSTANCE.fullmatch(value):
             raise typer.BadParameter(
-                "write up to 32 of a to z, 0 to 9, - and _, a letter or digit first"
+                "must be up to 32 of a to z, 0 to 9, - and _, beginning with a letter or digit"
             )
         invocation().instance = _only(value, invocation().instance)
     return values or []
@@ -77,7 +77,7 @@ def _keep_instance(values: list[str] | None) -> list[str]:
 
 def _only(value: str, before: str | None) -> str:
     if before not in {None, value}:
-        raise typer.BadParameter(f"it is given twice: {before} and {value}")
+        raise typer.BadParameter(f"is given twice: {before} and {value}")
     return value
 
 
@@ -88,7 +88,7 @@ def _declared(
             "--env-file",
             metavar="FILE",
             callback=_keep_env_file,
-            help="Take all settings from this file, secrets also from files beside it.",
+            help="Read all settings from this file; secrets also from files beside it.",
         ),
     ] = None,
     instance: Annotated[
@@ -97,7 +97,7 @@ def _declared(
             "--instance",
             metavar="NAME",
             callback=_keep_instance,
-            help="The same with /etc/callstatsd/NAME.env.",
+            help="Read all settings from /etc/callstatsd/NAME.env.",
         ),
     ] = None,
 ) -> None:
@@ -105,7 +105,7 @@ def _declared(
 
 
 def with_settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add both options to a command, which itself knows nothing of them."""
+    """Return the command with both options added; the command itself does not receive them."""
     added = inspect.signature(_declared).parameters
 
     @functools.wraps(command)
@@ -118,10 +118,3 @@ def with_settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     wrapped.__annotations__ = {**command.__annotations__, **_declared.__annotations__}
     del wrapped.__dict__["__wrapped__"]
     return wrapped
-
-
-def add_settings_options(app: typer.Typer) -> None:
-    """Add both options to all commands, and before their names."""
-    for registered in (app.registered_callback, *app.registered_commands):
-        if registered is not None and registered.callback is not None:
-            registered.callback = with_settings_options(registered.callback)

@@ -1,1 +1,1 @@
-"""What the demo and the tests run against: Postgres, a day of calls and a Salesforce stand-in."""
+"""The demo: embedded Postgres, sample calls and a Salesforce stand-in; the tests use them, too."""

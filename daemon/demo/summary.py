@@ -1,4 +1,4 @@
-"""What the demo prints: the daemon's log as it comes, then what became of the lines."""
+"""What the demo prints: the daemon's log, then the outcome of the lines."""
 
 import json
 import sys
@@ -22,40 +22,39 @@ FIRST_FEW = 3
 """Events of a kind that are printed where there are many."""
 
 NEXT = {
-    "callstatsd demo --stay": "the same, with its status page, until you press Ctrl-C",
-    "callstatsd demo --calls 5000 --seed 7": "more calls, other ones",
-    "callstatsd demo --faults": "Salesforce has a bad day",
-    "callstatsd demo --serve-only --port 8080": "the stand-in alone, for a daemon of your own",
+    "callstatsd demo --stay": "the same, with its status page, until Ctrl-C",
+    "callstatsd demo --calls 5000 --seed 7": "more and different calls",
+    "callstatsd demo --faults": "with simulated faults of Salesforce",
+    "callstatsd demo --serve-only --port 8080": "only the stand-in, for your own daemon",
     "cp .env.example .env": "the settings, to connect your own ACD",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the demo came to; `seconds` from the daemon's start to the last settled line."""
+    """Result of the demo; `seconds` from the daemon's start to the last settled line."""
 
     overview: StatusReport
     salesforce: StandIn
     example: Sequence[LineDetail]
-    day: FaultInjector | None
+    faults: FaultInjector | None
     seconds: float
 
 
 class EventPrinter:
-    """Prints the daemon's log: the first few of what is `counted`, the others all."""
+    """Prints the daemon's log: only the first few of each event in `counted`, all others."""
 
     def __init__(self, shown: Console, counted: Collection[str]) -> None:
-        """Print on that console, above a progress bar that it may have."""
         self._console = shown
         self._counted = counted
         self._seen: Counter[str] = Counter()
 
-    def begin_again(self) -> None:
-        """Print the first few of each kind once more."""
+    def reset_counts(self) -> None:
+        """Print the first few of each event again."""
         self._seen.clear()
 
     async def follow(self, log: StreamReader) -> None:
-        """Print what comes, until the log ends."""
+        """Print the log until it ends."""
         async for raw in log:
             try:
                 event = orjson.loads(raw)
@@ -66,7 +65,7 @@ class EventPrinter:
             self._seen[name] += 1
             if name in self._counted and self._seen[name] > FIRST_FEW:
                 if self._seen[name] == FIRST_FEW + 1:
-                    self._print(f"            {name:16} … further ones are only counted")
+                    self._print(f"            {name:16} … more of these are not printed")
                 continue
             clock = event.pop("timestamp")[11:19]
             event.pop("level")
@@ -80,21 +79,21 @@ class EventPrinter:
 
 
 def show(outcome: Outcome) -> None:
-    """Print what became of the lines, and one call as an example."""
+    """Print the outcome of the lines, and one call as an example."""
     shown = console()
-    if outcome.day is not None:
-        _show_troubles(shown, outcome.day)
+    if outcome.faults is not None:
+        _show_faults(shown, outcome.faults)
     _show_states(shown, outcome.overview)
     _show_example(shown, outcome.example)
     total = sum(outcome.overview.lines.values())
     counts = outcome.salesforce.counts()
-    locked = counts["by_status"].get("423", 0) if outcome.day is None else outcome.day.locks
+    locked = counts["by_status"].get("423", 0) if outcome.faults is None else outcome.faults.locks
     times = "once" if locked == 1 else f"{locked:,} times"
     say(
         f"\n{total:,} lines settled in {outcome.seconds:.1f} s "
         f"({total / outcome.seconds:,.0f} lines/s, most of it the stand-in's own time). "
-        f"Salesforce had {counts['requests']:,} requests: {counts['written']:,} lines written, "
-        f"a record was locked {times}, {counts['violations']} malformed."
+        f"The stand-in received {counts['requests']:,} requests: {counts['written']:,} written, "
+        f"a record locked {times}, {counts['violations']} malformed."
     )
     for violation in outcome.salesforce.violations[:5]:
         say(f"  malformed: {violation}", hanging=4)
@@ -109,7 +108,7 @@ def show_what_next() -> None:
 
 
 def _show_states(shown: Console, overview: StatusReport) -> None:
-    table = Table("outcome", "lines", "meaning", title="What became of the data lines")
+    table = Table("outcome", "lines", "meaning", title="Outcome of the data lines")
     table.columns[1].justify = "right"
     for state, meaning in MEANINGS.items():
         if overview.lines[state]:
@@ -117,13 +116,13 @@ def _show_states(shown: Console, overview: StatusReport) -> None:
     shown.print(table)
     if overview.lines[State.CONFLICT] or overview.lines[State.NOT_FOUND]:
         say(
-            "The refusals are on purpose: the stand-in does not know some of the sample's records "
-            "(404) and does not accept others (409)."
+            "These refusals are intended: the stand-in lacks some of the records (404) and refuses "
+            "others (409)."
         )
 
 
 def _show_example(shown: Console, lines: Sequence[LineDetail]) -> None:
-    """Show a call: two groups, four attempts and three codes make five lines; one of them whole."""
+    """Print a call: two groups, four attempts and three codes make five lines; one in full."""
     sent = [(line, json.loads(line.record)) for line in lines if line.record]
     if not sent:
         return
@@ -134,7 +133,7 @@ def _show_example(shown: Console, lines: Sequence[LineDetail]) -> None:
     if shown.width < NARROW:
         names = {name: names[name] for name in ("agent", "seconds", "code")}
     table = Table(
-        "key", *names, title=f"Call {lines[0].key.call_id}, as it was sent",
+        "key", *names, title=f"Call {lines[0].key.call_id} as it was sent",
         box=None, padding=(0, 2, 0, 0), pad_edge=False,
     )  # fmt: skip
     for line, record in sent:
@@ -143,14 +142,14 @@ def _show_example(shown: Console, lines: Sequence[LineDetail]) -> None:
     shown.print()
     shown.print(table)
     line, record = next(((line, record) for line, record in sent if line.key.code_id), sent[0])
-    say(f"\nThe record of the line {line.key}, whole:")
+    say(f"\nThe full record of the line {line.key}:")
     say(json.dumps(record, ensure_ascii=False, indent=2), hanging=4)
 
 
-def _show_troubles(shown: Console, day: FaultInjector) -> None:
-    """Show what the daemon had to cope with."""
-    table = Table("trouble", "requests", title="What went wrong in Salesforce, on purpose")
+def _show_faults(shown: Console, faults: FaultInjector) -> None:
+    """Print how often each fault occurred."""
+    table = Table("fault", "requests", title="Simulated faults of Salesforce")
     table.columns[1].justify = "right"
-    for name, times in sorted(day.struck.items()):
+    for name, times in sorted(faults.counts.items()):
         table.add_row(name, f"{times:,}")
     shown.print(table)

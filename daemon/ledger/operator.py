@@ -148,10 +148,9 @@ class LineDetail:
 
 @dataclass(frozen=True, slots=True)
 class RecentLines:
-    """What people look at first, as of the ledger's `now`; the lines come without records."""
+    """Lines and commands to show first, as of the ledger's `now`; the lines have no records."""
 
     now: datetime
-    status: LedgerStatus
     waiting: Sequence[LineDetail]
     failed: Sequence[LineDetail]
     streaks: Sequence[Streak] = ()
@@ -160,9 +159,8 @@ class RecentLines:
 
 @dataclass(frozen=True, slots=True)
 class HourlyCounts:
-    """Lines that wait, per state, and lines settled since some time, per (hour, state)."""
+    """Lines settled since some time, per (hour, state)."""
 
-    waiting: Backlog
     settled: Mapping[tuple[datetime, State], int]
 
 
@@ -227,7 +225,7 @@ class OperatorStore:
             return _told(await connection.fetch(_SQL["of_call"], call_id, records))
 
     async def glance(self, waiting: int, failed: int, acts: int) -> RecentLines:
-        """Return the standing, the oldest lines to send, the latest that failed, and latest acts.
+        """Return the oldest pending lines, the latest that failed, and the latest commands.
 
         All by indexes.
         """
@@ -237,8 +235,7 @@ class OperatorStore:
             oldest = await connection.fetch(_SQL["oldest_pending"], waiting)
             latest = await connection.fetch(_SQL["latest_failed"], failed)
         done = await self.latest_acts(acts)
-        status, streaks = await self.status(), await self.streaks()
-        return RecentLines(now, status, _told(oldest), _told(latest), streaks, done)
+        return RecentLines(now, _told(oldest), _told(latest), await self.streaks(), done)
 
     async def latest_acts(self, limit: int) -> list[RecordedAct]:
         """Return what people did last, newest first."""
@@ -252,11 +249,11 @@ class OperatorStore:
             return bool(await connection.fetchval(_LEDGER["daemon_waiting"], DAEMON_LOCK))
 
     async def tally(self, since: datetime) -> HourlyCounts:
-        """Return the counts of what waits, and of what was settled in each hour from `since`."""
+        """Return how many lines were settled in each hour from `since`."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(_SQL["settled_by_hour"], since)
         settled = {(row["hour"], State(row["state"])): row["lines"] for row in rows}
-        return HourlyCounts(await self.waiting(), settled)
+        return HourlyCounts(settled)
 
     async def calls_of_lane(self, lane: str, limit: int) -> list[int]:
         """Return the latest calls of a Salesforce record, newest first."""

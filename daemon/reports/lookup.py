@@ -1,4 +1,4 @@
-"""Gathers what both databases know of a call, for `show` and for the page."""
+"""Collects what both databases have about a call, for `show` and the page."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from daemon.settings.model import Settings
 from daemon.tasks import run_within
 
 LATEST = 20
-"""Calls of one Salesforce record to show."""
+"""Calls of one Salesforce record that are shown."""
 
 SourceAnswer = tuple[Clock, dict[int, CallFacts | None], dict[int, list[LineKey]]]
-"""What the source says of some calls."""
+"""The source's clock, and its rows and line keys of some calls."""
 
 
 async def look_up(
@@ -29,12 +29,11 @@ async def look_up(
     within: float | None = None,
     records: int | None = None,
 ) -> list[CallHistory]:
-    """Return what is known of a call, or of the latest calls of a Salesforce record.
+    """Return the history of a call, or of the latest calls of a Salesforce record.
 
-    Of each call the first `records` lines come with their records, or all.
-
-    The source may be away or lack a column, and is given up after `within` seconds; raises
-    `UnreachableError` when the ledger is away.
+    The first `records` lines of each call have their records, or all lines. Without the source
+    (unreachable, wrong schema, or no answer within `within` seconds) only the ledger's part is
+    returned. Raises `UnreachableError` if the ledger cannot be reached.
     """
     if call_id is not None:
         calls = [call_id]
@@ -43,17 +42,17 @@ async def look_up(
         calls = await operator_store.calls_of_lane(lane(LineKey(0, 0, 0, 0), known), LATEST)
     lines = {call: await operator_store.call(call, records) for call in calls}
     status = await operator_store.status()
-    said = await _ask(source, calls, within)
-    if said is None:
+    answer = await _ask(source, calls, within)
+    if answer is None:
         return [CallHistory(call, lines[call], status, None, None, ()) for call in calls]
-    clock, facts, keys = said
+    clock, facts, keys = answer
     return [
         CallHistory(call, lines[call], status, clock, facts[call], keys[call]) for call in calls
     ]
 
 
 def rules_of(settings: Settings) -> ReadinessRules:
-    """Return what a call's story depends on."""
+    """Return the settings that decide when a call is taken."""
     return ReadinessRules(
         settings.clients_id,
         timedelta(seconds=settings.settle_delay),
@@ -63,14 +62,14 @@ def rules_of(settings: Settings) -> ReadinessRules:
 
 
 async def _ask(source: Source, calls: Sequence[int], within: float | None) -> SourceAnswer | None:
-    """Ask the source; None if it is away or takes too long."""
+    """Query the source; None if it cannot be used or takes too long."""
     try:
-        return await run_within(within, _of_the_source(source, calls))
+        return await run_within(within, _query(source, calls))
     except (UnusableError, ConfigurationError):
         return None
 
 
-async def _of_the_source(source: Source, calls: Sequence[int]) -> SourceAnswer:
+async def _query(source: Source, calls: Sequence[int]) -> SourceAnswer:
     clock = await source.clock()
     facts = {call: await source.about(call) for call in calls}
     keys: dict[int, list[LineKey]] = defaultdict(list)

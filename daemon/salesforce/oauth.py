@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -19,18 +17,11 @@ from daemon import logs
 from daemon.errors import CallstatsdError, ConfigurationError
 from daemon.salesforce.responses import TokenFailure, retry_after_seconds
 from daemon.salesforce.transport import BODY_LIMIT, begin_request, first_bytes, in_words
+from daemon.urls import is_safe_base
 
 _log = structlog.get_logger()
 
 _SHORT = 200
-# Where a token may be sent: https, or http on this machine.
-_SAFE_URL = re.compile(
-    r"https://(?P<host>[A-Za-z0-9._-]{1,253})(:(?P<port>[0-9]{1,5}))?(/[A-Za-z0-9_./~-]*)?"
-    r"|http://(?P<here>localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:(?P<here_port>[0-9]{1,5}))?/?"
-)
-_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
-# A last label of this kind makes resolvers read the whole name as an address.
-_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 
 # What a token endpoint answers is shown only if it is one of these: other text might repeat what we
 # sent it, in any form. RFC 6749 (5.2) and Salesforce's OAuth error codes, with what to do.
@@ -314,7 +305,7 @@ def _read_token(status: int, body: bytes, retry_after: str | None) -> Token:
             "check CALLSTATSD_TOKEN_URL",
             refused=True,
         )
-    if not isinstance(url, str) or not is_safe_url(url):
+    if not isinstance(url, str) or not is_safe_base(url):
         raise TokenError(
             "no token: the token endpoint's answer has no usable instance_url; "
             "check CALLSTATSD_TOKEN_URL",
@@ -326,30 +317,6 @@ def _read_token(status: int, body: bytes, retry_after: str | None) -> Token:
 def is_token(text: str) -> bool:
     """Whether the text is valid in an Authorization header."""
     return bool(text) and text.isascii() and text.isprintable() and " " not in text
-
-
-def is_safe_url(url: str) -> bool:
-    """Whether a token may be sent to the URL, and whether its host and port are valid."""
-    match = _SAFE_URL.fullmatch(url)
-    if match is None:
-        return False
-    port = match["port"] or match["here_port"]
-    if port is not None and not 1 <= int(port) <= 65535:
-        return False
-    host = match["host"] or match["here"]
-    return host == "[::1]" or _is_host(host)
-
-
-def _is_host(host: str) -> bool:
-    """Whether the text is an IPv4 address or a valid name (RFC 1123, and underscores)."""
-    labels = host.split(".")
-    if _NUMBER.fullmatch(labels[-1]):
-        try:
-            IPv4Address(host)
-        except ValueError:
-            return False
-        return True
-    return all(_LABEL.fullmatch(label) for label in labels)
 
 
 def _refusal(status: int, answer: Mapping[str, object], retry_after: str | None) -> TokenError:

@@ -17,6 +17,7 @@ from aiohttp.tracing import Trace
 
 BODY_LIMIT = 64 * 1024
 """Bytes of a response's body that are read; the rest is dropped."""
+
 _ALERT = re.compile(r"(?:sslv3 alert|tlsv1 alert|tlsv13 alert|tlsv1) (.+)")
 """OpenSSL's reasons that are alerts of the other side."""
 _OF_RECORDS = {"bad record mac", "decryption failed", "record overflow"}

@@ -25,6 +25,7 @@ from daemon.service.instance import Instance
 from daemon.service.systemd import SystemdNotifier
 from daemon.settings.model import Settings
 from daemon.tasks import in_background, run_until, run_within, sleep_or_stop
+from daemon.web.cache import StatusReader
 from daemon.web.health import InstanceState
 
 _log = structlog.get_logger()
@@ -126,6 +127,7 @@ async def _take_and_send(
                     *(settings, source, ledger, salesforce, writer, lease),
                     SystemdNotifier(),
                     InstanceState(),
+                    StatusReader(OperatorStore(ledger.database)),
                 )
                 done = asyncio.Event()
                 async with asyncio.TaskGroup() as group:

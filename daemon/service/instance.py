@@ -28,7 +28,6 @@ from daemon.ingest.poller import Poller, ReadinessRules
 from daemon.ingest.source import Source
 from daemon.ingest.sweeper import Sweeper
 from daemon.ledger.lease import TRY_EVERY, Lease
-from daemon.ledger.operator import OperatorStore
 from daemon.ledger.retention import Pruner
 from daemon.ledger.store import Binding, Ledger
 from daemon.lines import State
@@ -39,6 +38,7 @@ from daemon.service.heartbeat import Heartbeat
 from daemon.service.systemd import Loop, SystemdNotifier
 from daemon.settings.model import Settings
 from daemon.tasks import in_background, run_until, run_within, sleep_or_stop
+from daemon.web.cache import StatusReader
 from daemon.web.health import InstanceState
 
 _log = structlog.get_logger()
@@ -62,6 +62,7 @@ class Instance:
     lease: Lease
     notifier: SystemdNotifier
     state: InstanceState
+    reader: StatusReader
 
     async def run_active(self, stop: asyncio.Event, *, poll: bool) -> None:
         """Send, and poll if asked to, while the lock is held; return when it is lost or on stop."""
@@ -198,10 +199,9 @@ class Instance:
 
     async def _report_status(self, sender: Sender) -> None:
         """Set the line for `systemctl status` every few seconds, until cancelled."""
-        operator_store = OperatorStore(self.ledger.database)
         while True:
             try:
-                backlog, status = await operator_store.waiting(), await operator_store.status()
+                backlog, status = await self.reader.backlog(), await self.reader.status()
             except UnusableError as error:
                 self.notifier.status(str(error))
             else:

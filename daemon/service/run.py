@@ -9,6 +9,7 @@ from daemon import logs, metrics
 from daemon.delivery.outcome_writer import DRAIN_EXTRA, open_writer
 from daemon.errors import CallstatsdError, UnusableError, first_error
 from daemon.ledger.lease import TRY_EVERY, Lease
+from daemon.ledger.operator import OperatorStore
 from daemon.service.connections import (
     check_ledger,
     ledger_code,
@@ -20,6 +21,7 @@ from daemon.service.instance import Instance
 from daemon.service.systemd import Loop, SystemdNotifier
 from daemon.settings.model import Settings
 from daemon.tasks import in_background, run_until, sleep_or_stop
+from daemon.web.cache import StatusReader
 from daemon.web.health import InstanceState
 from daemon.web.listener import listening
 from daemon.web.page import watched
@@ -40,7 +42,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         open_databases(settings) as (source, ledger),
         Lease(ledger.database, is_daemon=True) as lease,
         open_salesforce(settings, lease) as salesforce,
-        listening(watched(settings, source, ledger, state), settings.http_listen),
+        StatusReader(OperatorStore(ledger.database)) as reader,
+        listening(watched(settings, source, ledger, state, reader), settings.http_listen),
     ):
         try:
             async with (
@@ -50,7 +53,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 check = partial(check_ledger, settings, source, ledger)
                 await retry_until_reachable(check, stop, partial(_report_waiting, notifier))
                 instance = Instance(
-                    settings, source, ledger, salesforce, writer, lease, notifier, state
+                    settings, source, ledger, salesforce, writer, lease, notifier, state, reader
                 )
                 while not stop.is_set():
                     if await _acquire(lease, notifier, stop):

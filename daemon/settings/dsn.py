@@ -1,4 +1,4 @@
-"""Postgres URLs as people write them: no piece of a password is ever taken for a host. Pure."""
+"""Postgres URLs: no part of a password is ever read as a host. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ FORM = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 CODES = {character: f"%{ord(character):02X}" for character in "@:/#?%[]"}
 ADVICE = f"in the password write {', '.join(f'{code} for {c}' for c, code in CODES.items())}"
 
-# A database's name has no raw `/` or `@`: these come from a password that was not encoded.
+# A database's name has no raw `/` or `@`: these are from a password that was not encoded.
 _URL = re.compile(
     r"(postgres(?:ql)?)://(?:([^/?#\[\]]*)@)?([^/?#@]*)(/[^/?#@\[\]]*)?(?:\?([^#]*))?"
 )
@@ -23,25 +23,25 @@ _IN_OPTION = "!$'()*,;=~@:/"
 
 @dataclass(frozen=True, slots=True)
 class Dsn:
-    """A Postgres URL that every reader of URLs understands alike; `place` is safe to print."""
+    """A Postgres URL that all URL parsers read alike; `place` contains no secret."""
 
     url: str
     place: str
 
 
 def read_dsn(text: str) -> Dsn:
-    """Read a URL; a password may hold raw characters as long as only one reading is possible.
+    """Read a URL; a password may contain raw characters if only one reading is possible.
 
-    Raises ValueError, whose message holds nothing of the text.
+    Raises ValueError, whose message contains nothing of the text.
     """
     try:
         return _read(text)
     except ValueError:
-        raise ValueError(f"is not a valid Postgres URL: write {FORM}; {ADVICE}") from None
+        raise ValueError(f"is not a valid Postgres URL: use {FORM}; {ADVICE}") from None
 
 
 def is_host_name(text: str) -> bool:
-    """Return whether a host's labels are ones that can be looked up."""
+    """Return whether a host name can be looked up."""
     try:
         return bool(text.encode("idna"))
     except UnicodeError:
@@ -63,7 +63,7 @@ def _read(text: str) -> Dsn:
     )
     rest = f"{path or ''}{'?' if query else ''}{'&'.join(options)}"
     url = f"{scheme}://{login}{hosts}{rest}"
-    urlsplit(url)  # refuses what Unicode could turn into another host
+    urlsplit(url)  # rejects what Unicode normalisation could turn into another host
     return Dsn(url, _place(hosts, path, "&".join(options), user))
 
 
@@ -97,9 +97,9 @@ def _is_host(text: str) -> bool:
 
 
 def _encoded(text: str, safe: str) -> str:
-    """Write what may hold raw or encoded characters with encoded ones only."""
+    """Percent-encode a text that is raw or already encoded."""
     if _ENCODED.search(text) and ("@" in text or _STRAY.search(text)):
-        raise ValueError  # raw and encoded at once: what a %41 means is anybody's guess
+        raise ValueError  # raw and encoded characters at once: a %41 is ambiguous
     meant = unquote(text, errors="strict")
     if "\0" in meant:
         raise ValueError
@@ -107,7 +107,7 @@ def _encoded(text: str, safe: str) -> str:
 
 
 def _place(hosts: str, path: str | None, query: str, user: str) -> str:
-    """Name the database and its server, for people."""
+    """Return the database and its server, for people."""
     options = dict(parse_qsl(query, errors="strict"))
     named = unquote((path or "")[1:], errors="strict")
     database = named or options.get("dbname") or options.get("database") or unquote(user)

@@ -1,7 +1,7 @@
 """Files of settings, read as systemd reads an EnvironmentFile (systemd.exec(5)). Pure.
 
-Whoever reads the file in another way would run with other settings than the daemon, so a line
-that the reader of `.env` understands otherwise is a fault.
+Whoever reads the file in another way would get other settings than the daemon, so a line that
+readers of `.env` understand differently is a fault.
 """
 
 import io
@@ -33,7 +33,7 @@ class Assignment:
 
 
 def read(text: str) -> tuple[list[Assignment], list[int]]:
-    """Return the assignments of an EnvironmentFile, and the lines that are none."""
+    """Return the assignments of an EnvironmentFile, and the numbers of other lines."""
     assignments: list[Assignment] = []
     others: list[int] = []
     at = _end(_BLANK, text, 0)
@@ -54,19 +54,19 @@ def read(text: str) -> tuple[list[Assignment], list[int]]:
 
 
 def faulty_lines(text: str, prefix: str) -> dict[int, str]:
-    """Return what is wrong with lines, by number; only variables that begin so count."""
+    """Return what is wrong, by line number; only variables with the prefix are compared."""
     assignments, others = read(text)
-    faults = dict.fromkeys(others, "is not a setting; write NAME='VALUE'")
+    faults = dict.fromkeys(others, "is not a setting: use NAME='VALUE'")
     ours = {found for found in assignments if found.name.upper().startswith(prefix)}
     theirs = {found for found in _as_dotenv(text) if found.name.upper().startswith(prefix)}
     for found in ours ^ theirs:
         faults[found.line] = (
-            "is understood differently by systemd and by readers of .env files; write "
-            "NAME='VALUE', or NAME=\"VALUE\" where the value holds a ' or a backslash, as \\\\"
+            "is understood differently by systemd and by readers of .env files: use "
+            "NAME='VALUE', or NAME=\"VALUE\" if the value contains ' or a backslash, written \\\\"
         )
     for found in ours & theirs:
         if any(unicodedata.category(c) == "Cc" and c not in "\t\n" for c in found.value):
-            faults[found.line] = "holds a control character; remove it"
+            faults[found.line] = "contains a control character: remove it"
     return dict(sorted(faults.items()))
 
 
@@ -76,7 +76,7 @@ def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
 
 
 def _value(text: str, at: int) -> tuple[str, int]:
-    """Read quoted pieces one after another; what is not quoted goes to the end of the line."""
+    """Read quoted pieces one after another; an unquoted piece extends to the end of the line."""
     pieces = ""
     while True:
         at = _end(_SPACE, text, at)
@@ -98,7 +98,7 @@ def _unescaped_in_double(found: re.Match[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Drop blanks at the end, unless they were escaped, and resolve escapes."""
+    """Remove blanks at the end, unless they are escaped, and resolve escapes."""
     match = _LAST_PLAIN.fullmatch(text)
     assert match is not None  # noqa: S101 - every text is of this form
     escaped, rest = match.groups()

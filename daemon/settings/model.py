@@ -1,4 +1,4 @@
-"""What each setting may be, and what an administrator reads of a faulty one; all at once."""
+"""Settings: types, bounds and defaults, and a sentence for each error; all errors at once."""
 
 import difflib
 import math
@@ -31,6 +31,7 @@ from daemon.errors import ConfigurationError
 from daemon.settings import sources
 from daemon.settings.dsn import is_host_name, read_dsn
 from daemon.settings.sources import LOGGING, PREFIX, Found, Request
+from daemon.urls import allows_secrets
 
 HOUR, DAY = 3600.0, 86400.0
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -55,7 +56,7 @@ class Auth(StrEnum):
 
 
 class EmptyAs(StrEnum):
-    """What an empty string or time key of a record is in JSON."""
+    """How an empty string or time of a record is written in JSON."""
 
     NULL = "null"
     STRING = "string"
@@ -71,10 +72,10 @@ NEEDED = {
 
 
 def parse_local_time(text: str, zone: tzinfo) -> datetime:
-    """Read `YYYY-MM-DD` or `YYYY-MM-DDThh:mm[:ss]` as local time of `zone`; gives aware UTC.
+    """Read `YYYY-MM-DD` or `YYYY-MM-DDThh:mm[:ss]` as local time of `zone`; returns UTC.
 
-    Where the clocks change, a local time that exists twice, or not at all, has two readings:
-    the earlier instant is taken. Raises ValueError, its message says what to write (section 8).
+    When clocks change, a local time that exists twice, or not at all, has two readings: the
+    earlier instant is returned. Raises ValueError, whose message says what to write (section 8).
     """
     try:
         return earliest_instant(text, zone, LOCAL_TIME, LOCAL_FORMS)
@@ -83,19 +84,19 @@ def parse_local_time(text: str, zone: tzinfo) -> datetime:
 
 
 def earliest_instant(text: str, zone: tzinfo, form: re.Pattern[str], wanted: str) -> datetime:
-    """Give the UTC instant of a text in that form, the earlier one where two are possible."""
+    """Return the UTC instant of a text in that form, the earlier one if two are possible."""
     if not form.fullmatch(text):
-        raise ValueError(f"is no time; write {wanted}")
+        raise ValueError(f"is not a valid time: use {wanted}")
     try:
         moment = datetime.fromisoformat(text)
         readings = [moment.replace(tzinfo=moment.tzinfo or zone, fold=fold) for fold in (0, 1)]
         return min(reading.astimezone(UTC) for reading in readings)
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"is not in the calendar ({error}); write {wanted}") from None
+        raise ValueError(f"is not in the calendar ({error}): use {wanted}") from None
 
 
 def read_start(value: Any, info: ValidationInfo) -> Any:
-    """Take what `parse_local_time` takes, and ISO 8601 with fraction and offset."""
+    """Accept what `parse_local_time` accepts, and ISO 8601 with fraction and offset."""
     if not isinstance(value, str):
         return value
     zone = info.data.get("source_timezone", UTC)
@@ -103,7 +104,7 @@ def read_start(value: Any, info: ValidationInfo) -> Any:
 
 
 def read_seconds(value: Any) -> Any:
-    """Take numbers and ISO 8601 durations, without years and months, which vary in length."""
+    """Accept numbers and ISO 8601 durations, but no years and months, which vary in length."""
     seconds = value
     if isinstance(value, str):
         if re.fullmatch(r"\d+(\.\d*)?|\.\d+", value, re.ASCII):
@@ -112,34 +113,34 @@ def read_seconds(value: Any) -> Any:
             parts = zip(match.groups("0"), (7 * DAY, DAY, HOUR, 60, 1), strict=True)
             seconds = math.fsum(float(number.replace(",", ".")) * unit for number, unit in parts)
         else:
-            raise ValueError("is no duration; write seconds such as 1.5, or ISO 8601 like PT15M")
+            raise ValueError("is not a valid duration: use seconds (1.5) or ISO 8601 (PT15M)")
     if isinstance(seconds, int | float) and not (0 <= seconds <= CENTURY):  # catches nan as well
-        raise ValueError("is no duration from 0 to P36525D; write one of these")
+        raise ValueError("is not a valid duration: use 0 to P36525D")
     return seconds
 
 
 def check_order(value: float, info: ValidationInfo) -> float:
-    """Compare with the settings above; what is faulty itself is not compared."""
+    """Compare with the settings above it; a setting that is itself wrong is not compared."""
     name, above = info.field_name, info.data
     if name == "lookback" and value < above.get("stale_call_after", 0) + HOUR:
-        raise ValueError(f"is too short; write at least {PREFIX}STALE_CALL_AFTER plus PT1H")
+        raise ValueError(f"is too short: use at least {PREFIX}STALE_CALL_AFTER plus PT1H")
     if name == "record_retention" and value <= above.get("lookback", -1):
-        raise ValueError(f"is too short; write more than {PREFIX}LOOKBACK")
+        raise ValueError(f"is too short: use more than {PREFIX}LOOKBACK")
     if name == "record_retention" and value > above.get("retention", math.inf):
-        raise ValueError(f"is too long; write at most {PREFIX}RETENTION")
+        raise ValueError(f"is too long: use at most {PREFIX}RETENTION")
     return value
 
 
 def read_schemas(value: Any) -> Any:
-    """Take names between commas; whoever puts them into SQL may quote them as they are."""
+    """Accept names separated by commas; they can be put between quotes in SQL as they are."""
     names = tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
     if not all(re.fullmatch(r'[^"\x00-\x1f]{1,63}', name) for name in names):
-        raise ValueError("is no list of schemas; write names without quotes: jtelstats,public")
+        raise ValueError("is not a list of schemas: use names without quotes (jtelstats,public)")
     return names
 
 
 def check_dsn(value: SecretStr, info: ValidationInfo) -> SecretStr:
-    """Refuse what is not a Postgres URL; the ledger's default is the source's."""
+    """Reject what is not a Postgres URL; the ledger's default is the source's."""
     if info.field_name == "ledger_dsn" and not value.get_secret_value():
         source: SecretStr = info.data.get("source_dsn", value)
         return source
@@ -147,7 +148,7 @@ def check_dsn(value: SecretStr, info: ValidationInfo) -> SecretStr:
 
 
 def check_instance(value: str) -> str:
-    """Refuse what `--instance` would refuse, as printed commands carry it."""
+    """Reject what `--instance` rejects, because printed commands contain the name."""
     if value and not sources.INSTANCE.fullmatch(value):
         raise ValueError(
             "is not a valid instance name: use up to 32 of a to z, 0 to 9, - and _, "
@@ -157,12 +158,12 @@ def check_instance(value: str) -> str:
 
 
 def check_url(value: str, info: ValidationInfo) -> str:
-    """Refuse URLs that would send secrets in the clear or elsewhere; the endpoint may be a path."""
+    """Reject URLs that send secrets unencrypted or elsewhere; the endpoint may be a path."""
     if info.field_name == "token_url" and not value:
-        return value  # sending_faults tells whether the auth needs it
+        return value  # sending_faults reports it if the auth needs it
     if re.search(r"[#\\\s\x00-\x1f]", value):
-        raise ValueError("must not hold #, \\ or white space; write https://HOST/PATH")
-    # `//host` is a path to the eye only: joined to a URL it names another server.
+        raise ValueError("must not contain #, \\ or white space: use https://HOST/PATH")
+    # `//host` only looks like a path: joined to a URL it names another server.
     if info.field_name == "endpoint_url" and re.match(r"/(?!/)", value):
         return value
     try:
@@ -171,22 +172,24 @@ def check_url(value: str, info: ValidationInfo) -> str:
     except ValueError:
         host = None
     if not host or parts.scheme not in {"http", "https"}:
-        raise ValueError("is no absolute URL; write https://HOST/PATH")
+        raise ValueError("is not an absolute URL: use https://HOST/PATH")
     if "@" in parts.netloc:
-        raise ValueError("must not hold credentials; write https://HOST/PATH")
-    if parts.scheme == "http" and not re.fullmatch(r"localhost|127(\.\d{1,3}){3}|::1", host):
-        raise ValueError("would send in the clear; write https, as http is for loopback only")
+        raise ValueError("must not contain credentials: use https://HOST/PATH")
+    if not allows_secrets(parts.scheme, host):
+        raise ValueError("is not encrypted: use https (http is allowed to loopback only)")
     return value
 
 
 def read_listen(value: Any) -> Any:
-    """Take `host:port` or `[::1]:port`; nothing at all is off."""
+    """Accept `host:port` or `[::1]:port`; an empty value turns it off."""
     if not isinstance(value, str) or not value:
         return value or None
     match = re.fullmatch(r"(?:\[([^\]\s]+)\]|([^:\s]+)):(\d{1,5})", value, re.ASCII)
     host, port = (match[1] or match[2], int(match[3])) if match else ("", 0)
     if not match or port > 65535 or not is_host_name(host):
-        raise ValueError("is no address; write HOST:PORT or [::1]:PORT, or nothing for off")
+        raise ValueError(
+            "is not a valid address: use HOST:PORT or [::1]:PORT, or an empty value for off"
+        )
     return host, port
 
 
@@ -393,24 +396,24 @@ class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_error
         *_: SettingsSource,
         **__: SettingsSource,
     ) -> tuple[SettingsSource, ...]:
-        """Take what is given, and nothing else: `daemon.settings.sources` decides where to look."""
+        """Use only what is passed in: `daemon.settings.sources` decides where to read."""
         return (init_settings,)
 
     def found_in(self, found: Found) -> Self:
-        """Keep where the settings come from."""
+        """Set where the settings were found; returns the settings."""
         self._found = found
         return self
 
     @property
     def command_option(self) -> str:
-        """What commands must carry to find these settings again; empty where they need nothing."""
-        # A file that is not that instance's own is not found by its name.
+        """The option with which commands find these settings again; empty if they need none."""
+        # An instance's name finds only its own file, not one that was named by path.
         by_name = self.instance and self._found.file is None
         return f"--instance {self.instance}" if by_name else self._found.option
 
     @property
     def target(self) -> str:
-        """What commands act on, in one line without a secret."""
+        """What commands act on, in one line without secrets."""
         client = "all clients" if self.clients_id is None else f"client {self.clients_id}"
         ledger = read_dsn(self.ledger_dsn.get_secret_value()).place
         return (
@@ -419,7 +422,7 @@ class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_error
         )
 
     def sending_faults(self) -> tuple[str, ...]:
-        """Name what the chosen auth lacks to send, one sentence each; reads the key file."""
+        """Return a sentence for each setting that the chosen auth lacks; reads the key file."""
         chosen = f"{PREFIX}AUTH={self.auth}"
         faults = [missing(name, chosen) for name in NEEDED[self.auth] if not getattr(self, name)]
         if self.auth is Auth.JWT_BEARER and self.private_key_file:
@@ -427,16 +430,16 @@ class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_error
                 self.private_key_file.read_bytes()
             except (OSError, ValueError):
                 shown = assignment("private_key_file", str(self.private_key_file))
-                faults.append(f"{shown} cannot be read; write the path of a readable PEM file.")
+                faults.append(f"{shown} cannot be read: use the path of a readable PEM file.")
         token = self.bearer_token.get_secret_value()
         if self.auth is Auth.BEARER and token and not re.fullmatch("[!-~]+", token):
             shown = assignment("bearer_token", token)
             faults.append(
-                f"{shown} fits into no header; write ASCII without blanks or line breaks."
+                f"{shown} cannot be put into a header: use ASCII without blanks or line breaks."
             )
         if self.auth in {Auth.BEARER, Auth.NONE} and self.endpoint_url.startswith("/"):
             shown = assignment("endpoint_url", self.endpoint_url)
-            faults.append(f"{shown} is a path, but {chosen} has no host; write https://HOST/PATH.")
+            faults.append(f"{shown} is a path, but {chosen} gives no host: use https://HOST/PATH.")
         return tuple(faults)
 
 
@@ -444,40 +447,40 @@ FIELDS = Settings.model_fields
 SECRETS = {name for name in FIELDS if "SecretStr" in str(FIELDS[name].annotation)}
 ADVICE = {
     "value_error": "{error}",
-    "greater_than": "is too small; write more than {gt:g}",
-    "greater_than_equal": "is too small; write at least {ge:g}",
-    "less_than_equal": "is too large; write at most {le:.15g}",
-    "enum": "is not known; write {expected}",
-    "literal_error": "is not known; write {expected}",
-    "bool_parsing": "is no switch; write true or false",
-    "int_parsing": "is no whole number; write one such as 4",
-    "float_parsing": "is no number; write one such as 0.9",
-    "zoneinfo_str": "is no known time zone; write an IANA name such as Europe/Berlin",
-    "string_pattern_mismatch": "is no plain schema name; write lower-case letters, digits and _",
+    "greater_than": "is too small: use more than {gt:g}",
+    "greater_than_equal": "is too small: use at least {ge:g}",
+    "less_than_equal": "is too large: use at most {le:.15g}",
+    "enum": "is unknown: use {expected}",
+    "literal_error": "is unknown: use {expected}",
+    "bool_parsing": "must be true or false",
+    "int_parsing": "must be a whole number, such as 4",
+    "float_parsing": "must be a number, such as 0.9",
+    "zoneinfo_str": "is not a known time zone: use an IANA name such as Europe/Berlin",
+    "string_pattern_mismatch": "is not a valid schema name: use lower-case letters, digits and _",
 }
 
 
 def missing(name: str, reason: str) -> str:
-    """Write the sentence for a setting that must be there."""
+    """Return the error for a required setting that is missing."""
     wanted = str(FIELDS[name].description).partition("; ")[0]
-    return f"{PREFIX}{name.upper()} is missing, {reason} needs it; write the {wanted}."
+    return f"{PREFIX}{name.upper()} is missing, {reason} needs it: set it to the {wanted}."
 
 
 def assignment(name: str, text: str) -> str:
-    """Show a variable, and its value unless that may hold a secret."""
+    """Return a variable with its value, unless the value may contain a secret."""
     hidden = not text or name in SECRETS or re.search(r"[@?]|-----", text)
     return f"{PREFIX}{name.upper()}" + ("" if hidden else f"={text[:80]!r}")
 
 
 def unknown(name: str) -> str:
-    """Write the sentence for a name that is not a setting's."""
+    """Return the error for an unknown name, with the most similar setting."""
     near = difflib.get_close_matches(name, FIELDS, n=1)
     advice = f"did you mean {PREFIX}{near[0].upper()}?" if near else "remove it."
-    return f"{PREFIX}{name.upper()} is no setting; {advice}"
+    return f"{PREFIX}{name.upper()} is an unknown setting: {advice}"
 
 
 def sentence(error: ErrorDetails, texts: Mapping[str, str]) -> str:
-    """Write what is wrong and what to write instead, in an administrator's words."""
+    """Return what is wrong with a setting and what to write instead."""
     name = str(error["loc"][0])
     if error["type"] == "missing":
         return missing(name, "the daemon")
@@ -487,18 +490,18 @@ def sentence(error: ErrorDetails, texts: Mapping[str, str]) -> str:
 
 
 def clean(name: str, text: str) -> str | None:
-    """Give the value of a field from its text; None where that means unset."""
+    """Return the value of a field from its text; None if it means unset."""
     value = text if name in SECRETS else text.strip()
     return value if value or name not in FIELDS or name == "http_listen" else None
 
 
 def find_settings(request: Request = Request()) -> Found:  # noqa: B008 - it is frozen
-    """Read the texts of the settings from the one place they come from; raises nothing."""
+    """Read the texts of the settings from the one place they come from; raises no error."""
     return sources.read(request, sorted(SECRETS), clean, os.environ)
 
 
 class LogSettings(NamedTuple):
-    """How to log: form, least level, and whether personal data may appear."""
+    """Settings of the log: format, level, and whether personal data may appear."""
 
     log_format: str = "auto"
     log_level: str = "info"
@@ -506,7 +509,7 @@ class LogSettings(NamedTuple):
 
 
 def log_settings(texts: Mapping[str, str]) -> LogSettings:
-    """Return the log's settings, the defaults for those that are wrong."""
+    """Return the log's settings, with the default for each that is wrong."""
     right: dict[str, Any] = {}
     for name in LOGGING:
         try:
@@ -518,9 +521,9 @@ def log_settings(texts: Mapping[str, str]) -> LogSettings:
 
 
 def validate(found: Found, *, to_send: bool = False) -> Settings:
-    """Make settings of texts; raises ConfigurationError with a sentence for every fault.
+    """Return the settings; raises ConfigurationError with a sentence for every error.
 
-    With `to_send` what the chosen auth needs must be there too.
+    With `to_send` the settings that the chosen auth needs are required, too.
     """
     texts, faults = found.texts, [*found.faults]
     if found.unread and "source_dsn" not in texts:
@@ -543,5 +546,5 @@ def validate(found: Found, *, to_send: bool = False) -> Settings:
 
 
 def load_settings(request: Request = Request(), *, to_send: bool = False) -> Settings:  # noqa: B008
-    """Find the settings and validate them."""
+    """Find and validate the settings; raises ConfigurationError."""
     return validate(find_settings(request), to_send=to_send)

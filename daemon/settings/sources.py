@@ -1,4 +1,4 @@
-"""Where settings come from: one place, never mixed (contract, section 8).
+"""Finds settings in one place, and never mixes two (contract, section 8).
 
 A file that the command line names; else environment, `.env` and systemd credentials; else, for
 commands that people type, the file of the installation.
@@ -24,14 +24,14 @@ KEY_FILE = "private-key.pem"
 LOGGING = ("log_format", "log_level", "log_personal_data")
 
 Clean = Callable[[str, str], str | None]
-"""Gives the value of a field from its text; None where that means unset."""
+"""Returns the value of a field from its text; None if it means unset."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a command asks for: a file, an instance's file, or neither.
+    """Where a command wants its settings from: a file, an instance's file, or neither.
 
-    `may_default` lets it use the installation's file, where nothing else names a source.
+    `may_default` allows the installation's file if nothing else sets a source.
     """
 
     env_file: Path | None = None
@@ -42,12 +42,12 @@ class Request:
 
 @dataclass(slots=True)
 class Found:
-    """Texts by field name, unknown names among them, and what was wrong with reading them.
+    """Texts by field name, also of unknown names, and errors of reading them.
 
-    `origin` names the place, for people; `file` is the file that was named or defaulted to, and
-    `option` what a command needs to find it again.
-    `unread` says that something could not be read at all, so that texts may be lacking;
-    `by_default` that nobody named the file.
+    `origin` names the place for people; `file` is the file that was named or found by default, and
+    `option` is what a command needs to find it again.
+    `unread` means that something could not be read, so that texts may be missing; `by_default`
+    that the file was not named.
     """
 
     origin: str
@@ -59,14 +59,14 @@ class Found:
     by_default: bool = False
 
     def set(self, name: str, text: str, clean: Clean) -> None:
-        """Keep a variable's text, unless it is not ours, means unset, or was set before."""
+        """Add a variable's text, unless it is not ours, means unset, or is set already."""
         key = _field(name)
         value = clean(key, text)
         if key != name.lower() and value is not None:
             self.texts.setdefault(key, value)
 
     def read_file(self, path: Path, *, encoding: str = "utf-8") -> str | None:
-        """Give a file's text, None if there is none; what may not be read is a fault."""
+        """Return a file's text; None if there is none. A file that cannot be read is a fault."""
         try:
             text = path.read_bytes().decode(encoding)
         except (FileNotFoundError, NotADirectoryError):
@@ -80,7 +80,7 @@ class Found:
         return None
 
     def refuse(self, fault: str) -> None:
-        """Note that something could not be read."""
+        """Add the fault that something could not be read."""
         self.faults.append(fault)
         self.unread = True
 
@@ -100,13 +100,13 @@ def read(
         return here
     if not request.may_default:
         if default.exists() and "INVOCATION_ID" not in environment:
-            here.faults.append(f"This command takes {default} only by --env-file {default}.")
+            here.faults.append(f"This command uses {default} only with --env-file {default}.")
         return here
     found = _of_file(default, request, secrets, clean, environment)
     if found.file is None:
         return here
     found.by_default = True
-    # `.env` and credentials meant something else than the installation, too.
+    # `.env` and credentials set something else than the installation's file, too.
     elsewhere = set(map(_variable, here.texts)) - {name.upper() for name in _names(environment)}
     for name in sorted(elsewhere - set(map(_variable, LOGGING))):
         found.faults.append(_mixed(name, "here, without CALLSTATSD_SOURCE_DSN", default))
@@ -115,7 +115,7 @@ def read(
 
 
 def _of_surroundings(secrets: Iterable[str], clean: Clean, environment: Mapping[str, str]) -> Found:
-    """Read environment, `.env` and credentials: the first that sets something wins."""
+    """Read environment, `.env` and credentials; the first that sets a variable wins."""
     found = Found("the environment")
     for name, text in sorted(environment.items()):  # of two spellings the upper-case one counts
         found.set(name, text, clean)
@@ -134,7 +134,7 @@ def _of_surroundings(secrets: Iterable[str], clean: Clean, environment: Mapping[
 
 
 def _dotenv(path: Path, found: Found) -> list[tuple[str, str]]:
-    """Read `.env`, which somebody else could have put into the working directory."""
+    """Read `.env`, unless it belongs to another user, who could have put it there."""
     try:
         if not path.is_file():
             return []
@@ -156,7 +156,7 @@ def _dotenv(path: Path, found: Found) -> list[tuple[str, str]]:
     for binding in parse_stream(io.StringIO(text)):
         if binding.error:
             line = binding.original.line
-            found.faults.append(f".env line {line} is not a setting; write {PREFIX}NAME=VALUE.")
+            found.faults.append(f".env line {line} is not a setting: use {PREFIX}NAME=VALUE.")
         pairs.append((binding.key or "", binding.value or ""))
     return pairs
 
@@ -199,7 +199,7 @@ def _of_file(
 
 
 def _instance_of(file: Path, etc: Path) -> str:
-    """Return the name by which `--instance` finds the file, if it has one."""
+    """Return the instance name of the file; empty if it has none."""
     ours = file.parent == Path(os.path.abspath(etc)) and file.suffix == ".env"  # noqa: PTH100
     named = ours and file.stem != DEFAULT and INSTANCE.fullmatch(file.stem)
     return file.stem if named else ""
@@ -213,7 +213,7 @@ def _set_instance(found: Found, name: str) -> None:
 
 
 def _set_beside(found: Found, field_name: str, file_name: str, clean: Clean) -> None:
-    """Take a secret from the file beside the settings; two different ones are a fault."""
+    """Read a secret from the file beside the settings; two different ones are a fault."""
     assert found.file is not None  # noqa: S101 - only asked after it was read
     stem = found.file.stem
     prefix = "" if stem in {DEFAULT, ".env"} else f"{stem}."
@@ -231,7 +231,7 @@ def _set_beside(found: Found, field_name: str, file_name: str, clean: Clean) -> 
 
 
 def _refuse_mixed(found: Found, environment: Mapping[str, str], clean: Clean) -> None:
-    """Refuse what the environment sets beside the file, but for LOG_* and the same INSTANCE."""
+    """Reject other variables of the environment than LOG_* and the same INSTANCE."""
     assert found.file is not None  # noqa: S101 - only asked after it was read
     for name in _names(environment):
         key = _field(name)

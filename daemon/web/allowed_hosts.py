@@ -1,4 +1,4 @@
-"""By which names the page may be asked for. Pure."""
+"""Host names under which the page is served. Pure."""
 
 import ipaddress
 import re
@@ -9,14 +9,13 @@ _HOST = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+?)\.?)(?::\
 
 
 class AllowedHosts:
-    """Tells our names in a Host header from a stranger's that was made to point here.
+    """Validates the Host header (protection against DNS rebinding).
 
-    An address is nobody's trick: only a name can be pointed elsewhere. So every address will do
-    where the listener is not on loopback, and the port says nothing (`ssh -L` changes it).
+    Only a name can be made to point here, not an address: unless the listener is on loopback,
+    every address is allowed. The port is ignored, because `ssh -L` changes it.
     """
 
     def __init__(self, listen: tuple[str, int] | None) -> None:
-        """Take where we listen."""
         host = (listen or ("localhost", 0))[0].lower()
         self._names = {"localhost"}
         self._only_loopback = _is_loopback(host)
@@ -26,8 +25,8 @@ class AllowedHosts:
             own = socket.gethostname().lower()
             self._names |= {own, own.partition(".")[0]}
 
-    def ours(self, header: str) -> bool:
-        """Whether a Host header names this listener."""
+    def allows(self, header: str) -> bool:
+        """Return whether a Host header names this listener."""
         match = _HOST.fullmatch(header.lower())
         if match is None:
             return False
@@ -38,12 +37,12 @@ class AllowedHosts:
         return not match["v6"] and host in self._names
 
     def advice(self, sockname: Sequence[object] | None) -> str:
-        """Say under which address the page is found."""
+        """Return a text with the address under which the page is served."""
         host, port = (str(part) for part in (sockname or ("127.0.0.1", 9464))[:2])
         shown = f"[{host}]" if ":" in host else host
         return (
-            "This page is not served under that name, so that no other site can read it by a "
-            f"name of its own.\nOpen http://{shown}:{port}/ instead, or let your proxy send that "
+            "This page is not served under that host name, so that no other site can read it "
+            f"(DNS rebinding).\nOpen http://{shown}:{port}/ instead, or let your proxy send that "
             "as Host.\n"
         )
 

@@ -1,27 +1,90 @@
-"""What was last read for the page: shared by all who look, and never waited for too long."""
+"""Query results of the ledger: shared by all who ask, never waited for too long."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from daemon.errors import UnusableError
+from daemon.ledger.operator import Backlog, LedgerStatus, OperatorStore
 
 FRESH_FOR = 2.0
-"""Seconds for which what was read is good enough for the next who looks."""
-SHARE = 20
-"""What took a second to read is good for so many: looking costs the ledger a twentieth at most."""
+"""Seconds for which a result is used again."""
+COST_FACTOR = 20
+"""A slow query is repeated after this many times its duration: it costs at most 5 % of the time."""
 
 T = TypeVar("T")
 
 
-class CachedQuery(Generic[T]):
-    """Something that is read when somebody looks, by one task at a time, and kept for a while."""
+class SharedQuery(Generic[T]):
+    """A query that runs once for all who wait for it, and whose last result is kept."""
 
-    def __init__(self, read: Callable[[], Awaitable[T]], patience: float) -> None:
-        """Take how to read it, and for how many seconds anybody waits for that."""
+    def __init__(self, read: Callable[[], Awaitable[T]]) -> None:
         self._read = read
-        self._patience = patience
+        self._task: asyncio.Task[T] | None = None
+        self._result: tuple[T, float] | None = None
+
+    async def get(self, max_age: float) -> T:
+        """Return a result of at most `max_age` seconds; raises `UnreachableError`."""
+        if self._result is not None and time.monotonic() - self._result[1] < max_age:
+            return self._result[0]
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+            self._task.add_done_callback(self._done)
+        return await asyncio.shield(self._task)
+
+    def close(self) -> None:
+        """Cancel a query that is running."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> T:
+        value = await self._read()
+        self._result = value, time.monotonic()
+        return value
+
+    def _done(self, task: asyncio.Task[T]) -> None:
+        self._task = None
+        if not task.cancelled():
+            # Those who waited may be gone: then nobody else retrieves it.
+            task.exception()
+
+
+class StatusReader:
+    """The ledger's backlog and status, for `/metrics`, the page and systemd's status line.
+
+    Each caller says how old a result may be; whoever reads anew reads for the others, too.
+    """
+
+    def __init__(self, operator_store: OperatorStore) -> None:
+        self._backlog = SharedQuery(operator_store.waiting)
+        self._status = SharedQuery(operator_store.status)
+
+    async def backlog(self, max_age: float = 0.0) -> Backlog:
+        """Return how many lines wait; raises `UnreachableError`."""
+        return await self._backlog.get(max_age)
+
+    async def status(self, max_age: float = 0.0) -> LedgerStatus:
+        """Return what the ledger and its instance report; raises `UnreachableError`."""
+        return await self._status.get(max_age)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._backlog.close()
+        self._status.close()
+
+
+class CachedQuery(Generic[T]):
+    """A query that runs when somebody asks, in one task at a time; its result is kept for a while.
+
+    Nobody waits for it longer than `timeout` seconds.
+    """
+
+    def __init__(self, read: Callable[[], Awaitable[T]], timeout: float) -> None:
+        self._read = read
+        self._timeout = timeout
         self._task: asyncio.Task[None] | None = None
         self._began = 0.0
         self._due = float("-inf")
@@ -30,11 +93,11 @@ class CachedQuery(Generic[T]):
 
     @property
     def failing(self) -> bool:
-        """Whether the last try failed, or takes longer than anybody waits."""
+        """Whether the last query failed, or takes longer than the timeout."""
         return self._failed or (self._task is not None and self._left <= 0)
 
     async def get(self) -> T | None:
-        """Return what was read last; None if nothing ever could be."""
+        """Return the last result; None if there is none yet."""
         if self._task is None and time.monotonic() >= self._due:
             self._began = time.monotonic()
             self._task = asyncio.create_task(self._try())
@@ -46,22 +109,22 @@ class CachedQuery(Generic[T]):
         return self._value
 
     def close(self) -> None:
-        """Read no more."""
+        """Cancel a query that is running."""
         if self._task is not None:
             self._task.cancel()
 
     @property
     def _left(self) -> float:
-        return self._began + self._patience - time.monotonic()
+        return self._began + self._timeout - time.monotonic()
 
     async def _try(self) -> None:
-        self._failed, rest = True, FRESH_FOR
+        self._failed, pause = True, FRESH_FOR
         try:
             self._value = await self._read()
             self._failed = False
-            rest = max(rest, SHARE * (time.monotonic() - self._began))
+            pause = max(pause, COST_FACTOR * (time.monotonic() - self._began))
         except UnusableError:
             pass
         finally:
-            self._due = time.monotonic() + rest
+            self._due = time.monotonic() + pause
             self._task = None

@@ -1,4 +1,4 @@
-"""The last day by outcome, as the numbers that its drawing is made of. Pure."""
+"""Layout of the chart of the last 24 hours by outcome. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from daemon.lines import State
 
 HOURS = 24
 HEIGHT = 160.0
-"""Of the drawing, in pixels; its width is that of the page."""
+"""Height of the chart in pixels; it is as wide as the page."""
 LEAST = 3.0
-"""Pixels of the smallest part: one failure among thousands must be seen."""
+"""Pixels of the smallest part, so that one failure among thousands is visible."""
 GAP = 1.0
 HOUR = timedelta(hours=1)
 
@@ -21,13 +21,13 @@ KINDS: Mapping[str, tuple[State, ...]] = {
     "refused": (State.CONFLICT, State.NOT_FOUND),
     "kept": (State.REJECTED, State.EXPIRED, State.INVALID),
 }
-"""What the colours stand for, from the bottom up."""
+"""States of each colour, from the bottom up."""
 STATES = tuple(state for states in KINDS.values() for state in states)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a bar, in pixels from the top."""
+    """A part of a bar, in pixels from the top."""
 
     kind: str
     y: float
@@ -36,7 +36,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """An hour: where it stands in per cent of the width, its pieces, its counts per state."""
+    """An hour: its position in per cent of the width, its parts, and its counts per state."""
 
     begins: datetime
     x: float
@@ -55,14 +55,14 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Bars from the oldest to the current hour, and the numbers at the lines across."""
+    """Bars from the oldest to the current hour, and the top of the scale."""
 
     bars: tuple[Bar, ...]
     top: int
 
     @property
     def marks(self) -> tuple[tuple[int, float], ...]:
-        """Numbers with their height in pixels from the top."""
+        """Numbers of the scale, with their position in pixels from the top."""
         steps = (self.top, self.top // 2, 0) if self.top > 1 else (self.top, 0)
         return tuple((value, HEIGHT * (1 - value / self.top)) for value in steps)
 
@@ -81,9 +81,9 @@ class Chart:
 
 
 def first_hour(now: datetime, zone: ZoneInfo) -> datetime:
-    """Return when the oldest of the hours began: full hours of local clocks, counted as instants.
+    """Return the start of the oldest hour: full hours of local time, counted as instants.
 
-    So the day of the change of clocks has 24 hours too.
+    So the chart has 24 hours also when the clocks change.
     """
     local = now.astimezone(zone)
     begun = timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
@@ -91,7 +91,7 @@ def first_hour(now: datetime, zone: ZoneInfo) -> datetime:
 
 
 def chart(settled: Mapping[tuple[datetime, State], int], first: datetime) -> Chart:
-    """Lay out the bars."""
+    """Return the chart of lines settled from `first` on."""
     begins = [first + hour * HOUR for hour in range(HOURS)]
     counts = [{state: settled.get((begin, state), 0) for state in STATES} for begin in begins]
     top = _round_up(max(sum(of_hour.values()) for of_hour in counts))
@@ -108,7 +108,7 @@ def _parts(counts: Mapping[State, int], top: int) -> tuple[Part, ...]:
         lines = sum(counts[state] for state in states)
         if lines:
             heights[kind] = max(LEAST, HEIGHT * lines / top)
-    # What the smallest were given the largest lends, so that no bar leaves the drawing.
+    # What small parts were enlarged by is taken from the largest, so that no bar is too high.
     excess = sum(heights.values()) + GAP * max(0, len(heights) - 1) - HEIGHT
     if excess > 0:
         heights[max(heights, key=heights.__getitem__)] -= excess

@@ -1,6 +1,5 @@
-"""What programs ask of the daemon: `/metrics`, `/healthz`, `/readyz`. Read only."""
+"""Health endpoints for programs: `/metrics`, `/healthz`, `/readyz`. Read only."""
 
-import time
 from dataclasses import dataclass
 
 import structlog
@@ -10,37 +9,37 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from daemon import logs, metrics
 from daemon.errors import UnusableError
 from daemon.ingest.source import Source
-from daemon.ledger.operator import OperatorStore
 from daemon.ledger.store import Ledger
 from daemon.lines import PauseReason, State
+from daemon.web.cache import StatusReader
 
 _log = structlog.get_logger()
 
 FRESH_FOR = 5.0
-"""Seconds for which what was read from the ledger is good enough for another scrape."""
+"""Seconds for which `/metrics` uses what was read from the ledger."""
 
 
 @dataclass(slots=True)
 class InstanceState:
-    """What this instance is doing; written by whoever does it, read by `/readyz`."""
+    """What this instance is doing; written by the service, read by `/readyz` and the page."""
 
     active: bool = False
     paused: str | None = None
 
 
 class HealthEndpoints:
-    """Answers those who watch the daemon."""
+    """Serves metrics, liveness and readiness."""
 
-    def __init__(self, source: Source, ledger: Ledger, condition: InstanceState) -> None:
-        """Take whose state to tell."""
+    def __init__(
+        self, source: Source, ledger: Ledger, condition: InstanceState, reader: StatusReader
+    ) -> None:
         self._source = source
         self._ledger = ledger
         self._condition = condition
-        self._operator_store = OperatorStore(ledger.database)
-        self._read_at = float("-inf")
+        self._reader = reader
 
     def app(self) -> web.Application:
-        """Return the routes."""
+        """Return an application with the routes."""
         app = web.Application()
         app.on_response_prepare.append(_strict)
         app.router.add_get("/metrics", self.metrics)
@@ -49,17 +48,17 @@ class HealthEndpoints:
         return app
 
     async def metrics(self, _request: web.Request) -> web.Response:
-        """Give all metrics in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         await self._refresh()
         body = generate_latest(metrics.REGISTRY)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def healthz(self, _request: web.Request) -> web.Response:
-        """Say that the loop turns."""
+        """Return that the process is alive."""
         return web.Response(text="ok\n")
 
     async def readyz(self, _request: web.Request) -> web.Response:
-        """Say whether lines are taken and sent now; 503 with the reason if not."""
+        """Return whether lines are taken and sent now; 503 with the reason if not."""
         reason = self._reason()
         if reason is None:
             return web.Response(text="ready\n")
@@ -77,24 +76,21 @@ class HealthEndpoints:
         return None
 
     async def _refresh(self) -> None:
-        """Read what only the ledger knows, at most once in `FRESH_FOR` seconds."""
+        """Update the gauges; from the ledger at most once in `FRESH_FOR` seconds."""
         metrics.ACTIVE.set(self._condition.active)
         for reason in PauseReason:
             metrics.PAUSED.labels(reason).set(self._condition.paused == reason)
         metrics.DATABASE_UP.labels("ledger").set(not self._ledger.database.lost)
-        # Who stands by does not ask the source, and would not notice that it is back.
+        # A standby does not query the source, so it would not notice that it is back.
         metrics.DATABASE_UP.labels("source").set(
             not (self._condition.active and self._source.unreachable)
         )
-        if time.monotonic() - self._read_at < FRESH_FOR:
-            return
         try:
-            waiting = await self._operator_store.waiting()
-            status = await self._operator_store.status()
+            waiting = await self._reader.backlog(FRESH_FOR)
+            status = await self._reader.status(FRESH_FOR)
         except UnusableError as error:
             _log.debug(logs.MONITOR_UNREAD, error=str(error))
             return
-        self._read_at = time.monotonic()
         metrics.PENDING.set(waiting.lines[State.PENDING])
         metrics.OLDEST_PENDING.set(waiting.oldest_pending_seconds or 0)
         metrics.OLDEST_KEPT.set(waiting.oldest_kept_seconds or 0)
@@ -105,7 +101,7 @@ class HealthEndpoints:
 
 
 async def _strict(_request: web.Request, response: web.StreamResponse) -> None:
-    """Let nothing be kept, framed or guessed."""
+    """Forbid caching, framing and content sniffing."""
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers.setdefault(

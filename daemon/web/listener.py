@@ -1,4 +1,4 @@
-"""The local HTTP port: bounds for visitors who are slow, many, or speak no HTTP."""
+"""The local HTTP port, with limits for clients that are slow, many, or do not speak HTTP."""
 
 import asyncio
 import logging
@@ -15,31 +15,34 @@ from daemon import logs
 
 _log = structlog.get_logger()
 
-PATIENCE = 10.0
-"""Seconds until a request's head must be there; and for taking an answer and asking again."""
-MOST_CONNECTIONS = 256
+CLIENT_TIMEOUT = 10.0
+"""Seconds within which a client must send a request, or read a response and send the next."""
+MAX_CONNECTIONS = 256
 """Connections at once; further ones are closed."""
-LAST_ANSWERS = 2.0
-"""Seconds that answers under way have when the daemon ends."""
+SHUTDOWN_TIMEOUT = 2.0
+"""Seconds for responses that are being sent when the daemon ends."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
 async def listening(
-    app: web.Application, address: tuple[str, int] | None, patience: float = PATIENCE
+    app: web.Application,
+    address: tuple[str, int] | None,
+    client_timeout: float = CLIENT_TIMEOUT,
+    max_connections: int = MAX_CONNECTIONS,
 ) -> AsyncIterator[None]:
-    """Serve while the block runs; an address that is taken is logged, and ends nothing."""
+    """Serve while the block runs; an address that cannot be used is only logged."""
     if address is None:
         yield
         return
-    server_logger.addFilter(_says_nothing_of_visitors)
-    clock = Clock(patience)
-    app.middlewares.append(clock.stopped_while_handled)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=LAST_ANSWERS)
+    server_logger.addFilter(_is_not_client_error)
+    timer = ConnectionTimer(client_timeout)
+    app.middlewares.append(timer.middleware)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
     await runner.setup()
     try:
-        port = await _open(runner, clock, address)
+        port = await _open(runner, timer, address, max_connections)
         try:
             yield
         finally:
@@ -47,17 +50,22 @@ async def listening(
                 port.close()
     finally:
         await runner.cleanup()
-        clock.close()
+        timer.close()
 
 
 async def _open(
-    runner: web.AppRunner, clock: "Clock", address: tuple[str, int]
+    runner: web.AppRunner,
+    timer: "ConnectionTimer",
+    address: tuple[str, int],
+    max_connections: int,
 ) -> asyncio.Server | None:
     loop = asyncio.get_running_loop()
     server = runner.server
     assert server is not None  # noqa: S101  it is set up
     try:
-        return await loop.create_server(lambda: Visitor(server, clock), *address)
+        return await loop.create_server(
+            lambda: NewConnection(server, timer, max_connections), *address
+        )
     except OSError as error:
         _log.warning(
             logs.MONITOR_UNAVAILABLE, address=f"{address[0]}:{address[1]}", error=error.strerror
@@ -65,45 +73,44 @@ async def _open(
         return None
 
 
-class Visitor(asyncio.Protocol):
-    """A new connection: handed to the web server, or closed where there are too many."""
+class NewConnection(asyncio.Protocol):
+    """A new connection: passed to the web server, or closed if there are too many."""
 
-    def __init__(self, server: web.Server, clock: "Clock") -> None:
-        """Take whom to hand it to, and what limits its time."""
+    def __init__(self, server: web.Server, timer: "ConnectionTimer", max_connections: int) -> None:
         self._server = server
-        self._clock = clock
+        self._timer = timer
+        self._max_connections = max_connections
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin with its first request."""
+        """Pass the connection on, and start its timer."""
         connection = cast("asyncio.Transport", transport)
-        if len(self._server.connections) >= MOST_CONNECTIONS:
+        if len(self._server.connections) >= self._max_connections:
             connection.abort()
             return
-        self._clock.start(connection)
+        self._timer.start(connection)
         serving = self._server()
         connection.set_protocol(serving)
         serving.connection_made(transport)
 
 
-class Clock:
-    """Cuts connections on which for too long no request was handled.
+class ConnectionTimer:
+    """Closes connections on which no request was handled for `timeout` seconds.
 
-    That is one rule for who sends a request bit by bit, who takes no answer, and who is idle.
-    What handles a request has its own limits.
+    That covers clients that send a request slowly, do not read the response, or are idle.
+    Handlers have their own limits.
     """
 
-    def __init__(self, patience: float) -> None:
-        """Give each connection so many seconds from one request to the next."""
-        self._patience = patience
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
         self._running: dict[asyncio.Transport, asyncio.TimerHandle] = {}
 
     def start(self, transport: asyncio.Transport) -> None:
-        """Cut the connection unless a request of it comes in time."""
+        """Close the connection unless a request arrives in time."""
         loop = asyncio.get_running_loop()
-        self._running[transport] = loop.call_later(self._patience, self._cut, transport)
+        self._running[transport] = loop.call_later(self._timeout, self._cut, transport)
 
     def close(self) -> None:
-        """Cut nobody any more."""
+        """Stop all timers."""
         for timer in self._running.values():
             timer.cancel()
         self._running.clear()
@@ -113,8 +120,8 @@ class Clock:
         transport.abort()
 
     @property
-    def stopped_while_handled(self) -> Callable[..., Awaitable[web.StreamResponse]]:
-        """Return the middleware that knows of requests."""
+    def middleware(self) -> Callable[..., Awaitable[web.StreamResponse]]:
+        """Return a middleware that stops the timer while a request is handled."""
 
         @web.middleware
         async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -131,6 +138,6 @@ class Clock:
         return handle
 
 
-def _says_nothing_of_visitors(record: logging.LogRecord) -> bool:
-    """Keep out of the log what is no HTTP: the library would quote it, with whatever is in it."""
+def _is_not_client_error(record: logging.LogRecord) -> bool:
+    """Drop the library's log of malformed requests: it quotes them, with whatever they contain."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))

@@ -1,4 +1,4 @@
-"""Keeps phone numbers and mail addresses off the page; of a number two digits are left. Pure."""
+"""Masks phone numbers and mail addresses; the last two digits of a number stay. Pure."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Any
 from daemon.ingest.record import case_suffix
 
 LEFT = 2
-"""Digits that stay: enough to tell two callers apart, not enough to call them."""
+"""Digits that stay: enough to distinguish two callers, too few to call them."""
 HIDDEN = "hidden"
 
 _NUMBERS = ("CallerID", "ServiceNumber")
@@ -17,26 +17,25 @@ _HARMLESS = ("SalesForceID", "jtelStatisticsPartAID")
 _TIME = re.compile(r"dtCall\w+")
 
 LEAST = 10**6
-"""Numbers from this one on are shortened."""
+"""Numbers from this one on are masked."""
 MOST = 2000
 """Characters of a text that are shown."""
 
-# What is alike but no phone number comes first: mail addresses, record ids, dates.
+# What looks similar but is no phone number is matched first: mail addresses, ids, dates.
 _MAIL = r"(?P<mail>(?=[\d.+_-]{0,256}[^\W\d_])[\w.+-]{1,256}@[\w-]+(?:\.[\w-]+)+)"
 # Neither begins with a number, nor has one inside but for a counter with its zeros.
 _NO_ID = r"[A-Za-z]*\d{7}|\w*(?<!\d)(?!0000)\d{7}"
 _ID = rf"(?<![A-Za-z0-9])(?!{_NO_ID})[A-Za-z0-9]{{15}}(?:[A-Z0-5]{{3}})?(?![A-Za-z0-9])"
 _DATE = r"(?<!\d)(?:19|20)\d\d-[01]\d-[0-3]\d(?:[T ][0-2]\d:[0-5]\d(?::[0-5]\d(?:\.\d+)?)?)?(?!\d)"
-# Whatever is no letter may stand between the digits.
+# Anything but letters may be between the digits.
 _NUMBER = rf"(?P<number>[+(]*\d(?:[\W_]{{0,8}}(?!{_DATE})\d){{6,}})"
 _TEXT = re.compile(f"{_MAIL}|(?P<id>{_ID})|{_DATE}|{_NUMBER}")
 
 
 def masked(text: str, known: Collection[int] = ()) -> str:
-    """Shorten numbers of seven digits and more in a text, and hide mail addresses.
+    """Mask numbers of seven or more digits in a text, and hide mail addresses.
 
-    What stays are record ids, dates, long ids that are `known`, and the key of all of them. Of a
-    long text the beginning is left.
+    Record ids, dates, the ids in `known` and the key made of them stay. A long text is cut.
     """
     if len(text) > MOST:
         text = re.sub(r"[\d\W_]+$", "", text[:MOST]) + "…"
@@ -57,13 +56,13 @@ def _shorten(match: re.Match[str]) -> str:
 
 
 def number(phone: str) -> str:
-    """Shorten a phone number; of an extension nothing is left."""
+    """Mask a phone number; no digit of an extension stays."""
     digits = [character for character in phone if character.isdecimal()]
     return "…" + "".join(digits[-LEFT:] if len(digits) > 3 * LEFT else ())
 
 
 def fields(record: str, *, with_people: bool) -> list[tuple[str, str | None]]:
-    """Return a record's keys and values to show, phone numbers masked; agents only if told to."""
+    """Return a record's keys and masked values; agents only `with_people`."""
     return [
         (key, _shown(key, value, with_people=with_people))
         for key, value in json.loads(record).items()

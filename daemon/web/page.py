@@ -1,38 +1,40 @@
-"""A page for people: what the daemon does, the last day, what waits, what failed, one call's story.
+"""The status page: what the daemon does, the last day, what waits and what failed, and a search.
 
-Read only, and useful without JavaScript; with it, the live part is brought up to date.
+Read only, and complete without JavaScript, which only refreshes the live part.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from functools import partial
-from importlib.resources import files
+from dataclasses import dataclass, replace
 
-import jinja2
 from aiohttp import web
-from markupsafe import Markup, escape
 
 from daemon import __version__
-from daemon.command_text import addressed
 from daemon.errors import UnreachableError, UnusableError
 from daemon.ingest.source import Source
-from daemon.ledger.operator import HourlyCounts, LineDetail, OperatorStore, RecentLines
+from daemon.ledger.operator import (
+    Backlog,
+    HourlyCounts,
+    LedgerStatus,
+    LineDetail,
+    OperatorStore,
+    RecentLines,
+)
 from daemon.ledger.store import Ledger
-from daemon.lines import State
-from daemon.reports import explain, meanings
+from daemon.reports import explain
 from daemon.reports.lookup import look_up, rules_of
 from daemon.settings.model import Settings
 from daemon.tasks import run_within
 from daemon.web import chart, wording
 from daemon.web.allowed_hosts import AllowedHosts
-from daemon.web.cache import CachedQuery
+from daemon.web.cache import CachedQuery, StatusReader
 from daemon.web.health import HealthEndpoints, InstanceState
 from daemon.web.masking import fields, masked
+from daemon.web.rendering import ASSETS, Renderer, load_assets
 from daemon.web.search import SearchQuery, SearchQueryError, read_search
 
-PATIENCE = 3.0
-"""Seconds that a page waits for a database before it is shown without."""
+TIMEOUT = 3.0
+"""Seconds that the page waits for a database before it is shown without its data."""
 WAITING = 5
 """Waiting lines that are shown."""
 FAILURES = 10
@@ -40,11 +42,11 @@ FAILURES = 10
 STREAKS = 3
 """Streaks of a failing endpoint that are shown."""
 ACTS = 5
-"""Acts of operators that are shown."""
+"""Commands of operators that are shown."""
 LEAST_LINES = 10
-"""Lines of each call that are shown, however many calls."""
+"""Lines of each call that are shown, however many calls there are."""
 LINES_PER_CALL = 20
-"""Failed lines to read for each failure shown, as those of one call are told together."""
+"""Failed lines to read for each failure shown, because those of one call are one failure."""
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
@@ -55,11 +57,6 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Frame-Options": "DENY",
 }
-ASSETS = {
-    "page.css": "text/css",
-    "page.js": "text/javascript",
-    "page.svg": "image/svg+xml",
-}
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -69,16 +66,33 @@ def watched(
     source: Source,
     ledger: Ledger,
     condition: InstanceState,
-    timeout: float = PATIENCE,
+    reader: StatusReader,
+    timeout: float = TIMEOUT,
 ) -> web.Application:
-    """Return all that the listener serves: the monitor's routes, and the page."""
-    app = HealthEndpoints(source, ledger, condition).app()
-    Page(settings, source, ledger, condition, timeout).join(app)
+    """Return all that the listener serves: the health endpoints and the page."""
+    app = HealthEndpoints(source, ledger, condition, reader).app()
+    Page(settings, source, ledger, condition, reader, timeout).add_routes(app)
     return app
 
 
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What the page shows first: the ledger's status and recent lines."""
+
+    status: LedgerStatus
+    recent: RecentLines
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What takes longer to count: lines that wait, and the last day by hour."""
+
+    waiting: Backlog
+    hourly: HourlyCounts
+
+
 class Page:
-    """Shows the daemon to people; what all of them see is read once, however many look."""
+    """Serves the page; what everybody sees is read once, however many visitors there are."""
 
     def __init__(
         self,
@@ -86,25 +100,25 @@ class Page:
         source: Source,
         ledger: Ledger,
         condition: InstanceState,
+        reader: StatusReader,
         timeout: float,
     ) -> None:
-        """Take whose state to show, and how long to wait for it; read nothing until asked."""
         self._settings = settings
-        self._patience = timeout
+        self._timeout = timeout
+        self._reader = reader
         self._source = source
         self._condition = condition
         self._rules = rules_of(settings)
         self._operator_store = OperatorStore(ledger.database)
         self._hosts = AllowedHosts(settings.http_listen)
-        self._glance = CachedQuery(self._read_glance, timeout)
-        self._tally = CachedQuery(self._read_tally, timeout)
-        self._turn = asyncio.Lock()
-        self._option = settings.command_option
-        self._templates = _templates(self._option)
-        self._assets = {name: _text(name) for name in ASSETS}
+        self._overview = CachedQuery(self._read_overview, timeout)
+        self._counts = CachedQuery(self._read_counts, timeout)
+        self._search_lock = asyncio.Lock()
+        self._renderer = Renderer(settings.command_option)
+        self._assets = load_assets()
 
-    def join(self, app: web.Application) -> None:
-        """Add the routes."""
+    def add_routes(self, app: web.Application) -> None:
+        """Add the page's routes to an application."""
         app.router.add_get("/", self._guarded(self.page))
         app.router.add_get("/live", self._guarded(self.live))
         for name in ASSETS:
@@ -112,27 +126,28 @@ class Page:
         app.on_cleanup.append(self._close)
 
     async def page(self, request: web.Request) -> web.Response:
-        """Show everything, and the answer to `?q=` if somebody asks."""
-        asked = request.query.get("q", "").strip()
-        found = await self._answer(asked) if asked else {}
-        text = self._render("page.html", await self._state() | found | {"asked": asked[:64]})
+        """Serve the whole page, with the result of the search `?q=` if there is one."""
+        query = request.query.get("q", "").strip()
+        found = await self._search(query) if query else {}
+        values = await self._state() | found | {"query": query[:64]}
+        text = self._renderer.render("page.html", values)
         return web.Response(text=text, content_type="text/html")
 
     async def live(self, _request: web.Request) -> web.Response:
-        """Show only what changes by itself."""
-        text = self._render("live.html", await self._state())
+        """Serve only the part that changes."""
+        text = self._renderer.render("live.html", await self._state())
         return web.Response(text=text, content_type="text/html")
 
     async def asset(self, request: web.Request) -> web.Response:
-        """Serve the style, the script or the icon."""
+        """Serve the style sheet, the script or the icon."""
         name = request.path.rpartition("/")[2]
         return web.Response(text=self._assets[name], content_type=ASSETS[name])
 
     def _guarded(self, handler: Handler) -> Handler:
-        """Refuse names that are not ours: another site's page may point its own name at us."""
+        """Refuse a Host header that is not ours (protection against DNS rebinding)."""
 
         async def guarded(request: web.Request) -> web.Response:
-            if self._hosts.ours(request.headers.get("Host", "")):
+            if self._hosts.allows(request.headers.get("Host", "")):
                 response = await handler(request)
             else:
                 address = request.get_extra_info("sockname")
@@ -143,10 +158,10 @@ class Page:
         return guarded
 
     async def _state(self) -> dict[str, object]:
-        glance = await self._glance.get()
-        tally = await self._tally.get()
+        overview = await self._overview.get()
+        counts = await self._counts.get()
         common: dict[str, object] = {
-            "away": self._glance.failing,
+            "away": self._overview.failing,
             "settings": self._settings,
             "version": __version__,
             "chart": None,
@@ -156,67 +171,67 @@ class Page:
             "acts": [],
             "counts": None,
         }
-        if glance is None:
-            nothing = wording.LEDGER_AWAY if self._glance.failing else wording.NOT_READ_YET
-            return common | {"view": None, "sayings": [nothing], "headline": nothing.heading}
+        if overview is None:
+            card = wording.LEDGER_AWAY if self._overview.failing else wording.NOT_READ_YET
+            return common | {"view": None, "cards": [card], "headline": card.heading}
+        recent = overview.recent
         view = wording.PageContext(
-            glance.now,
+            recent.now,
             self._settings.source_timezone,
             self._rules.settle_delay,
             self._condition.active,
             self._source.unreachable,
         )
-        if tally is not None:
-            drawn = chart.chart(tally.settled, chart.first_hour(glance.now, view.zone))
-            common |= {"chart": drawn, "counts": tally.waiting.lines}
-        sayings = [wording.LEDGER_AWAY]
-        if not self._glance.failing:
-            counts = tally.waiting.lines if tally and not glance.waiting else None
-            sayings = [
-                wording.taking(glance.status, view),
-                wording.sending(glance.status, view, counts),
+        if counts is not None:
+            drawn = chart.chart(counts.hourly.settled, chart.first_hour(recent.now, view.zone))
+            common |= {"chart": drawn, "counts": counts.waiting.lines}
+        cards = [wording.LEDGER_AWAY]
+        if not self._overview.failing:
+            kept = counts.waiting.lines if counts and not recent.waiting else None
+            cards = [
+                wording.taking(overview.status, view),
+                wording.sending(overview.status, view, kept),
             ]
         return common | {
             "view": view,
-            "sayings": sayings,
-            "headline": wording.headline(sayings[0], sayings[-1]),
-            "waiting": glance.waiting,
-            "failures": wording.failures(list(glance.failed), FAILURES),
-            "streaks": glance.streaks[:STREAKS],
-            "more_streaks": len(glance.streaks) > STREAKS,
+            "cards": cards,
+            "headline": wording.headline(cards[0], cards[-1]),
+            "waiting": recent.waiting,
+            "failures": wording.failures(list(recent.failed), FAILURES),
+            "streaks": recent.streaks[:STREAKS],
+            "more_streaks": len(recent.streaks) > STREAKS,
             "acts": [
                 wording.operation(recorded, view, with_people=self._settings.log_personal_data)
-                for recorded in glance.acts
+                for recorded in recent.acts
             ],
-            "standing": glance.status,
         }
 
-    async def _answer(self, asked: str) -> dict[str, object]:
-        """Return what is known of the call or record that somebody asks for."""
+    async def _search(self, text: str) -> dict[str, object]:
+        """Return what is known about the call or record of a search."""
         try:
-            question = read_search(asked)
+            query = read_search(text)
         except SearchQueryError as error:
             return {"hint": str(error)}
         try:
-            found = await run_within(2 * self._patience, self._inquire(question))
+            found = await run_within(2 * self._timeout, self._look_up(query))
         except UnusableError:
             found = None
         if found is None:
             return {"hint": "The ledger's database cannot be used now; please try again later."}
-        return {"question": question, "found": found}
+        return {"search": query, "found": found}
 
-    async def _inquire(self, question: SearchQuery) -> list[dict[str, object]]:
-        async with self._turn:
+    async def _look_up(self, query: SearchQuery) -> list[dict[str, object]]:
+        async with self._search_lock:
             found = await look_up(
                 self._source,
                 self._operator_store,
-                question.call_id,
-                question.record,
-                within=self._patience,
+                query.call_id,
+                query.record,
+                within=self._timeout,
                 records=explain.SHOWN,
             )
         with_people = self._settings.log_personal_data
-        # As many lines for all the calls of a record as for a call.
+        # All calls of a record together show as many lines as one call.
         shown = max(explain.SHOWN // max(len(found), 1), LEAST_LINES)
         return [
             {
@@ -240,64 +255,32 @@ class Page:
             for history in found
         ]
 
-    async def _read_glance(self) -> RecentLines:
-        glance = await self._operator_store.glance(WAITING, FAILURES * LINES_PER_CALL, ACTS)
-        return replace(
-            glance,
-            waiting=[_masked(line) for line in glance.waiting],
-            failed=[_masked(line) for line in glance.failed],
+    async def _read_overview(self) -> Overview:
+        recent = await self._operator_store.glance(WAITING, FAILURES * LINES_PER_CALL, ACTS)
+        recent = replace(
+            recent,
+            waiting=[_masked(line) for line in recent.waiting],
+            failed=[_masked(line) for line in recent.failed],
         )
+        return Overview(await self._reader.status(), recent)
 
-    async def _read_tally(self) -> HourlyCounts:
-        glance = await self._glance.get()
-        if glance is None or self._glance.failing:
+    async def _read_counts(self) -> Counts:
+        overview = await self._overview.get()
+        if overview is None or self._overview.failing:
             raise UnreachableError("the ledger could not be read just before")
-        return await self._operator_store.tally(chart.first_hour(glance.now, self._rules.zone))
-
-    def _render(self, template: str, values: dict[str, object]) -> str:
-        text = self._templates.get_template(template).render(values)
-        return addressed(text, str(escape(self._option)))
+        first = chart.first_hour(overview.recent.now, self._rules.zone)
+        hourly = await self._operator_store.tally(first)
+        return Counts(await self._reader.backlog(), hourly)
 
     async def _close(self, _app: web.Application) -> None:
-        self._glance.close()
-        self._tally.close()
-
-
-def code_spans(text: str) -> Markup:
-    """Escape a sentence, and set what stands between backticks as code."""
-    pieces = [escape(piece) for piece in text.split("`")]
-    marked = [
-        Markup("<code>{}</code>").format(piece) if index % 2 else piece
-        for index, piece in enumerate(pieces)
-    ]
-    return Markup().join(marked)
+        self._overview.close()
+        self._counts.close()
 
 
 def _masked(line: LineDetail, *, with_people: bool = False) -> LineDetail:
-    """Leave no phone number and no mail address in what Salesforce said of a line.
+    """Mask phone numbers and mail addresses in a line's error.
 
-    Nor, unless told to, who put it back or withdrew it.
+    Without `with_people` also remove who requeued or discarded it.
     """
     error = None if line.last_error is None else masked(line.last_error, line.key)
     return replace(line, last_error=error, act_who=line.act_who if with_people else None)
-
-
-def _templates(option: str) -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: _text(f"templates/{name}")),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-    )
-    environment.filters["code_spans"] = code_spans
-    # For a command in pieces, which the whole page's text does not show as one.
-    environment.filters["addressed"] = partial(addressed, option=option)
-    environment.globals |= {"State": State, "STATES": chart.STATES, "wording": wording}
-    environment.globals |= {"meanings": meanings, "explain": explain}
-    return environment
-
-
-def _text(name: str) -> str:
-    return files("daemon.web").joinpath(name).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What somebody typed into the search box. Pure."""
+"""Parses the text of the search box. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ _KEY = re.compile(r"(\d{1,19})(?:-\d+){3}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
-    """A call, or a Salesforce record whose latest calls are asked for."""
+    """A call id, or a Salesforce record whose latest calls are wanted."""
 
     call_id: int | None
     record: str | None
 
 
 class SearchQueryError(ValueError):
-    """It is neither; the message says what would be."""
+    """The text is neither; the message says what to type."""
 
 
 def read_search(text: str) -> SearchQuery:
-    """Take a call id, a line's key (`1201-2201-3201-0`) or a Salesforce id of 15 or 18."""
+    """Read a call id, a line's key (`1201-2201-3201-0`) or a Salesforce id."""
     text = text.strip()
     key = _KEY.fullmatch(text)
     digits = key[1] if key else text
@@ -36,8 +36,8 @@ def read_search(text: str) -> SearchQuery:
         return SearchQuery(None, record)
     if len(text) == 18 and text.isascii() and text.isalnum():
         raise SearchQueryError(
-            "The last three characters of this Salesforce id do not fit the others: a typing "
-            "error, or capitals and small letters are mixed up."
+            "The last three characters of this Salesforce id do not match the others: there is a "
+            "typing error, or upper and lower case were changed."
         )
     if text.isascii() and text.isalnum():
         raise SearchQueryError(

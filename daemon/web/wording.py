@@ -1,4 +1,4 @@
-"""What the page says of the daemon, in words for people who run a call centre. Pure."""
+"""The page's sentences about the daemon, for people who run a call centre. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -8,17 +8,25 @@ from zoneinfo import ZoneInfo
 from daemon.ledger.acts import RecordedAct, command_line, outcome
 from daemon.ledger.operator import LedgerStatus, LineDetail
 from daemon.lines import PauseReason, State
-from daemon.reports.meanings import NEED_ACTION, PAUSES, Severity, StatusCard, requeue_command
+from daemon.reports.formats import plural, rough_duration
+from daemon.reports.meanings import (
+    NEED_ACTION,
+    PAUSES,
+    RESUME,
+    Severity,
+    StatusCard,
+    requeue_command,
+)
 from daemon.web.chart import HOUR, Bar, Chart
 from daemon.web.masking import masked
 
 BEHIND = timedelta(minutes=5)
-"""More than this behind, the poller is said to catch up."""
+"""If the watermark is older than this, the page reports that calls are being caught up with."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageContext:
-    """What is known at the moment, beside what the ledger says."""
+    """What the page knows apart from the ledger's contents; `now` is the ledger's time."""
 
     now: datetime
     zone: ZoneInfo
@@ -29,20 +37,20 @@ class PageContext:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Lines of one call that ended alike."""
+    """Lines of one call with the same outcome."""
 
     line: LineDetail
     lines: int
 
     @property
     def command(self) -> str | None:
-        """What sends them again, where that may help."""
+        """The command that sends them again, if that may help."""
         return requeue_command(self.line.state, self.line.key.call_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What somebody did with a command; `who` is None where people are not named."""
+    """A command that an operator ran; `who` is None if people are not named."""
 
     when: datetime
     who: str | None
@@ -53,8 +61,8 @@ class Operation:
 LEDGER_AWAY = StatusCard(
     Severity.BAD,
     "The ledger's database cannot be used",
-    "Nothing is taken or sent meanwhile, and nothing is lost: it goes on when this is over.",
-    "`callstatsd check` says whether it is away or refuses, and what to do.",
+    "Until it can be used again nothing is taken or sent, and nothing is lost.",
+    "`callstatsd check` reports the cause and what to do.",
 )
 NOT_READ_YET = StatusCard(Severity.CALM, "One moment", "The ledger has not been read yet.")
 
@@ -66,39 +74,38 @@ KIND_NAMES = {
 }
 
 ANSWERS: dict[int | None, str] = {
-    None: "no answer came",
+    None: "no response",
     423: "its record was locked in Salesforce (423)",
     500: "Salesforce failed (500)",
 }
 
 
 def taking(status: LedgerStatus, view: PageContext) -> StatusCard:
-    """Tell what the poller does."""
+    """Return what the poller does."""
     if not view.active:
         if status.active:
             return StatusCard(
                 Severity.CALM,
                 "Standing by",
-                f"{_other(status)} has the ledger; this one takes over when that one ends.",
+                f"{_other(status)} is active; this one takes over when that one ends.",
             )
-        return StatusCard(
-            Severity.CALM, "Starting", "This instance is about to take the ledger over."
-        )
+        return StatusCard(Severity.CALM, "Starting", "This instance is about to become active.")
     if view.source_away:
         return StatusCard(
             Severity.BAD,
             "The ACD's database cannot be used",
-            f"{_taken_up_to(status, view)} The rest follows when this is over; nothing is lost.",
-            "`callstatsd check` says whether it is away or refuses, and what to do.",
+            f"{_taken_up_to(status, view)} Later calls are taken when it can be used again; "
+            "nothing is lost.",
+            "`callstatsd check` reports the cause and what to do.",
         )
     if status.watermark is None:
-        return StatusCard(Severity.CALM, "Starting", "No call has been looked for yet.")
+        return StatusCard(Severity.CALM, "Starting", "No poll has been made yet.")
     if status.watermark < view.now - view.settle_delay - BEHIND:
         return StatusCard(
             Severity.CALM,
             "Catching up with calls",
-            f"{_taken_up_to(status, view)} The rest follows: after a standstill, or as fast as "
-            "a read-only replica gets them.",
+            f"{_taken_up_to(status, view)} Later calls follow: the daemon was stopped for a while, "
+            "or a read-only replica is behind.",
         )
     return StatusCard(Severity.GOOD, "Taking calls", _taken_up_to(status, view))
 
@@ -106,9 +113,9 @@ def taking(status: LedgerStatus, view: PageContext) -> StatusCard:
 def sending(
     status: LedgerStatus, view: PageContext, counts: Mapping[str, int] | None
 ) -> StatusCard:
-    """Tell what the sender does, here or in the instance that has the ledger.
+    """Return what the sender does, in this instance or in the active one.
 
-    `counts` are the lines per state that wait for somebody, None while they are not known.
+    `counts` are the lines per state that are pending or need action; None while unknown.
     """
     if status.operator_pause is not None:
         reason = (
@@ -117,57 +124,56 @@ def sending(
         return StatusCard(
             Severity.WARN,
             "Paused by an operator",
-            f"Since {moment(status.operator_pause.since, view)}{reason}. "
-            "Calls are taken all the same.",
-            "`callstatsd resume` lets sending go on.",
+            f"Since {moment(status.operator_pause.since, view)}{reason}. Calls are still taken.",
+            RESUME,
         )
     if not status.active:
         return StatusCard(
             Severity.WARN,
             "Not sending",
-            "No instance has the ledger at this moment.",
+            "No instance is active at this moment.",
             "Usually nothing: one takes over within seconds.",
         )
-    last = "Nothing was delivered yet."
+    last = "Nothing has been delivered yet."
     if status.last_delivered_at is not None:
         last = f"Last delivery: {moment(status.last_delivered_at, view)}."
     if status.state == "paused" and status.reason in PAUSES:
-        said = PAUSES[status.reason]
+        pause = PAUSES[status.reason]
         again = ""
         if status.retry_at is not None:
             again = f" Next try: {moment(status.retry_at, view)}."
-        lost = "No line is lost by it."
+        lost = "No line is lost."
         if status.reason == PauseReason.ENDPOINT_FAILING:
-            lost = "Lines that were refused before that was clear, if any, are named below."
-        return replace(said, text=f"{said.text} {lost}{again}")
+            lost = "Lines that were refused before the pause, if any, are listed below."
+        return replace(pause, text=f"{pause.text} {lost}{again}")
     if status.state == "stopped":
         return StatusCard(Severity.WARN, "Not sending", f"The daemon is stopping. {last}")
-    where = "" if view.active else f"{_other(status)} sends. "
+    where = "" if view.active else f"{_other(status)} is sending. "
     if counts is not None and not counts[State.PENDING]:
         if kept := sum(counts[state] for state in NEED_ACTION):
-            need = f"{_count(kept, 'line')} {'needs' if kept == 1 else 'need'} your action"
-            return StatusCard(Severity.CALM, "Nothing waits to be sent", f"{where}{need}. {last}")
-        return StatusCard(Severity.GOOD, "All is sent", f"{where}Nothing waits. {last}")
+            need = f"{plural(kept, 'line')} {'needs' if kept == 1 else 'need'} your action"
+            return StatusCard(Severity.CALM, "Nothing is pending", f"{where}{need}. {last}")
+        return StatusCard(Severity.GOOD, "All is sent", f"{where}Nothing is pending. {last}")
     return StatusCard(Severity.GOOD, "Sending", f"{where}{last}")
 
 
 def headline(taken: StatusCard, sent: StatusCard) -> str:
-    """Tell both in a few words, the worse first."""
+    """Return both in a few words, the worse first."""
     order = list(Severity)
-    worse, other = sorted((sent, taken), key=lambda say: -order.index(say.severity))
+    worse, other = sorted((sent, taken), key=lambda card: -order.index(card.severity))
     if worse.severity is Severity.GOOD:
         return f"{taken.heading}, {sent.heading[0].lower()}{sent.heading[1:]}"
     return worse.heading if worse.heading != "Starting" else other.heading
 
 
-def severity_of(*sayings: StatusCard) -> Severity:
-    """Return the worst tone."""
+def severity_of(*cards: StatusCard) -> Severity:
+    """Return the worst severity."""
     order = list(Severity)
-    return max((saying.severity for saying in sayings), key=order.index)
+    return max((card.severity for card in cards), key=order.index)
 
 
 def failures(lines: list[LineDetail], limit: int) -> list[Failure]:
-    """Gather lines of one call that ended alike, newest first."""
+    """Group lines of one call with the same outcome, newest first."""
     alike: dict[tuple[object, ...], list[LineDetail]] = {}
     for line in lines:
         kind = (line.key.call_id, line.state, line.last_status, line.last_error)
@@ -176,7 +182,7 @@ def failures(lines: list[LineDetail], limit: int) -> list[Failure]:
 
 
 def operation(recorded: RecordedAct, view: PageContext, *, with_people: bool) -> Operation:
-    """Tell an act; who it was only `with_people`, and never a number or address in its reason."""
+    """Return an operator's command, its reason masked; who ran it only `with_people`."""
     act = recorded.act
     if act.reason is not None:
         act = replace(act, reason=masked(act.reason))
@@ -189,20 +195,20 @@ def operation(recorded: RecordedAct, view: PageContext, *, with_people: bool) ->
 
 
 def why_waiting(line: LineDetail, view: PageContext) -> str:
-    """Say why a line is still to be sent."""
+    """Return why a line is still pending."""
     later = line.next_try_at is not None and line.next_try_at > view.now
     again = f", next try {moment(line.next_try_at, view)}" if later and line.next_try_at else ""
     if line.attempts == 0:
         reason = f"not sent yet ({line.last_error})" if line.last_error else "not sent yet"
         return f"{reason}{again}"
     tries = "tried once" if line.attempts == 1 else f"tried {line.attempts} times"
-    said = ANSWERS.get(line.last_status, f"Salesforce answered {line.last_status}")
+    answer = ANSWERS.get(line.last_status, f"Salesforce answered {line.last_status}")
     detail = f": {line.last_error}" if line.last_error else ""
-    return f"{tries}{again}; {said}{detail}"
+    return f"{tries}{again}; {answer}{detail}"
 
 
 def reason(line: LineDetail) -> str:
-    """Say why a line failed: the answer's status and what came with it."""
+    """Return why a line failed: the response's status and error."""
     parts = [str(line.last_status)] if line.last_status is not None else []
     if line.last_error:
         parts.append(line.last_error)
@@ -210,15 +216,15 @@ def reason(line: LineDetail) -> str:
 
 
 def day(drawn: Chart, view: PageContext) -> str:
-    """Tell the chart in a sentence or two."""
+    """Return the chart in a sentence or two."""
     counts = ", ".join(f"{drawn.of(kind):,} {name.lower()}" for kind, name in KIND_NAMES.items())
     busiest = drawn.busiest
-    most = f"{clock(busiest.begins, view)}, with {_count(busiest.total, 'line')}"
+    most = f"{clock(busiest.begins, view)}, with {plural(busiest.total, 'line')}"
     return f"{counts}. The busiest hour began at {most}."
 
 
 def hour(bar: Bar, view: PageContext) -> str:
-    """Tell one bar of the chart."""
+    """Return one bar of the chart in words."""
     ends = clock(bar.begins + HOUR, view)
     counts = [
         f"{bar.of(kind):,} {name.lower()}" for kind, name in KIND_NAMES.items() if bar.of(kind)
@@ -227,29 +233,25 @@ def hour(bar: Bar, view: PageContext) -> str:
 
 
 def labelled(bar: Bar, view: PageContext) -> bool:
-    """Whether the hour is named below the chart: every third is."""
+    """Whether the hour has a label below the chart: every third has."""
     return bar.begins.astimezone(view.zone).hour % 3 == 0
 
 
 def clock(when: datetime, view: PageContext) -> str:
-    """Give hours and minutes on the ACD's clocks."""
+    """Return hours and minutes in the ACD's local time."""
     return when.astimezone(view.zone).strftime("%H:%M")
 
 
 def moment(when: datetime, view: PageContext) -> str:
-    """Give a time on the ACD's clocks, with the day unless it is today."""
+    """Return a time in the ACD's local time, with the date unless it is today."""
     local = when.astimezone(view.zone)
     today = local.date() == view.now.astimezone(view.zone).date()
     return local.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M")
 
 
 def duration(since: datetime, view: PageContext) -> str:
-    """Give the time since then, roughly."""
-    seconds = max(0.0, (view.now - since).total_seconds())
-    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= 2 * size or (seconds >= size and unit == "minute"):
-            return _count(int(seconds // size), unit)
-    return "less than a minute"
+    """Return the time since then, roughly."""
+    return rough_duration(max(0.0, (view.now - since).total_seconds()))
 
 
 def _other(status: LedgerStatus) -> str:
@@ -260,9 +262,5 @@ def _taken_up_to(status: LedgerStatus, view: PageContext) -> str:
     if status.watermark is None:
         return "No call has been taken yet."
     delay = view.settle_delay.total_seconds()
-    wait = f" ({_count(round(delay), 'second')} after their end)" if delay >= 1 else ""
+    wait = f" ({plural(round(delay), 'second')} after their end)" if delay >= 1 else ""
     return f"Calls that ended by {moment(status.watermark, view)} are taken{wait}."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -7,6 +7,7 @@ from itertools import groupby
 import pytest
 
 from daemon.demo import calls as sample_calls
+from daemon.demo import record_ids, rows
 from tests.support.daemon_process import running
 from tests.support.expected import data_lines
 from tests.support.whole import CallCentre
@@ -19,7 +20,7 @@ async def test_every_line_of_a_day_arrives_as_computed_from_the_contract(
     for table in ("ServiceNumbers", "Users", "AcdGroups", "TransactionCodes"):
         await centre.db.execute(f"DELETE FROM {table}")
     day = sample_calls.day(250, seed, datetime.now(UTC))
-    await sample_calls.load(centre.db, day)
+    await rows.load(centre.db, day)
     centre.salesforce.lock_rate = 0.02
     expected = data_lines(day)
     with_id = [line for line in expected if line.record["SalesForceID"]]
@@ -27,7 +28,7 @@ async def test_every_line_of_a_day_arrives_as_computed_from_the_contract(
     async with running(centre.settings(concurrency="8"), centre.folder) as daemon:
         fates = Counter(
             {"missing": "not_found", "conflict": "conflict", "exists": "delivered"}[
-                sample_calls.expected_outcome(line.record["SalesForceID"])
+                record_ids.expected_outcome(line.record["SalesForceID"])
             ]
             for line in with_id
         )

@@ -15,7 +15,8 @@ import aiohttp
 import pytest
 
 from daemon.demo import calls as sample_calls
-from daemon.demo.standin import FIELDS, TOKEN_PATH
+from daemon.demo.record_check import FIELDS
+from daemon.demo.standin import TOKEN_PATH
 from tests.support.daemon_process import PATIENCE, command, settings
 from tests.support.terminals import CTRL_C, Terminal, terminal, torn
 
@@ -115,7 +116,7 @@ async def test_on_a_terminal_no_word_is_torn_and_one_record_is_shown_whole(
     assert "Traceback" not in shown.text
     (text,) = re.findall(r"^\{$.*?^\}$", shown.text, re.MULTILINE | re.DOTALL)
     assert list(json.loads(text)) == list(FIELDS)
-    assert "The refusals are on purpose" in words(shown)
+    assert "These refusals are intended" in words(shown)
     # Nothing is cut to fit: an ellipsis stands only where the demo itself has one.
     cut = [row for row in shown.rows if "…" in row and not re.search(r"Postgres …|further", row)]
     assert [row for row in cut if not row.rstrip().endswith("…")] == []

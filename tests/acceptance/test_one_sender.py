@@ -469,7 +469,7 @@ async def test_two_ledgers_in_one_database_do_not_wait_for_each_other(centre: Ca
 FREEZES_IN_A_TRANSACTION = """
 import os, signal, sys
 import asyncpg.transaction
-from daemon.cli import commands
+from daemon.cli import entry
 from daemon.ledger import store
 
 settle, settling = store.Ledger.settle, False
@@ -489,7 +489,7 @@ async def frozen(self, *arguments):
 store.Ledger.settle = marked
 asyncpg.transaction.Transaction.__aexit__ = frozen
 sys.argv = ["callstatsd", "run"]
-commands.main()
+entry.main()
 """
 
 

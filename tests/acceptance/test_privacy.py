@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.demo import standin
+from daemon.demo import grants, standin
 from daemon.demo.standin import Incoming, Reply
 from tests.support import calls
 from tests.support.calls import plain_call, record_id
@@ -28,7 +28,7 @@ PERSONAL = {
     "AgentUID",
 }
 DATABASE_PASSWORD = "pg-5ecret-7"
-SECRETS = {standin.CLIENT_SECRET, DATABASE_PASSWORD, "00DDemo!Token"}
+SECRETS = {grants.CLIENT_SECRET, DATABASE_PASSWORD, "00DDemo!Token"}
 
 REFUSED = {3: 400, 4: 409, 5: 404, 6: 500, 7: 423, 8: 503}
 """Calls whose first request is answered so, with all of the request in the answer."""

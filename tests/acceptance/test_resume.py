@@ -117,7 +117,7 @@ def test_what_is_the_case_is_said_when_it_is_known_or_when_time_is_up(
 def test_while_a_pause_holds_nobody_is_told_that_sending_goes_on(
     reason: PauseReason, tried: bool, idle: bool
 ) -> None:
-    said = output.resumed(operations.Pauses(reason, NOON, tried=tried, idle=idle), BERLIN)
+    said = output.resume_sentence(operations.Pauses(reason, NOON, tried=tried, idle=idle), BERLIN)
     assert "goes on" not in said
     assert "paused" in said
     if reason is not PauseReason.OPERATOR:
@@ -128,7 +128,7 @@ def test_while_a_pause_holds_nobody_is_told_that_sending_goes_on(
 async def test_resume_tries_at_once_and_says_what_came_of_it(centre: CallCentre) -> None:
     """An automatic pause shows through the operator's, and ends as soon as somebody asks for it."""
     code, text, _ = await centre.run("resume")
-    assert (code, "nobody runs" in text) == (0, True)
+    assert (code, "no daemon is running" in text) == (0, True)
 
     await plain_call(centre.db, 1, record=record_id(1))
     centre.salesforce.rule = lambda _: Reply(503)

@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from daemon.demo import standin
+from daemon.demo import grants, standin
 from daemon.demo.postgres import create_database, embedded
 from daemon.demo.standin import Incoming, Reply, StandIn, serve
 from tests.support import calls
@@ -402,7 +402,7 @@ async def test_no_phone_number_and_no_secret_is_logged_unless_asked(centre: Call
         await centre.until(delivered=1, not_found=1, invalid=1)
         assert await daemon.stop() == 0
     assert CALLER not in daemon.text
-    assert standin.CLIENT_SECRET not in daemon.text
+    assert grants.CLIENT_SECRET not in daemon.text
     assert not any(token in daemon.text for token in centre.salesforce.tokens)
     invalid = daemon.seen("line.invalid")[0]
     assert "StatisticsPartA.bOutbound" in invalid["error"]

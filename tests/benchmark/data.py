@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
-from daemon.demo.calls import GROUPS, SERVICE_NUMBERS, TRANSACTION_CODES, USERS, ids
+from daemon.demo.record_ids import ids
+from daemon.demo.rows import GROUPS, SERVICE_NUMBERS, TRANSACTION_CODES, USERS
 
 SOURCE, LEDGER = "jtelstats", "callstatsd"
 SOURCE_TABLES = (

@@ -11,7 +11,7 @@ import pytest
 
 import daemon.salesforce
 from daemon.delivery.outcome import Locked, classify
-from daemon.demo.standin import FIELDS, record_faults
+from daemon.demo.record_check import FIELDS, record_faults
 from daemon.salesforce.responses import Response
 
 if TYPE_CHECKING:

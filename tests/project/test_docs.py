@@ -12,7 +12,7 @@ import yaml
 from pydantic import SecretStr
 
 from daemon import logs, metrics
-from daemon.cli.commands import app
+from daemon.cli.entry import app
 from daemon.lines import PauseReason, State
 from daemon.settings.dsn import CODES
 from daemon.settings.model import Settings, load_settings

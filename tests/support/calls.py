@@ -5,7 +5,7 @@ from typing import Any
 
 import asyncpg
 
-from daemon.demo.calls import ids
+from daemon.demo.record_ids import ids
 
 CLIENT = 1
 SERVICE, SERVICE_NAME = "498001234567", "Sales hotline"

@@ -13,7 +13,7 @@ from typing import Any, Self
 import orjson
 import pytest
 
-from daemon.demo import standin
+from daemon.demo import grants, standin
 from tests.support import preloaded
 
 PATIENCE = 120.0
@@ -26,8 +26,8 @@ def settings(dsn: str, url: str, **more: str) -> dict[str, str]:
     quick = {
         "SOURCE_DSN": dsn,
         "TOKEN_URL": f"{url}{standin.TOKEN_PATH}",
-        "CLIENT_ID": standin.CLIENT_ID,
-        "CLIENT_SECRET": standin.CLIENT_SECRET,
+        "CLIENT_ID": grants.CLIENT_ID,
+        "CLIENT_SECRET": grants.CLIENT_SECRET,
         "START_FROM": "2020-01-01",
         "POLL_INTERVAL": "0.05",
         "SETTLE_DELAY": "0",

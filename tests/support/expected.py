@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
-from daemon.demo.calls import Call, Code, Leg, Sample, Visit
+from daemon.demo.rows import Call, Code, Leg, Sample, Visit
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NULLS_LAST = datetime.max.replace(tzinfo=UTC)

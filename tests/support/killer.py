@@ -14,7 +14,7 @@ from typing import Any
 
 from asyncpg.transaction import Transaction
 
-from daemon.cli import commands
+from daemon.cli import entry
 from daemon.ingest.source import Source
 from daemon.ledger.store import Ledger
 from daemon.salesforce.client import Salesforce
@@ -78,7 +78,7 @@ def main() -> None:
     wrap: Callable[..., Any] = deadly_generator if isasyncgenfunction(method) else deadly
     setattr(room, name, wrap(method, os.environ["KILL_WHEN"], int(os.environ["KILL_NTH"])))
     sys.argv = ["callstatsd", "run"]
-    commands.main()
+    entry.main()
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from typing import Any, Self
 ROOT = Path(__file__).parents[2]
 PROGRAM = "daemon.__main__"
 IMPORTED = (
-    "daemon.cli.commands", "daemon.ledger.migrate", "daemon.demo.run", "tests.support.killer",
+    "daemon.cli.entry", "daemon.ledger.migrate", "daemon.demo.run", "tests.support.killer",
 )  # fmt: skip
 
 

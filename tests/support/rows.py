@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
-from daemon.demo.calls import Call, Code, Leg, Sample, Visit, ids, load
+from daemon.demo.record_ids import ids
+from daemon.demo.rows import Call, Code, Leg, Sample, Visit, load
 
 START = datetime(2026, 11, 20, 9, 0, 0, 123_000, tzinfo=UTC)
 """A Friday morning, far from any change of the clocks."""

@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from daemon.demo.calls import Call, Code, Leg, Visit, load
 from daemon.demo.postgres import create_database
+from daemon.demo.rows import Call, Code, Leg, Visit, load
 from daemon.ingest.intake import Intake, RecordOptions
 from daemon.ingest.poller import Poller, ReadinessRules
 from daemon.ingest.source import Source, open_source

@@ -78,17 +78,17 @@ async def answering(org: Org) -> AsyncIterator[str]:
 @pytest.mark.parametrize(
     ("status", "body", "code", "says"),
     [
-        (405, NO_GET, 0, "is there"),
-        (200, {"calls": 3}, 0, "is there"),
-        (404, {"message": "no such record"}, 0, "is there"),
-        (400, {"message": "no record id"}, 0, "is there"),
-        (500, [{"errorCode": "APEX_ERROR", "message": "x"}], 0, "is there"),
+        (405, NO_GET, 0, "exists"),
+        (200, {"calls": 3}, 0, "exists"),
+        (404, {"message": "no such record"}, 0, "exists"),
+        (400, {"message": "no record id"}, 0, "exists"),
+        (500, [{"errorCode": "APEX_ERROR", "message": "x"}], 0, "exists"),
         (404, MISSING, 78, "no Apex REST class answers at"),
         (404, "<html>Not found</html>", 78, "answers with a web page"),
         (401, EXPIRED, 78, "refuses the token"),
         (403, NO_ACCESS, 78, "Apex class access"),
         (403, USED_UP, 69, "daily API calls are used up"),
-        (302, {}, 78, "sends elsewhere"),
+        (302, {}, 78, "redirects"),
         (503, {}, 69, "try again later"),
     ],
 )
@@ -165,7 +165,7 @@ async def test_check_names_a_client_that_no_call_has(centre: CallCentre) -> None
     code, found = await findings(centre, clients_id="7")
     assert code == 0
     assert found["client"]["verdict"] == "warn"
-    assert "none of the newest calls is of client 7" in found["client"]["text"]
+    assert "none of the newest calls belongs to client 7" in found["client"]["text"]
     await centre.db.execute("UPDATE StatisticsPartA SET ClientsID = 7")
     _, found = await findings(centre, clients_id="7")
     assert found["client"]["verdict"] == "ok"

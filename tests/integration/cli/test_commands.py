@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from daemon import __version__
-from daemon.cli.commands import app
+from daemon.cli.entry import app
 from daemon.command_text import NAMES, addressed
 from daemon.ingest.source import TABLES
 from daemon.ledger import migrate
@@ -169,7 +169,7 @@ async def test_what_an_instance_prints_names_the_instance(dsn: str, tmp_path: Pa
     assert "run `callstatsd migrate --instance north`" in await printed("check", "--json")
     assert "run `callstatsd migrate --instance north`" in await printed("run")
     await printed("migrate")
-    assert "`callstatsd resume --instance north` lets it go on" in await printed("pause")
+    assert "`callstatsd resume --instance north` continues sending" in await printed("pause")
 
 
 def test_the_commands_that_are_named_are_all_that_need_settings() -> None:

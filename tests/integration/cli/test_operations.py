@@ -71,15 +71,15 @@ async def test_show_tells_every_line_of_a_call_as_it_was_sent(centre: CallCentre
         (
             "UPDATE ledger SET start_from = '2026-11-20 10:00Z', watermark = now()",
             {},
-            "left to `callstatsd backfill`",
+            "only `callstatsd backfill` takes it",
         ),
         (
             "UPDATE ledger SET start_from = '2020-01-01', watermark = now()",
             {},
-            "no daemon runs",
+            "no daemon is running",
         ),
-        ("UPDATE ledger SET clients_id = 7", {"clients_id": "7"}, "It is client 1's"),
-        ("SELECT 1", {}, "Nothing was ever taken"),
+        ("UPDATE ledger SET clients_id = 7", {"clients_id": "7"}, "It belongs to client 1"),
+        ("SELECT 1", {}, "No call has ever been taken"),
     ],
 )
 async def test_show_says_why_a_call_has_no_line(
@@ -132,7 +132,7 @@ async def test_show_explains_what_is_pending_unanswered_or_skipped(centre: CallC
     await deliver(centre, conflict=1, skipped=1)
 
     _, text, _ = await centre.run("show", "1")
-    assert "Sent 2 times, 1 of them unanswered, so probably it was written that first time" in text
+    assert "Sent 2 times, 1 of them unanswered, so it was probably written the first time" in text
     _, text, _ = await centre.run("show", "2")
     assert "no Salesforce id in the code's or the call's UserData" in text
 
@@ -324,8 +324,8 @@ async def test_what_a_sweep_has_taken_up_meanwhile_is_not_sent_twice(centre: Cal
             ("requeue", "--state", "rejected", "--call-id", str(2**63)),
             "9223372036854775807",
         ),
-        (("pause", "--reason", "caf\udce9"), "is no UTF-8 text"),
-        (("show", "--salesforce-id", "\udcff"), "is no UTF-8 text"),
+        (("pause", "--reason", "caf\udce9"), "must be UTF-8 text"),
+        (("show", "--salesforce-id", "\udcff"), "must be UTF-8 text"),
     ],
 )
 async def test_what_no_row_can_hold_is_a_wrong_use_and_no_outage(

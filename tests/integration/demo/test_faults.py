@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from daemon.demo.calls import ids, long_form
-from daemon.demo.faults import MOST_PER_LINE, Expiry, FaultInjector, bad_day, door
-from daemon.demo.standin import TOKEN_PATH, Incoming, Received, Reply
+from daemon.demo.faults import all_faults, serve_closable
+from daemon.demo.record_ids import ids, long_form
+from daemon.demo.standin import TOKEN_PATH, Received
 from tests.support import rows
 from tests.support.calls import record_id
 from tests.support.daemon_process import PATIENCE, Daemon, command, running, settings
@@ -133,48 +133,6 @@ def refreshes(daemon: Daemon) -> int:
     return len(daemon.seen("token.refreshed"))
 
 
-def request(line: int, started: float, token: str = "Bearer first") -> Incoming:
-    headers = {"Authorization": token}
-    return Incoming(0, f"{line}-0-0-0", str(line), {}, b"", headers, started)
-
-
-def a_day(start: float, seed: int) -> list[Reply | None]:
-    """Send 200 lines in turn, ten times each, over 30 seconds."""
-    day = bad_day(seed, start, seconds=20.0)
-    return [day(request(n % 200, start + n / 64)) for n in range(2000)]
-
-
-def test_the_same_seed_makes_the_same_day() -> None:
-    def told(replies: list[Reply | None]) -> list[tuple[int | None, str | None, float]]:
-        shown = (reply or Reply() for reply in replies)
-        return [(reply.status, reply.cut, reply.delay) for reply in shown]
-
-    assert told(a_day(0.0, seed=1)) == told(a_day(4096.0, seed=1))
-    assert told(a_day(0.0, seed=1)) != told(a_day(0.0, seed=2))
-
-
-def test_a_line_is_struck_by_chance_so_often_and_no_more() -> None:
-    day = FaultInjector(1, 0.0)
-    struck = Counter(n % 200 for n in range(4000) if day(request(n % 200, 0.0)) is not None)
-    assert max(struck.values()) == MOST_PER_LINE
-    assert day.struck.total() == struck.total()
-
-
-def test_a_token_used_before_it_expired_is_refused_and_a_new_one_is_not() -> None:
-    day = FaultInjector(1, 0.0, chances=(), expiries=(Expiry(10.0),))
-    assert day(request(1, 9.9)) is None
-    expired = day(request(1, 10.0))
-    assert expired is not None
-    assert expired.status == 401
-    assert day(request(1, 10.1, token="Bearer second")) is None
-
-
-def test_every_spell_ends_with_the_day() -> None:
-    day = bad_day(1, 0.0, seconds=20.0)
-    assert all(spell.until <= 20.0 for spell in day.spells)
-    assert all(expiry.at <= 20.0 for expiry in day.expiries)
-
-
 async def test_after_a_bad_day_every_line_is_settled_and_none_was_sent_twice_without_need(
     centre: CallCentre,
 ) -> None:
@@ -184,16 +142,18 @@ async def test_after_a_bad_day_every_line_is_settled_and_none_was_sent_twice_wit
 
     async with running(environment, centre.folder) as daemon:
         await daemon.until("daemon.started")
-        day = bad_day(1, time.monotonic(), seconds=14.0)
+        day = all_faults(1, time.monotonic(), seconds=14.0)
         centre.salesforce.rule = day
         await feed(centre, records, seconds=13.0)
         await settled(centre, len(records), within=PATIENCE)
         assert await daemon.stop() == 0
 
-    print(sorted(day.struck.items()))  # noqa: T201
+    print(sorted(day.counts.items()))  # noqa: T201
     await assert_accounted_for(centre, records)
-    everything = {chance.name for chance in day.chances} | {spell.name for spell in day.spells}
-    assert set(day.struck) == everything | {"token expired"}
+    everything = {chance.name for chance in day.random_faults} | {
+        spell.name for spell in day.outages
+    }
+    assert set(day.counts) == everything | {"token expired"}
     paused = daemon.seen("sender.paused") + daemon.seen("sender.still_paused")
     assert {event["reason"] for event in paused} >= {
         "unavailable", "api_limit", "endpoint_missing",
@@ -214,24 +174,24 @@ async def test_three_bad_minutes_with_nobody_there_for_twenty_seconds_lose_nothi
 ) -> None:
     records = mixed_records(4000, seed=2, hot=20, others=600)
     centre.salesforce.work = 0.02
-    async with door(centre.salesforce) as entrance:
+    async with serve_closable(centre.salesforce) as entrance:
         environment = centre.settings(
             token_url=f"{entrance.url}{TOKEN_PATH}",
             concurrency="16", retry_max="2", request_timeout="1",
         )  # fmt: skip
         async with running(environment, centre.folder) as daemon:
             await daemon.until("daemon.started")
-            day = bad_day(2, time.monotonic(), seconds=180.0)
+            day = all_faults(2, time.monotonic(), seconds=180.0)
             centre.salesforce.rule = day
             async with asyncio.TaskGroup() as together:
-                together.create_task(entrance.break_off(after=30.0, seconds=20.0))
+                together.create_task(entrance.interrupt(after=30.0, seconds=20.0))
                 together.create_task(feed(centre, records, seconds=175.0))
             await settled(centre, len(records), within=120.0)
             assert await daemon.stop() == 0
 
-    print(sorted(day.struck.items()))  # noqa: T201
+    print(sorted(day.counts.items()))  # noqa: T201
     await assert_accounted_for(centre, records)
-    assert "token expired" in day.struck
+    assert "token expired" in day.counts
     # One at the start, one when it expired; more only where an outage looked like a moved org.
     assert refreshes(daemon) == centre.salesforce.tokens_issued
     assert 2 <= centre.salesforce.tokens_issued <= 2 + lasting_pauses(daemon)
@@ -319,7 +279,7 @@ async def test_the_demo_shows_how_the_daemon_copes(tmp_path: Path) -> None:
     assert (code, errors) == (0, "")
     assert "reason=unavailable" in output
     assert output.count("token.refreshed") == 2
-    assert "What went wrong in Salesforce" in output
+    assert "Simulated faults of Salesforce" in output
     for name in ("token expired", "REQUEST_LIMIT_EXCEEDED", "endpoint missing"):
         assert f"│ {name}" in output
     assert "│ pending" not in output

@@ -10,8 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from daemon.demo import grants
 from daemon.demo import standin as demo
-from daemon.demo.calls import ids
+from daemon.demo.record_ids import ids
 from daemon.demo.standin import Incoming, Reply, StandIn, serve
 
 RECORD: dict[str, Any] = {
@@ -53,8 +54,8 @@ class Salesforce:
     async def log_in(self) -> None:
         status, body = await self.token(
             grant_type="client_credentials",
-            client_id=demo.CLIENT_ID,
-            client_secret=demo.CLIENT_SECRET,
+            client_id=grants.CLIENT_ID,
+            client_secret=grants.CLIENT_SECRET,
         )
         assert status == 200
         self.bearer = body["access_token"]
@@ -85,9 +86,9 @@ async def salesforce() -> AsyncIterator[Salesforce]:
 
 def jwt(**changes: Any) -> str:
     claims = {
-        "iss": demo.CLIENT_ID,
-        "sub": demo.USERNAME,
-        "aud": demo.AUDIENCES[0],
+        "iss": grants.CLIENT_ID,
+        "sub": grants.USERNAME,
+        "aud": grants.AUDIENCES[0],
         "exp": int(time.time()) + 180,
     } | changes
     parts = [json.dumps({"alg": "RS256"}).encode(), json.dumps(claims).encode(), b"signature"]
@@ -107,13 +108,13 @@ async def test_a_right_record_is_written(salesforce: Salesforce) -> None:
 
 
 async def test_all_three_flows_give_a_token(salesforce: Salesforce) -> None:
-    client = {"client_id": demo.CLIENT_ID, "client_secret": demo.CLIENT_SECRET}
+    client = {"client_id": grants.CLIENT_ID, "client_secret": grants.CLIENT_SECRET}
     forms: list[dict[str, str]] = [
         {"grant_type": "client_credentials"} | client,
-        {"grant_type": "password", "username": demo.USERNAME}
-        | {"password": demo.PASSWORD + demo.SECURITY_TOKEN}
+        {"grant_type": "password", "username": grants.USERNAME}
+        | {"password": grants.PASSWORD + grants.SECURITY_TOKEN}
         | client,
-        {"grant_type": demo.JWT_BEARER, "assertion": jwt()},
+        {"grant_type": grants.JWT_BEARER, "assertion": jwt()},
     ]
     for form in forms:
         status, body = await salesforce.token(**form)
@@ -129,19 +130,19 @@ async def test_all_three_flows_give_a_token(salesforce: Salesforce) -> None:
     [
         ({"grant_type": "client_credentials", "client_id": "x"}, "invalid_client_id"),
         ({"grant_type": "client_credentials", "client_secret": "x"}, "invalid_client"),
-        ({"grant_type": "password", "username": demo.USERNAME, "password": "x"}, "invalid_grant"),
-        ({"grant_type": demo.JWT_BEARER, "assertion": "x"}, "invalid_grant"),
-        ({"grant_type": demo.JWT_BEARER, "assertion": jwt(exp=1)}, "invalid_grant"),
-        ({"grant_type": demo.JWT_BEARER, "assertion": jwt(aud="x")}, "invalid_grant"),
-        ({"grant_type": demo.JWT_BEARER, "assertion": jwt(sub="x")}, "invalid_grant"),
-        ({"grant_type": demo.JWT_BEARER, "assertion": jwt(iss="x")}, "invalid_client_id"),
+        ({"grant_type": "password", "username": grants.USERNAME, "password": "x"}, "invalid_grant"),
+        ({"grant_type": grants.JWT_BEARER, "assertion": "x"}, "invalid_grant"),
+        ({"grant_type": grants.JWT_BEARER, "assertion": jwt(exp=1)}, "invalid_grant"),
+        ({"grant_type": grants.JWT_BEARER, "assertion": jwt(aud="x")}, "invalid_grant"),
+        ({"grant_type": grants.JWT_BEARER, "assertion": jwt(sub="x")}, "invalid_grant"),
+        ({"grant_type": grants.JWT_BEARER, "assertion": jwt(iss="x")}, "invalid_client_id"),
         ({}, "unsupported_grant_type"),
     ],
 )
 async def test_a_wrong_grant_is_refused(
     salesforce: Salesforce, form: dict[str, str], error: str
 ) -> None:
-    right = {"client_id": demo.CLIENT_ID, "client_secret": demo.CLIENT_SECRET}
+    right = {"client_id": grants.CLIENT_ID, "client_secret": grants.CLIENT_SECRET}
     status, body = await salesforce.token(**(right | form))
     assert (status, body["error"]) == (400, error)
     assert body["error_description"]

@@ -15,7 +15,9 @@ from structlog.testing import capture_logs
 
 from daemon import logs
 from daemon.database.pool import Database
-from daemon.demo.calls import day, ids, load
+from daemon.demo.calls import day
+from daemon.demo.record_ids import ids
+from daemon.demo.rows import load
 from daemon.errors import UnreachableError
 from daemon.ingest.intake import NO_ID, Intake, RecordOptions
 from daemon.ingest.source import RowRef, Window, open_source

@@ -11,7 +11,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon import logs
-from daemon.demo.calls import Call, day, load
+from daemon.demo.calls import day
+from daemon.demo.rows import Call, load
 from daemon.errors import ConfigurationError, UnreachableError
 from daemon.ingest import source as source_module
 from daemon.ingest.intake import NO_ID, Intake, RecordOptions

@@ -12,7 +12,9 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 
-from daemon.demo.calls import Sample, day, ids, load
+from daemon.demo.calls import day
+from daemon.demo.record_ids import ids
+from daemon.demo.rows import Sample, load
 from daemon.errors import CallstatsdError, ConfigurationError
 from daemon.ingest import source as source_module
 from daemon.ingest.intake import RecordOptions

@@ -16,9 +16,8 @@ from structlog.testing import capture_logs
 
 from daemon import logs
 from daemon.database.pool import Database
-from daemon.demo.calls import Call, load
 from daemon.demo.postgres import (
-    HASTY,
+    UNSAFE_SETTINGS,
     create_cluster,
     create_database,
     installed_programs,
@@ -26,6 +25,7 @@ from daemon.demo.postgres import (
     reachable,
     running,
 )
+from daemon.demo.rows import Call, load
 from daemon.ingest.intake import Intake, RecordOptions
 from daemon.ingest.poller import Poller, ReadinessRules
 from daemon.ingest.source import Source, open_source
@@ -50,13 +50,13 @@ def pair(folder: Path) -> Iterator[tuple[str, str, Path]]:
         first, second = quarters.home / "primary", quarters.home / "standby"
         host = quote(str(quarters.home))
         create_cluster(programs, first, quarters)
-        with running(programs, first, quarters, HASTY):
+        with running(programs, first, quarters, UNSAFE_SETTINGS):
             backup = quarters.start(
                 *(programs / "pg_basebackup", f"--host={quarters.home}", "--username=postgres"),
                 *("--no-sync", "--checkpoint=fast", "--write-recovery-conf", f"--pgdata={second}"),
             )
             assert backup.wait() == 0, quarters.log.read_text()
-            lagging = (*HASTY, "port=5433", "max_standby_streaming_delay=0")
+            lagging = (*UNSAFE_SETTINGS, "port=5433", "max_standby_streaming_delay=0")
             with running(programs, second, quarters, lagging):
                 yield (
                     f"postgresql://postgres@/postgres?host={host}",

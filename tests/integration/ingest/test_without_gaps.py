@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon.demo.calls import Call, Code, Leg, Visit
+from daemon.demo.rows import Call, Code, Leg, Visit
 from daemon.ingest import source as source_module
 from daemon.ingest.intake import Intake, RecordOptions
 from daemon.ingest.poller import Poller, ReadinessRules

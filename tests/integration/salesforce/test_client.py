@@ -26,9 +26,9 @@ from structlog.testing import capture_logs
 from daemon.delivery.backoff import Backoff
 from daemon.delivery.outcome import Outcome, PauseSender, classify
 from daemon.delivery.settlement import settle
-from daemon.demo import standin as demo
-from daemon.demo.calls import ids
-from daemon.demo.standin import TOKEN_PATH, WRITE_PATH, Reply, StandIn, serve
+from daemon.demo import grants
+from daemon.demo.record_ids import ids
+from daemon.demo.standin import TOKEN_PATH, WRITE_PATH, Reply, StandIn, platform_error, serve
 from daemon.errors import CallstatsdError, ConfigurationError
 from daemon.lines import LineKey, PauseReason, PendingLine
 from daemon.salesforce.client import EndpointUrl, Salesforce, open_session
@@ -51,7 +51,7 @@ from tests.support.raw import OK, Recorder, free_port, mute, raw
 
 KEY = "1201-2202-3203-4201"
 SECRET = "s3cr3t-Of-Ours"
-CREDENTIALS = ClientCredentials(demo.CLIENT_ID, demo.CLIENT_SECRET)
+CREDENTIALS = ClientCredentials(grants.CLIENT_ID, grants.CLIENT_SECRET)
 
 
 def record(number: int = 1) -> bytes:
@@ -775,7 +775,7 @@ async def test_a_refused_token_is_renewed_once_for_all_and_each_request_tried_on
 
 
 async def test_a_token_that_is_refused_again_is_not_renewed_again(org: Org) -> None:
-    org.answer(Reply(401, demo.platform_error("INVALID_SESSION_ID", "Session expired")))
+    org.answer(Reply(401, platform_error("INVALID_SESSION_ID", "Session expired")))
     salesforce = org.salesforce()
     answers = await asyncio.gather(*(salesforce.post(f"{n}-0-0-0", record(n)) for n in (1, 2, 3)))
     assert [classified(answer) for answer in answers] == [PauseReason.UNAUTHORIZED] * 3
@@ -1109,9 +1109,9 @@ async def test_an_unreachable_token_endpoint_is_named_by_its_host(org: Org) -> N
 @pytest.mark.parametrize(
     "grant",
     [
-        ClientCredentials(demo.CLIENT_ID, SECRET),
-        Password(demo.CLIENT_ID, SECRET, demo.USERNAME, SECRET),
-        Password(demo.CLIENT_ID, demo.CLIENT_SECRET, demo.USERNAME, SECRET),
+        ClientCredentials(grants.CLIENT_ID, SECRET),
+        Password(grants.CLIENT_ID, SECRET, grants.USERNAME, SECRET),
+        Password(grants.CLIENT_ID, grants.CLIENT_SECRET, grants.USERNAME, SECRET),
     ],
     ids=["client secret", "both", "password"],
 )
@@ -1149,7 +1149,7 @@ async def test_whatever_a_token_endpoint_echoes_is_neither_shown_nor_logged(
     org.answer_tokens(
         Reply(status, {"error": echo, "error_description": f"client_secret={echo} is wrong"})
     )
-    grant = Password(demo.CLIENT_ID, SECRET, demo.USERNAME, f"{SECRET}Token")
+    grant = Password(grants.CLIENT_ID, SECRET, grants.USERNAME, f"{SECRET}Token")
     with capture_logs() as logs, pytest.raises(TokenError) as caught:
         await org.tokens(grant).token()
     advice = (
@@ -1180,8 +1180,8 @@ async def test_the_client_credentials_flow_sends_id_and_secret(org: Org) -> None
     assert org.token_forms == [
         {
             "grant_type": "client_credentials",
-            "client_id": demo.CLIENT_ID,
-            "client_secret": demo.CLIENT_SECRET,
+            "client_id": grants.CLIENT_ID,
+            "client_secret": grants.CLIENT_SECRET,
         }
     ]
     assert token == Token(f"Bearer {next(iter(org.standin.tokens))}", org.url)
@@ -1189,14 +1189,16 @@ async def test_the_client_credentials_flow_sends_id_and_secret(org: Org) -> None
 
 async def test_the_password_flow_sends_the_password_with_its_security_token(org: Org) -> None:
     org.answer_tokens()
-    password = demo.PASSWORD + demo.SECURITY_TOKEN
-    await org.tokens(Password(demo.CLIENT_ID, demo.CLIENT_SECRET, demo.USERNAME, password)).token()
+    password = grants.PASSWORD + grants.SECURITY_TOKEN
+    await org.tokens(
+        Password(grants.CLIENT_ID, grants.CLIENT_SECRET, grants.USERNAME, password)
+    ).token()
     assert org.token_forms == [
         {
             "grant_type": "password",
-            "client_id": demo.CLIENT_ID,
-            "client_secret": demo.CLIENT_SECRET,
-            "username": demo.USERNAME,
+            "client_id": grants.CLIENT_ID,
+            "client_secret": grants.CLIENT_SECRET,
+            "username": grants.USERNAME,
             "password": password,
         }
     ]
@@ -1236,7 +1238,7 @@ async def test_the_jwt_bearer_flow_signs_who_asks_for_whom_and_until_when(
     org.answer_tokens()
     before = int(time.time())
     await org.tokens(
-        jwt_bearer(demo.CLIENT_ID, demo.USERNAME, key_file, org.url + TOKEN_PATH)
+        jwt_bearer(grants.CLIENT_ID, grants.USERNAME, key_file, org.url + TOKEN_PATH)
     ).token()
     after = int(time.time())
     [form] = org.token_forms
@@ -1253,8 +1255,8 @@ async def test_the_jwt_bearer_flow_signs_who_asks_for_whom_and_until_when(
     assert before + ASSERTION_LIFE <= expires <= after + ASSERTION_LIFE
     assert 0 < ASSERTION_LIFE <= 300
     assert claims == {
-        "iss": demo.CLIENT_ID,
-        "sub": demo.USERNAME,
+        "iss": grants.CLIENT_ID,
+        "sub": grants.USERNAME,
         "aud": "https://login.salesforce.com",
     }
 

@@ -2,7 +2,8 @@
 
 import asyncio
 
-from daemon.demo.standin import CLIENT_ID, CLIENT_SECRET, TOKEN_PATH, WRITE_PATH, StandIn, serve
+from daemon.demo.grants import CLIENT_ID, CLIENT_SECRET
+from daemon.demo.standin import TOKEN_PATH, WRITE_PATH, StandIn, serve
 from daemon.salesforce.client import EndpointUrl, Salesforce, open_session
 from daemon.salesforce.oauth import ClientCredentials, FixedToken, OAuthTokens
 from daemon.salesforce.responses import Response

@@ -121,9 +121,8 @@ def test_an_empty_value_does_not_hide_one_of_a_later_source(
 def test_a_required_setting_that_is_empty_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert faults_with(monkeypatch, source_dsn="") == (
         (
-            "CALLSTATSD_SOURCE_DSN is missing, the daemon needs it; "
-            "write the URL of the Postgres with the ACD's tables, "
-            "postgresql://USER:PASSWORD@HOST:PORT/DATABASE."
+            "CALLSTATSD_SOURCE_DSN is missing, the daemon needs it: "
+            "set it to the postgresql:// URL of the ACD's tables; SELECT is enough."
         ),
     )
 
@@ -141,7 +140,7 @@ def test_a_credential_may_be_lower_case_and_loses_only_its_last_newline(credenti
     (credentials / "other.pem").write_text("not ours")
     (credentials / "callstatsd_directory").mkdir()
 
-    with pytest.raises(ConfigurationError, match="CALLSTATSD_DIRECTORY is no setting"):
+    with pytest.raises(ConfigurationError, match="CALLSTATSD_DIRECTORY is an unknown setting"):
         load_settings()
     (credentials / "callstatsd_directory").rmdir()
     assert load_settings().client_secret == SecretStr(" s3cret ")
@@ -170,7 +169,7 @@ def test_an_unreadable_line_or_file_is_a_fault(
     (credentials / "CALLSTATSD_BEARER_TOKEN").write_bytes(b"\xff\xfe")
 
     assert faults_with(monkeypatch) == (
-        ".env line 2 is not a setting; write CALLSTATSD_NAME=VALUE.",
+        ".env line 2 is not a setting: use CALLSTATSD_NAME=VALUE.",
         f"{credentials}/CALLSTATSD_BEARER_TOKEN cannot be read: make it a file of UTF-8 text.",
     )
 
@@ -182,9 +181,9 @@ def test_an_unknown_name_is_a_fault_in_each_source_and_the_nearest_is_proposed(
     (credentials / "callstatsd_xyzzy").write_text("hunter2")
 
     assert sorted(faults_with(monkeypatch, pol_interval="")) == [
-        "CALLSTATSD_CLIENT_SECRTE is no setting; did you mean CALLSTATSD_CLIENT_SECRET?",
-        "CALLSTATSD_POL_INTERVAL is no setting; did you mean CALLSTATSD_POLL_INTERVAL?",
-        "CALLSTATSD_XYZZY is no setting; remove it.",
+        "CALLSTATSD_CLIENT_SECRTE is an unknown setting: did you mean CALLSTATSD_CLIENT_SECRET?",
+        "CALLSTATSD_POL_INTERVAL is an unknown setting: did you mean CALLSTATSD_POLL_INTERVAL?",
+        "CALLSTATSD_XYZZY is an unknown setting: remove it.",
     ]
 
 
@@ -204,21 +203,21 @@ def test_every_fault_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert set(faults) == {
         (
-            "CALLSTATSD_SOURCE_DSN is not a valid Postgres URL: write "
+            "CALLSTATSD_SOURCE_DSN is not a valid Postgres URL: use "
             "postgresql://USER:PASSWORD@HOST:PORT/DATABASE; in the password write %40 for @, "
             "%3A for :, %2F for /, %23 for #, %3F for ?, %25 for %, %5B for [, %5D for ]."
         ),
         (
-            "CALLSTATSD_AUTH='basic' is not known; "
-            "write 'client_credentials', 'jwt_bearer', 'password', 'bearer' or 'none'."
+            "CALLSTATSD_AUTH='basic' is unknown: "
+            "use 'client_credentials', 'jwt_bearer', 'password', 'bearer' or 'none'."
         ),
-        "CALLSTATSD_POLL_INTERVAL='PT0.01S' is too small; write at least 0.05.",
-        "CALLSTATSD_LOOKBACK is too short; write at least CALLSTATSD_STALE_CALL_AFTER plus PT1H.",
-        "CALLSTATSD_CONCURRENCY='0' is too small; write at least 1.",
-        "CALLSTATSD_RETRY_MAX='PT0.5S' is too small; write at least 1.",
-        "CALLSTATSD_RECORD_RETENTION='P91D' is too long; write at most CALLSTATSD_RETENTION.",
-        "CALLSTATSD_LOG_PERSONAL_DATA='perhaps' is no switch; write true or false.",
-        "CALLSTATSD_POL_INTERVAL is no setting; did you mean CALLSTATSD_POLL_INTERVAL?",
+        "CALLSTATSD_POLL_INTERVAL='PT0.01S' is too small: use at least 0.05.",
+        "CALLSTATSD_LOOKBACK is too short: use at least CALLSTATSD_STALE_CALL_AFTER plus PT1H.",
+        "CALLSTATSD_CONCURRENCY='0' is too small: use at least 1.",
+        "CALLSTATSD_RETRY_MAX='PT0.5S' is too small: use at least 1.",
+        "CALLSTATSD_RECORD_RETENTION='P91D' is too long: use at most CALLSTATSD_RETENTION.",
+        "CALLSTATSD_LOG_PERSONAL_DATA='perhaps' must be true or false.",
+        "CALLSTATSD_POL_INTERVAL is an unknown setting: did you mean CALLSTATSD_POLL_INTERVAL?",
     }
     assert len(faults) == 9
 
@@ -295,7 +294,7 @@ def test_a_duration_is_seconds_or_iso_8601(
 def test_what_is_no_duration_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     (fault,) = faults_with(monkeypatch, settle_delay=text)
 
-    assert fault.startswith(f"CALLSTATSD_SETTLE_DELAY={text[:80]!r} is no duration")
+    assert fault.startswith(f"CALLSTATSD_SETTLE_DELAY={text[:80]!r} is not a valid duration")
 
 
 @pytest.mark.parametrize(
@@ -330,8 +329,9 @@ def test_bounds_are_kept(monkeypatch: pytest.MonkeyPatch, name: str, good: str, 
     load_with(monkeypatch, **{name: good})
 
     (fault,) = faults_with(monkeypatch, **{name: bad})
-    assert fault.startswith(f"CALLSTATSD_{name.upper()}={bad!r} is ")
-    assert "; write " in fault
+    shown = f"CALLSTATSD_{name.upper()}={bad!r}"
+    assert fault.startswith((f"{shown} is ", f"{shown} must be "))
+    assert ": use " in fault or " must be " in fault
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ def test_a_password_that_tears_a_dsn_apart_is_refused_and_not_shown(
     monkeypatch: pytest.MonkeyPatch, rest: str
 ) -> None:
     (fault,) = faults_with(monkeypatch, source_dsn=f"postgresql://{rest}")
-    assert fault.startswith("CALLSTATSD_SOURCE_DSN is not a valid Postgres URL: write postgresql:")
+    assert fault.startswith("CALLSTATSD_SOURCE_DSN is not a valid Postgres URL: use postgresql:")
     for code in ("%40", "%3A", "%2F", "%23", "%3F", "%25", "%5B", "%5D"):
         assert code in fault
     assert not any(part in fault for part in ("Som", "26", "mer"))
@@ -390,8 +390,8 @@ def test_http_listen_is_host_and_port(
 def test_what_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     assert faults_with(monkeypatch, http_listen=text) == (
         (
-            f"CALLSTATSD_HTTP_LISTEN={text!r} is no address; "
-            "write HOST:PORT or [::1]:PORT, or nothing for off."
+            f"CALLSTATSD_HTTP_LISTEN={text!r} is not a valid address: "
+            "use HOST:PORT or [::1]:PORT, or an empty value for off."
         ),
     )
 
@@ -415,20 +415,20 @@ def test_an_endpoint_is_a_path_or_https_or_loopback(
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("http://example.com/", "would send in the clear"),
-        ("http://localhost.example.com/", "would send in the clear"),
-        ("http://127.0.0.1.example.com/", "would send in the clear"),
-        ("//example.com/x", "is no absolute URL"),
-        ("services/x", "is no absolute URL"),
-        ("ftp://example.com/", "is no absolute URL"),
-        ("https:///x", "is no absolute URL"),
-        ("https://host:port/", "is no absolute URL"),
-        ("https://[::1/", "is no absolute URL"),
-        ("https://a:b@example.com/", "must not hold credentials"),
-        ("https://example.com/#x", "must not hold #"),
-        ("/x#y", "must not hold #"),
-        ("/\\example.com", "must not hold #"),
-        ("/x y", "must not hold #"),
+        ("http://example.com/", "is not encrypted"),
+        ("http://localhost.example.com/", "is not encrypted"),
+        ("http://127.0.0.1.example.com/", "is not encrypted"),
+        ("//example.com/x", "is not an absolute URL"),
+        ("services/x", "is not an absolute URL"),
+        ("ftp://example.com/", "is not an absolute URL"),
+        ("https:///x", "is not an absolute URL"),
+        ("https://host:port/", "is not an absolute URL"),
+        ("https://[::1/", "is not an absolute URL"),
+        ("https://a:b@example.com/", "must not contain credentials"),
+        ("https://example.com/#x", "must not contain #"),
+        ("/x#y", "must not contain #"),
+        ("/\\example.com", "must not contain #"),
+        ("/x y", "must not contain #"),
     ],
 )
 def test_an_endpoint_that_leaks_or_is_none_is_refused(
@@ -443,8 +443,8 @@ def test_a_token_url_is_no_path_and_not_in_the_clear(monkeypatch: pytest.MonkeyP
     (path,) = faults_with(monkeypatch, token_url="/services/oauth2/token")
     (clear,) = faults_with(monkeypatch, token_url="http://login.salesforce.com/")
 
-    assert "is no absolute URL" in path
-    assert "would send in the clear" in clear
+    assert "is not an absolute URL" in path
+    assert "is not encrypted" in clear
 
 
 @pytest.mark.parametrize("text", ["a,,b", ",", 'a,"B"', "x" * 64])
@@ -453,7 +453,7 @@ def test_schemas_are_names_between_commas(monkeypatch: pytest.MonkeyPatch, text:
     assert given == ("Stats-2", "public")
 
     (fault,) = faults_with(monkeypatch, source_schemas=text)
-    assert "is no list of schemas" in fault
+    assert "is not a list of schemas" in fault
 
 
 @pytest.mark.parametrize(
@@ -498,7 +498,7 @@ def test_local_time_is_the_earlier_instant_where_two_are_possible(
     ],
 )
 def test_what_is_no_local_time_raises_with_the_forms_to_write(text: str) -> None:
-    with pytest.raises(ValueError, match=r"write YYYY-MM-DD or YYYY-MM-DDThh:mm\[:ss\]$") as caught:
+    with pytest.raises(ValueError, match=r"use YYYY-MM-DD or YYYY-MM-DDThh:mm\[:ss\]$") as caught:
         parse_local_time(text, BERLIN)
 
     assert str(caught.value).startswith(repr(text))
@@ -560,8 +560,8 @@ def test_a_key_file_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch
     settings = load_with(monkeypatch, auth="jwt_bearer", private_key_file="/nowhere/key.pem")
 
     assert settings.sending_faults()[-1] == (
-        "CALLSTATSD_PRIVATE_KEY_FILE='/nowhere/key.pem' cannot be read; "
-        "write the path of a readable PEM file."
+        "CALLSTATSD_PRIVATE_KEY_FILE='/nowhere/key.pem' cannot be read: "
+        "use the path of a readable PEM file."
     )
 
 
@@ -570,12 +570,12 @@ def test_a_missing_setting_tells_which_auth_needs_it(monkeypatch: pytest.MonkeyP
 
     assert settings.sending_faults() == (
         (
-            "CALLSTATSD_BEARER_TOKEN is missing, CALLSTATSD_AUTH=bearer needs it; "
-            "write the access token that is sent as it is."
+            "CALLSTATSD_BEARER_TOKEN is missing, CALLSTATSD_AUTH=bearer needs it: "
+            "set it to the access token that is sent as it is."
         ),
         (
             "CALLSTATSD_ENDPOINT_URL='/services/apexrest/jtelACD/writeCallStatistics' is a path, "
-            "but CALLSTATSD_AUTH=bearer has no host; write https://HOST/PATH."
+            "but CALLSTATSD_AUTH=bearer gives no host: use https://HOST/PATH."
         ),
     )
 
@@ -592,7 +592,10 @@ def test_a_bearer_token_that_fits_into_no_header_is_named_and_not_shown(
     settings = load_with(monkeypatch, auth="bearer", endpoint_url=url)
 
     assert settings.sending_faults() == (
-        ("CALLSTATSD_BEARER_TOKEN fits into no header; write ASCII without blanks or line breaks."),
+        (
+            "CALLSTATSD_BEARER_TOKEN cannot be put into a header: "
+            "use ASCII without blanks or line breaks."
+        ),
     )
     # Nobody minds one that is not sent.
     other = load_with(monkeypatch, auth="none", endpoint_url=url)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from daemon.cli.commands import main
+from daemon.cli.entry import main
 from daemon.errors import ConfigurationError
 from daemon.settings.model import Settings, load_settings
 from daemon.settings.sources import PREFIX, Request

@@ -1,0 +1,252 @@
+"""Commands that change lines or stop sending: requeue, discard, pause and resume."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from daemon.cli import operations, output
+from daemon.cli.runtime import (
+    MAX_CALL_ID,
+    MIN_CALL_ID,
+    open_operator_store,
+    read_time,
+    require_settings,
+    require_utf8,
+    run_async,
+)
+from daemon.ingest.intake import Intake
+from daemon.ledger.acts import ActKind, operator
+from daemon.ledger.operator import LineFilter, OperatorStore
+from daemon.lines import State
+from daemon.reports.formats import plural
+from daemon.reports.meanings import RESUME
+from daemon.service.connections import check_ledger, open_databases, record_options
+from daemon.service.signals import stop_on_signals
+from daemon.settings.model import Settings
+from daemon.terminal import say
+
+States = Annotated[
+    list[State],
+    typer.Option(
+        "--state",
+        metavar="STATE",
+        help=f"Only lines in this state; may be repeated: {', '.join(State)}.",
+    ),
+]
+From = Annotated[
+    str | None, typer.Option("--from", metavar="T", help="Only calls that ended at T or later.")
+]
+To = Annotated[
+    str | None, typer.Option("--to", metavar="T", help="Only calls that ended before T.")
+]
+SettledFrom = Annotated[
+    str | None,
+    typer.Option("--settled-from", metavar="T", help="Only lines settled at T or later."),
+]
+SettledTo = Annotated[
+    str | None, typer.Option("--settled-to", metavar="T", help="Only lines settled before T.")
+]
+CallId = Annotated[
+    int | None,
+    typer.Option(help="Only lines of this call.", min=MIN_CALL_ID, max=MAX_CALL_ID),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count the lines.")]
+Yes = Annotated[
+    bool,
+    typer.Option(
+        "--yes", help=f"Do not ask before changing more than {operations.ASK_ABOVE} lines."
+    ),
+]
+
+
+def requeue(
+    state: States,
+    since: From = None,
+    until: To = None,
+    settled_since: SettledFrom = None,
+    settled_until: SettledTo = None,
+    call_id: CallId = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Send settled lines again, with the records they were sent with.
+
+    Asks before more than 100 lines.
+
+    Example: callstatsd requeue --state rejected --from 2026-11-20 --dry-run
+    """
+    settings = require_settings(acting=True, writes=not dry_run)
+    choice = _filter(settings, state, (since, until), (settled_since, settled_until), call_id)
+    selected = _show_selected(settings, ActKind.REQUEUE, choice, dry_run=dry_run)
+    if dry_run or not selected:
+        return
+    _confirm(selected, f"Send {plural(selected, 'line')} again?", yes=yes)
+    changed = operations.Changed()
+    with _report_interruption(
+        changed, lambda: f"{plural(changed.requeued, 'line')} are sent again"
+    ):
+        run_async(_requeue(settings, choice, changed))
+    output.show_counts(changed.lines, "now")
+
+
+def discard(
+    state: States,
+    since: From = None,
+    until: To = None,
+    settled_since: SettledFrom = None,
+    settled_until: SettledTo = None,
+    call_id: CallId = None,
+    only_backfill: Annotated[
+        bool, typer.Option("--backfill", help="Only lines that a backfill took.")
+    ] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Withdraw lines: they become skipped and are not sent.
+
+    Applies to pending, rejected, expired and invalid lines; asks before more than 100.
+
+    Example: callstatsd discard --state pending --backfill --dry-run
+    """
+    settings = require_settings(acting=True, writes=not dry_run)
+    choice = _filter(
+        settings,
+        state,
+        (since, until),
+        (settled_since, settled_until),
+        call_id,
+        backfill=only_backfill,
+    )
+    selected = _show_selected(settings, ActKind.DISCARD, choice, dry_run=dry_run)
+    if dry_run or not selected:
+        return
+    _confirm(selected, f"Discard {plural(selected, 'line')}?", yes=yes)
+    changed = operations.Changed()
+    with _report_interruption(
+        changed, lambda: f"{plural(changed.lines.total(), 'line')} are discarded"
+    ):
+        run_async(_discard(settings, choice, changed))
+    say(f"{plural(changed.lines.total(), 'line')} discarded.")
+
+
+def pause(
+    reason: Annotated[
+        str | None,
+        typer.Option(callback=require_utf8, help="Reason, shown by status and the page."),
+    ] = None,
+) -> None:
+    """Stop sending until `resume`, also across restarts.
+
+    Example: callstatsd pause --reason "Salesforce release tonight"
+    """
+    run_async(_pause(require_settings(acting=True, writes=True), reason))
+    say(f"Sending is paused. {RESUME}")
+
+
+def resume() -> None:
+    """Continue sending after `pause`.
+
+    If the sender has paused by itself, it tries again at once.
+    Waits up to 10 seconds for the result and prints it.
+
+    Example: callstatsd resume
+    """
+    settings = require_settings(acting=True, writes=True)
+    say(output.resume_sentence(run_async(_resume(settings)), settings.source_timezone))
+
+
+def _show_selected(settings: Settings, kind: ActKind, choice: LineFilter, *, dry_run: bool) -> int:
+    """Print how many lines are selected, per state, and return their sum."""
+    refused = operations.refusal(kind, choice)
+    if refused is not None:
+        raise typer.BadParameter(refused)
+
+    async def count() -> dict[str, int]:
+        async with open_operator_store(settings) as operator_store:
+            return await operator_store.count(choice)
+
+    counts = run_async(count())
+    would = "would be sent again" if kind is ActKind.REQUEUE else "would be discarded"
+    output.show_counts(counts, would if dry_run else "selected")
+    return sum(counts.values())
+
+
+def _confirm(selected: int, question: str, *, yes: bool) -> None:
+    """Ask before many lines are changed; exit with 1 if the answer is no."""
+    if yes or selected <= operations.ASK_ABOVE:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise typer.BadParameter(
+            f"{plural(selected, 'line')} are selected and there is no terminal to ask on: add "
+            "--yes to change them without a question, or select fewer; nothing was changed"
+        )
+    if not typer.confirm(question, err=True):
+        typer.echo("Nothing was changed.", err=True)
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _report_interruption(changed: operations.Changed, done: Callable[[], str]) -> Iterator[None]:
+    """Print how many lines were changed if the work was interrupted; then exit with 1."""
+    with suppress(asyncio.CancelledError):
+        yield
+    if not changed.complete:
+        typer.echo(
+            f"Interrupted: {done()} so far; the same command continues with the rest.", err=True
+        )
+        raise typer.Exit(1)
+
+
+async def _requeue(settings: Settings, choice: LineFilter, changed: operations.Changed) -> None:
+    with stop_on_signals() as stop:
+        async with open_databases(settings) as (source, ledger):
+            await check_ledger(settings, source, ledger)
+            intake = Intake(source, ledger, record_options(settings))
+            operator_store = OperatorStore(ledger.database)
+            await operations.requeue(operator_store, intake, choice, operator(), changed, stop)
+
+
+async def _discard(settings: Settings, choice: LineFilter, changed: operations.Changed) -> None:
+    with stop_on_signals() as stop:
+        async with open_operator_store(settings) as operator_store:
+            await operations.discard(operator_store, choice, operator(), changed, stop)
+
+
+async def _pause(settings: Settings, reason: str | None) -> None:
+    async with open_operator_store(settings) as operator_store:
+        await operations.pause(operator_store, reason, operator())
+
+
+async def _resume(settings: Settings) -> operations.AfterResume:
+    async with open_operator_store(settings) as operator_store:
+        return await operations.resume(operator_store, operator())
+
+
+def _filter(
+    settings: Settings,
+    states: list[State],
+    ended: tuple[str | None, str | None],
+    settled: tuple[str | None, str | None],
+    call_id: int | None,
+    *,
+    backfill: bool = False,
+) -> LineFilter:
+    since, until = _window(settings, ended, "--from must be before --to")
+    settled_since, settled_until = _window(
+        settings, settled, "--settled-from must be before --settled-to"
+    )
+    return LineFilter(tuple(states), since, until, call_id, backfill, settled_since, settled_until)
+
+
+def _window(
+    settings: Settings, ends: tuple[str | None, str | None], error: str
+) -> tuple[datetime | None, datetime | None]:
+    first, last = (read_time(text, settings) if text else None for text in ends)
+    if first is not None and last is not None and first >= last:
+        raise typer.BadParameter(error)
+    return first, last

@@ -1,0 +1,73 @@
+"""The page's sentences about the daemon."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from daemon.ledger.operator import LedgerStatus
+from daemon.ledger.store import OperatorPause
+from daemon.lines import PauseReason
+from daemon.reports.meanings import PAUSES, RESUME, Severity
+from daemon.web import wording
+
+NOW = datetime(2026, 11, 20, 12, 34, 56, tzinfo=UTC)
+VIEW = wording.PageContext(
+    NOW, ZoneInfo("Europe/Berlin"), timedelta(minutes=2), active=True, source_away=False
+)
+SENDING = LedgerStatus(
+    watermark=NOW - timedelta(minutes=2), start_from=None, last_delivered_at=NOW,
+    operator_pause=None, active=True, host="acd1", pid=11, version="0", started_at=NOW,
+    beat_at=NOW, stopped_at=None, unclean_at=None, state="sending", reason=None, retry_at=None,
+)  # fmt: skip
+NONE = dict.fromkeys(("pending", "rejected", "expired", "invalid"), 0)
+
+
+def test_the_poller_reports_that_it_catches_up_or_waits_for_the_source() -> None:
+    assert wording.taking(SENDING, VIEW).heading == "Taking calls"
+    behind = replace(SENDING, watermark=NOW - timedelta(hours=3))
+    assert wording.taking(behind, VIEW).heading == "Catching up with calls"
+    away = wording.taking(behind, replace(VIEW, source_away=True))
+    assert away.severity is Severity.BAD
+    assert "10:34:56" in away.text
+    assert "2026-11-20" not in away.text
+    assert wording.taking(replace(SENDING, watermark=None), VIEW).heading == "Starting"
+
+
+def test_a_standby_names_the_active_instance() -> None:
+    standby = replace(VIEW, active=False)
+    assert "acd1 (process 11) is active" in wording.taking(SENDING, standby).text
+    assert "acd1 (process 11) is sending" in wording.sending(SENDING, standby, None).text
+
+
+@pytest.mark.parametrize("reason", PAUSES)
+def test_every_pause_has_its_meaning_remedy_and_next_try(reason: str) -> None:
+    paused = replace(SENDING, state="paused", reason=reason, retry_at=NOW + timedelta(minutes=1))
+    card = wording.sending(paused, VIEW, None)
+    assert card.text.startswith(PAUSES[reason].text)
+    assert card.text.endswith("Next try: 13:35:56.")
+    assert card.remedy == PAUSES[reason].remedy
+    assert ("No line is lost." in card.text) == (reason != PauseReason.ENDPOINT_FAILING)
+
+
+def test_the_reason_of_an_operators_pause_is_masked() -> None:
+    pause = OperatorPause(NOW, "ask +49 151 1234567")
+    card = wording.sending(replace(SENDING, operator_pause=pause), VIEW, None)
+    assert (card.heading, card.remedy) == ("Paused by an operator", RESUME)
+    assert "“ask …67”" in card.text
+
+
+def test_all_is_sent_only_if_nothing_needs_action() -> None:
+    assert wording.sending(SENDING, VIEW, NONE).heading == "All is sent"
+    kept = wording.sending(SENDING, VIEW, NONE | {"rejected": 1})
+    assert kept.heading == "Nothing is pending"
+    assert "1 line needs your action." in kept.text
+    assert wording.sending(SENDING, VIEW, NONE | {"pending": 1}).heading == "Sending"
+
+
+def test_the_headline_names_the_worse_of_two_cards() -> None:
+    good = wording.sending(SENDING, VIEW, NONE)
+    taken = wording.taking(SENDING, VIEW)
+    assert wording.headline(taken, good) == "Taking calls, all is sent"
+    assert wording.headline(wording.LEDGER_AWAY, good) == wording.LEDGER_AWAY.heading
