@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
-from daemon.errors import LeaseLostError, UnreachableError
+from daemon.errors import DatabaseSetupError, LeaseLostError, UnreachableError
 from daemon.ledger import lease
 from daemon.ledger.lease import GRACE, LOST_AFTER, TRUSTED_FOR, Lease, seconds_since_boot
 from daemon.ledger.store import Binding, InstanceStatus, Ledger, open_ledger
@@ -285,7 +285,7 @@ async def test_without_tables_the_lease_ends_and_cannot_be_had(
         assert await first.acquire()
         await db.execute("ALTER TABLE ledger RENAME TO gone")
         assert "removed" in await first.lost()
-        with pytest.raises(UnreachableError):
+        with pytest.raises(DatabaseSetupError):
             await first.acquire()
         await db.execute("ALTER TABLE gone RENAME TO ledger")
         await first.until_acquired()
