@@ -13,7 +13,7 @@ from tests.support.expected import data_lines
 from tests.support.whole import CallCentre
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 async def test_every_line_of_a_day_arrives_as_computed_from_the_contract(
     centre: CallCentre, seed: int
 ) -> None:

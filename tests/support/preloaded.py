@@ -12,6 +12,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import signal
 import socket
 import subprocess
@@ -27,11 +28,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
+import daemon
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = "daemon.__main__"
-IMPORTED = (
-    "daemon.cli.entry", "daemon.ledger.migrate", "daemon.demo.run", "tests.support.killer",
-)  # fmt: skip
 
 
 class Process:
@@ -143,8 +143,8 @@ def _server() -> socket.socket:
 
 def serve(descriptor: int) -> None:
     """Fork whenever asked; returns in a fork when its program has ended."""
-    for name in IMPORTED:
-        importlib.import_module(name)
+    for module in pkgutil.walk_packages(daemon.__path__, "daemon."):
+        importlib.import_module(module.name)
     gc.freeze()  # so that pages stay shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, _reap)

@@ -13,7 +13,6 @@ import time_machine
 from structlog.testing import capture_logs
 
 from daemon import logs
-from daemon.demo.calls import Call, ids
 from daemon.demo.record_ids import ids
 from daemon.demo.rows import Call
 from daemon.errors import DatabaseSetupError, UnreachableError
