@@ -18,6 +18,7 @@ from daemon.service.instance import MAY_STILL_SEND
 from tests.support.audit import audit
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, Daemon, running
+from tests.support.load import stretched
 from tests.support.proxy import Mode, proxied
 from tests.support.traffic import traffic
 from tests.support.whole import CallCentre
@@ -53,7 +54,7 @@ async def thawed_at_last(daemon: Daemon) -> AsyncIterator[None]:
 
 async def taken_over(daemon: Daemon, since: float, within: float) -> float:
     """Wait until the daemon that stood by sends; returns the seconds since (`time.monotonic`)."""
-    async with asyncio.timeout(within):
+    async with asyncio.timeout(stretched(within)):
         while not daemon.seen("line.delivered"):
             await asyncio.sleep(0.01)
     return time.monotonic() - since
@@ -508,7 +509,7 @@ async def test_an_instance_that_freezes_while_it_writes_outcomes_blocks_nobody(
             while not is_stopped(process.pid):
                 await asyncio.sleep(0.05)
         async with running(centre.settings(), centre.folder) as second:
-            async with asyncio.timeout(25):
+            async with asyncio.timeout(stretched(25)):
                 await second.until("daemon.started")
                 await centre.until(delivered=3)
     finally:
