@@ -328,12 +328,12 @@ async def end_sessions(db: asyncpg.Connection) -> None:
     )
 
 
-async def slow(db: asyncpg.Connection, seconds: float) -> None:
-    """Let writing outcomes take so long, and everything else no longer."""
+async def slow(db: asyncpg.Connection) -> None:
+    """Let writing outcomes take longer than the limit, and everything else no longer."""
     await db.execute(
-        f"""
+        """
         CREATE FUNCTION callstatsd.dawdle() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END $$;
+        BEGIN PERFORM pg_sleep(0.8); RETURN NULL; END $$;
         CREATE TRIGGER dawdle AFTER UPDATE OF state ON callstatsd.line
         FOR EACH STATEMENT EXECUTE FUNCTION callstatsd.dawdle();
         """
@@ -344,9 +344,8 @@ async def test_a_statement_timeout_is_one_outage_and_no_session_keeps_it(wires: 
     async with busy(wires) as (daemon, calls):
         began = time.time()
         wires.broke()
-        limit = stretched(0.4)  # which nothing but writing outcomes reaches
-        await slow(wires.centre.db, 2 * limit)
-        await limited(wires.centre.db, int(limit * 1000))
+        await slow(wires.centre.db)
+        await limited(wires.centre.db, 400)
         await end_sessions(wires.centre.db)
         await daemon.until("database.lost", database="ledger")
         await asyncio.sleep(4)
