@@ -322,7 +322,7 @@ async def test_options_for_a_dba_go_with_the_script_only(tmp_path: Path) -> None
             "migrate", *arguments, environment=environment, folder=tmp_path
         )
         assert (code, output) == (2, "")
-        assert "go with --sql" in errors
+        assert "need --sql" in errors
     code, _, errors = await command(
         "migrate", "--sql", "--from-version", "7", environment=environment, folder=tmp_path
     )

@@ -122,7 +122,8 @@ def test_a_required_setting_that_is_empty_is_missing(monkeypatch: pytest.MonkeyP
     assert faults_with(monkeypatch, source_dsn="") == (
         (
             "CALLSTATSD_SOURCE_DSN is missing, the daemon needs it: "
-            "set it to the postgresql:// URL of the ACD's tables; SELECT is enough."
+            "set it to the URL of the Postgres with the ACD's tables, "
+            "postgresql://USER:PASSWORD@HOST:PORT/DATABASE."
         ),
     )
 
