@@ -37,7 +37,7 @@ def refusal(kind: ActKind, choice: LineFilter) -> str | None:
             )
         return None
     if State.PENDING in choice.states:
-        return "pending lines will be sent without it"
+        return "pending lines are sent anyway"
     ended = choice.since is not None and choice.until is not None
     settled = choice.settled_since is not None and choice.settled_until is not None
     bounded = choice.call_id is not None or ended or settled
