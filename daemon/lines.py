@@ -2,10 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, NamedTuple
+
+MICROSECOND = timedelta(microseconds=1)
+"""The least difference of two times in Postgres."""
+BIGINT_MIN = -(2**63)
+BIGINT_MAX = 2**63 - 1
+NO_ID = "no Salesforce id in the code's or the call's UserData"
+"""Why a line is skipped, in words."""
 
 
 class State(StrEnum):
@@ -74,6 +81,16 @@ class Digest(NamedTuple):
 
     lines: int
     hashes: Decimal | None
+
+
+class Covered(NamedTuple):
+    """How far lines are in the ledger, by instants of the source's clock.
+
+    All that ended up to the watermark; calls without an end that started up to `never_ended_until`.
+    """
+
+    watermark: datetime
+    never_ended_until: datetime | None
 
 
 class DataLine(NamedTuple):

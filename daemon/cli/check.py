@@ -9,8 +9,11 @@ from daemon.cli.probe import listener, probe
 from daemon.database.errors import pooler_refused
 from daemon.database.pool import LENDS
 from daemon.errors import CallstatsdError, ConfigurationError, UnreachableError
-from daemon.ingest.source import TABLES, Clock, Source, missing_indexes, schema_faults
-from daemon.ledger.store import Binding, Ledger
+from daemon.ingest.readiness import Clock
+from daemon.ingest.schema import TABLES, missing_indexes, schema_faults
+from daemon.ingest.source import Source
+from daemon.ledger.binding import Binding
+from daemon.ledger.store import Ledger
 from daemon.salesforce.client import EndpointUrl
 from daemon.salesforce.oauth import TokenError
 from daemon.service.instance import ledger_code, open_databases, open_tokens

@@ -26,17 +26,17 @@ from daemon.command_text import address_commands, printable
 from daemon.database.errors import Place
 from daemon.database.pool import Database
 from daemon.errors import CallstatsdError, ConfigurationError
-from daemon.ingest.intake import Intake
 from daemon.ingest.source import open_source
 from daemon.ledger.acts import ActKind, operator
+from daemon.ledger.binding import SCHEMA_VERSION, Binding
 from daemon.ledger.grants import Grants
 from daemon.ledger.operator import LineFilter, OperatorStore, StatusReport
-from daemon.ledger.store import SCHEMA_VERSION, Binding, open_ledger
+from daemon.ledger.store import open_ledger
 from daemon.lines import State
 from daemon.reports import explain
 from daemon.reports.lookup import look_up, rules_of
 from daemon.service import backfill
-from daemon.service.instance import check_ledger, open_databases, record_options
+from daemon.service.instance import check_ledger, open_databases, statistics_feed
 from daemon.service.lifecycle import stop_on_signals
 from daemon.service.run import run as run_daemon
 from daemon.settings.model import Settings, find_settings, log_settings, parse_local_time, validate
@@ -639,9 +639,9 @@ async def _requeue(settings: Settings, choice: LineFilter, changed: operations.C
     with stop_on_signals() as stop:
         async with open_databases(settings) as (source, ledger):
             await check_ledger(settings, source, ledger)
-            intake = Intake(source, ledger, record_options(settings))
+            feed = statistics_feed(settings, source)
             operator_store = OperatorStore(ledger.database)
-            await operations.requeue(operator_store, intake, choice, operator(), changed, stop)
+            await operations.requeue(operator_store, feed, choice, operator(), changed, stop)
 
 
 async def _discard(settings: Settings, choice: LineFilter, changed: operations.Changed) -> None:

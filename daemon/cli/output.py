@@ -15,6 +15,7 @@ from rich.table import Table
 from daemon import logs
 from daemon.cli import check, operations
 from daemon.command_text import printable
+from daemon.ingest.readiness import ReadinessRules
 from daemon.ledger.acts import command_line, outcome
 from daemon.ledger.operator import LedgerStatus, StatusReport
 from daemon.lines import State
@@ -201,9 +202,7 @@ def show_counts(counts: dict[str, int], heading: str) -> None:
     console().print(table)
 
 
-def show_call(
-    history: explain.CallHistory, rules: explain.ReadinessRules, *, verbose: bool
-) -> None:
+def show_call(history: explain.CallHistory, rules: ReadinessRules, *, verbose: bool) -> None:
     """Print the story of a call; `verbose` spreads each record over lines."""
     for sentence in explain.sentences(history, rules):
         say(sentence)

@@ -8,8 +8,10 @@ from typing import Any
 from daemon.database import statements
 from daemon.database.pool import Database
 from daemon.ledger.acts import Act, ActKind, RecordedAct
-from daemon.ledger.store import ACTIVE_LOCK, DAEMON_LOCK, OperatorPause, entry_columns, key_columns
-from daemon.lines import LineKey, NewLine, State, Streak
+from daemon.ledger.instance import OperatorPause
+from daemon.ledger.locks import ACTIVE_LOCK, DAEMON_LOCK
+from daemon.ledger.tables import key_columns, line_columns
+from daemon.lines import BIGINT_MIN, LineKey, NewLine, State, Streak
 
 BATCH = 1000
 """Lines that an operator's act changes in one transaction."""
@@ -20,10 +22,10 @@ ACTS = 2
 """Acts that `status` shows."""
 
 _SQL = statements.load("ledger/operator.sql")
-_LEDGER = statements.load("ledger/store.sql")
-_NOTIFY = _LEDGER["notify"]
-_IN_ORDER = _LEDGER["in_order"]
-_BEFORE_ALL = (-(2**63),) * 4
+_NOTIFY = _SQL["notify"]
+_IN_ORDER = statements.load("ledger/sending.sql")["in_order"]
+_DAEMON_WAITING = statements.load("ledger/lease.sql")["daemon_waiting"]
+_BEFORE_ALL = (BIGINT_MIN,) * 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +251,7 @@ class OperatorStore:
     async def daemon_runs(self) -> bool:
         """Whether a `run` is here, active or standing by."""
         async with self._database.connection() as connection:
-            return bool(await connection.fetchval(_LEDGER["daemon_waiting"], DAEMON_LOCK))
+            return bool(await connection.fetchval(_DAEMON_WAITING, DAEMON_LOCK))
 
     async def tally(self, since: datetime) -> HourlyCounts:
         """Return the counts of what waits, and of what was settled in each hour from `since`."""
@@ -336,23 +338,23 @@ class OperatorStore:
 
     async def renew(
         self,
-        entries: Sequence[NewLine],
+        lines: Sequence[NewLine],
         act_id: int,
         states: Collection[State] = tuple(State),
         *,
         backfill: bool | None = None,
     ) -> dict[LineKey, State]:
         """Give settled lines in these states a record made anew; returns their states now."""
-        entries = sorted(entries, key=lambda entry: entry.key)
+        lines = sorted(lines, key=lambda line: line.key)
 
         async def renew(connection: Any) -> list[Any]:
             async with connection.transaction():
-                keys = key_columns([entry.key for entry in entries])
+                keys = key_columns([line.key for line in lines])
                 await connection.execute(_SQL["lock_lines"], *keys)
                 rows: list[Any] = await connection.fetch(
-                    _SQL["renew"], *entry_columns(entries), backfill, list(states), act_id
+                    _SQL["renew"], *line_columns(lines), backfill, list(states), act_id
                 )
-                await connection.execute(_LEDGER["count_act"], act_id, len(rows))
+                await connection.execute(_SQL["count_act"], act_id, len(rows))
                 await connection.execute(_NOTIFY)
             return rows
 
@@ -375,7 +377,7 @@ class OperatorStore:
                     [line.state for line in lines],
                     act_id,
                 )
-                await connection.execute(_LEDGER["count_act"], act_id, len(done))
+                await connection.execute(_SQL["count_act"], act_id, len(done))
                 await connection.execute(_NOTIFY)
             return done
 

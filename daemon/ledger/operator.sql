@@ -283,3 +283,11 @@ SELECT date_bin('1 hour', settled_at, $1) AS hour, state, count(*) AS lines
 FROM line
 WHERE settled_at >= $1
 GROUP BY hour, state
+
+-- name: count_act
+-- $2 more lines were changed by the act $1.
+UPDATE act SET lines = lines + $2 WHERE id = $1
+
+-- name: notify
+-- Tell the instance that holds this ledger to look again.
+SELECT pg_notify('callstatsd_' || 'ledger'::regclass::oid, '')

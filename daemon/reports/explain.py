@@ -8,22 +8,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from daemon.ingest.intake import NO_ID
-from daemon.ingest.source import CallFacts, Clock
+from daemon.ingest.readiness import CallFacts, Clock, ReadinessRules
 from daemon.ledger.acts import ActKind
 from daemon.ledger.operator import LedgerStatus, LineDetail
-from daemon.lines import LineKey, State, Streak, missing_keys
+from daemon.lines import NO_ID, LineKey, State, Streak, missing_keys
 from daemon.reports.meanings import MEANINGS, REMEDIES, requeue_command
-
-
-@dataclass(frozen=True, slots=True)
-class ReadinessRules:
-    """The settings that decide when a call is taken."""
-
-    clients_id: int | None
-    settle_delay: timedelta
-    stale_call_after: timedelta
-    zone: ZoneInfo
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,15 +29,19 @@ from daemon.errors import (
     UnreachableError,
     first_error,
 )
-from daemon.ingest.intake import Intake, RecordOptions
-from daemon.ingest.poller import Poller, ReadinessRules
+from daemon.ingest.intake import Intake
+from daemon.ingest.poller import Poller
 from daemon.ingest.source import Source, open_source
+from daemon.ingest.statistics import RecordOptions, StatisticsFeed
 from daemon.ingest.sweeper import Sweeper
+from daemon.ledger.binding import Binding
+from daemon.ledger.instance import InstanceStatus, Tenure
 from daemon.ledger.lease import TRY_EVERY, Lease
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.retention import Pruner
-from daemon.ledger.store import Binding, InstanceStatus, Ledger, Tenure, open_ledger
+from daemon.ledger.store import Ledger, open_ledger
 from daemon.lines import State
+from daemon.reports.lookup import rules_of
 from daemon.salesforce.client import EndpointUrl, Salesforce, Session, open_session
 from daemon.salesforce.oauth import (
     ClientCredentials,
@@ -218,16 +222,11 @@ class Instance:
 
     async def _poll(self, sender: Sender, stop: asyncio.Event) -> None:
         settings = self.settings
-        rules = ReadinessRules(
-            timedelta(seconds=settings.settle_delay),
-            timedelta(seconds=settings.stale_call_after),
-            settings.start_from,
-        )
-        intake = Intake(self.source, self.ledger, record_options(settings))
-        poller = Poller(self.source, self.ledger, intake, rules, sender.wake)
-        poller.on_turn = self._has_polled
+        feed = statistics_feed(settings, self.source)
+        intake = Intake(feed, self.ledger)
+        poller = Poller(feed, self.ledger, intake, sender.wake, self._has_polled)
         lookback = timedelta(seconds=settings.lookback)
-        sweeper = Sweeper(self.source, self.ledger, intake, rules, lookback, sender.wake)
+        sweeper = Sweeper(feed, self.ledger, intake, lookback, sender.wake)
         pruner = Pruner(self.ledger, settings.retention, settings.record_retention)
 
         async def prepare() -> None:
@@ -361,13 +360,14 @@ def _is_away(error: BaseException) -> bool:
     return isinstance(error, UnreachableError) and not isinstance(error, DatabaseSetupError)
 
 
-def record_options(settings: Settings) -> RecordOptions:
-    """Return how records are written."""
-    return RecordOptions(
+def statistics_feed(settings: Settings, source: Source) -> StatisticsFeed:
+    """Return the feed of call statistics, as the settings have it."""
+    options = RecordOptions(
         settings.source_timezone,
         settings.empty_as is EmptyAs.STRING,
         settings.send_without_salesforce_id,
     )
+    return StatisticsFeed(source, rules_of(settings), options)
 
 
 def ledger_code(settings: Settings) -> str:

@@ -15,7 +15,9 @@ import pytest
 from daemon.demo.standin import Incoming, Reply
 from daemon.errors import UnreachableError
 from daemon.ingest import source
-from daemon.ingest.intake import Intake, RecordOptions
+from daemon.ingest.intake import Intake
+from daemon.ingest.readiness import Window
+from daemon.ingest.statistics import StatisticsFeed
 from daemon.ledger.acts import Act, ActKind
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.store import open_ledger
@@ -24,6 +26,7 @@ from daemon.service.instance import MAY_STILL_SEND
 from daemon.settings.model import load_settings
 from tests.support.calls import insert, plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
+from tests.support.site import RULES, SENDING
 from tests.support.whole import Site
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -220,11 +223,8 @@ async def test_a_dry_run_of_a_resend_counts_what_would_be_sent_again(site: Site)
     assert {name: done[name] for name in counted} == counted
 
 
-async def test_a_backfill_that_is_cut_is_on_record_with_what_it_has_taken(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_backfill_that_is_cut_is_on_record_with_what_it_has_taken(site: Site) -> None:
     await add_calls(site, 5)
-    monkeypatch.setattr(source, "PAGE", 2)
     act = Act(ActKind.BACKFILL, "alice@acd1", since=DAY, until=DAY + timedelta(days=1))
     pages = iter((None, None, UnreachableError("retention came between")))
 
@@ -233,20 +233,21 @@ async def test_a_backfill_that_is_cut_is_on_record_with_what_it_has_taken(
             raise error
 
     async with (
-        source.open_source(site.dsn, ("jtelstats",), BERLIN, None) as acd,
+        source.open_source(site.dsn, ("jtelstats",), BERLIN, None, page=2) as acd,
         open_ledger(site.dsn, "callstatsd") as ledger,
     ):
+        feed = StatisticsFeed(acd, RULES, SENDING)
         work = backfill.Backfill(
-            acd,
+            feed,
             ledger,
-            Intake(acd, ledger, RecordOptions(BERLIN, False, False)),
+            Intake(feed, ledger),
             backfill.Period(DAY, DAY + timedelta(days=1)),
             lambda _: None,
             kept,
             act,
         )
         with pytest.raises(UnreachableError):
-            await work.take(source.Window(DAY, DAY + timedelta(days=1)), resend=False)
+            await work.take(Window(DAY, DAY + timedelta(days=1)), resend=False)
         (recorded,) = await OperatorStore(ledger.database).latest_acts(9)
     assert (recorded.act, recorded.ended_at, recorded.lines) == (act, None, 4)
     lines = await site.db.fetch("SELECT act_id FROM line")

@@ -23,15 +23,17 @@ from daemon.delivery.outcome import Response
 from daemon.delivery.outcome_writer import OutcomeWriter
 from daemon.delivery.sender import Limits, Sender
 from daemon.demo.postgres import create_database
-from daemon.ingest.intake import Intake, RecordOptions
-from daemon.ingest.poller import Poller, ReadinessRules
+from daemon.ingest.intake import Intake
+from daemon.ingest.poller import Poller
 from daemon.ingest.source import Source, open_source
+from daemon.ingest.statistics import StatisticsFeed
 from daemon.ingest.sweeper import Sweeper
 from daemon.ledger.store import Ledger, open_ledger
 from tests.benchmark import data
 from tests.support.counters import Counters, counters, no_autovacuum
 from tests.support.daemon_process import PATIENCE
 from tests.support.expected import BERLIN
+from tests.support.site import RULES, SENDING
 
 # Both end with the same calls: the pattern of calls repeats after 320.
 SHORT, LONG = 320 * 15, 320 * 300
@@ -80,13 +82,13 @@ async def rooms(dsn: str) -> AsyncIterator[Rooms]:
         open_source(dsn, (data.SOURCE,), BERLIN, None) as source,
         open_ledger(dsn, data.LEDGER) as ledger,
     ):
-        intake = Intake(source, ledger, RecordOptions(BERLIN, False, False))
-        rules = ReadinessRules(timedelta(seconds=120), timedelta(hours=12), None)
+        feed = StatisticsFeed(source, RULES, SENDING)
+        intake = Intake(feed, ledger)
         opened = Rooms(
             source,
             ledger,
-            Poller(source, ledger, intake, rules, lambda: None),
-            Sweeper(source, ledger, intake, rules, LOOKBACK, lambda: None),
+            Poller(feed, ledger, intake, lambda: None),
+            Sweeper(feed, ledger, intake, LOOKBACK, lambda: None),
         )
         await source.prepare()
         for database in (source._database, ledger.database):

@@ -5,6 +5,7 @@ import itertools
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,17 @@ from daemon.demo.postgres import (
     reachable,
     running,
 )
-from daemon.ingest.intake import Intake, RecordOptions
-from daemon.ingest.poller import Poller, ReadinessRules
+from daemon.ingest.intake import Intake
+from daemon.ingest.poller import Poller
 from daemon.ingest.source import Source, open_source
+from daemon.ingest.statistics import StatisticsFeed
 from daemon.ingest.sweeper import Sweeper
 from daemon.ledger import migrate
-from daemon.ledger.store import Binding, Ledger, open_ledger
+from daemon.ledger.binding import Binding
+from daemon.ledger.store import Ledger, open_ledger
 from tests.support.expected import BERLIN
 from tests.support.rows import add, call, code, leg, sample
+from tests.support.site import RULES, SENDING
 
 PATIENCE = 30.0
 SCHEMAS = ("jtelstats",)
@@ -125,21 +129,21 @@ class Replica:
         self, settle_delay: float = 0.0
     ) -> AsyncIterator[tuple[Poller, Sweeper, Source, Ledger]]:
         """Poll and sweep the standby, as a role that may SELECT and no more."""
-        rules = ReadinessRules(
-            timedelta(seconds=settle_delay),
-            timedelta(hours=12),
-            await self.now() - timedelta(days=1),
+        rules = replace(
+            RULES,
+            settle_delay=timedelta(seconds=settle_delay),
+            start_from=await self.now() - timedelta(days=1),
         )
         async with (
             open_source(self.source, SCHEMAS, BERLIN, None) as source,
             open_ledger(self.ledger, "callstatsd") as ledger,
         ):
-            intake = Intake(source, ledger, RecordOptions(BERLIN, False, False))
+            feed = StatisticsFeed(source, rules, SENDING)
+            intake = Intake(feed, ledger)
             await ledger.bind(Binding(None, (await source.clock()).database, SCHEMAS))
-            poller = Poller(source, ledger, intake, rules, lambda: None)
+            poller = Poller(feed, ledger, intake, lambda: None)
             await poller.prepare(None, SCHEMAS)
-            rooms = (source, ledger, intake, rules)
-            sweeper = Sweeper(*rooms, timedelta(hours=26), lambda: None)
+            sweeper = Sweeper(feed, ledger, intake, timedelta(hours=26), lambda: None)
             yield poller, sweeper, source, ledger
 
 

@@ -19,15 +19,10 @@ from alembic.script import ScriptDirectory
 from daemon.demo.standin import Reply
 from daemon.errors import ConfigurationError, DatabaseSetupError
 from daemon.ledger import migrate
-from daemon.ledger.store import (
-    ACTIVE_LOCK,
-    SCHEMA_VERSION,
-    UPGRADE_LOCK,
-    InstanceStatus,
-    Ledger,
-    Tenure,
-    open_ledger,
-)
+from daemon.ledger.binding import SCHEMA_VERSION
+from daemon.ledger.instance import InstanceStatus, Tenure
+from daemon.ledger.locks import ACTIVE_LOCK, UPGRADE_LOCK
+from daemon.ledger.store import Ledger, open_ledger
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, command, running
 from tests.support.whole import Site
@@ -203,7 +198,7 @@ def newer(tmp_path: Path) -> Path:
         f"from alembic import op\n\nrevision, down_revision = {version!r}, {SCHEMA_VERSION!r}\n"
         "def upgrade():\n    op.execute('CREATE TABLE later (number integer)')\n"
     )
-    module = folder / "daemon" / "ledger.py"
+    module = folder / "daemon" / "ledger" / "binding.py"
     own, later = (f'SCHEMA_VERSION = "{number}"' for number in (SCHEMA_VERSION, version))
     text = module.read_text(encoding="utf-8")
     assert own in text

@@ -1,6 +1,6 @@
 """Each named query finds what it wants by the right index, and touches few rows of a long history.
 
-Every statement of the three .sql files is in the tables below, so that none is forgotten. What is
+Every statement of the .sql files is in the tables below, so that none is forgotten. What is
 not expected to touch a large table must not; rows are counted as Postgres reports them after
 running the statement (in a transaction that is rolled back).
 """
@@ -19,20 +19,21 @@ import pytest
 from daemon.database import statements
 from daemon.delivery.sender import FETCH
 from daemon.demo.postgres import create_database
-from daemon.ingest.intake import NO_ID
-from daemon.ingest.source import MIN_TIME, PAGE, open_source
-from daemon.ledger.store import (
-    ACTIVE_LOCK,
-    DAEMON_LOCK,
-    NEWEST_PAGE,
-    RETENTION_LOCK,
-    UPGRADE_LOCK,
-    open_ledger,
-)
+from daemon.ingest.columns import MIN_TIME
+from daemon.ingest.source import PAGE, open_source
+from daemon.ledger.locks import ACTIVE_LOCK, DAEMON_LOCK, RETENTION_LOCK, UPGRADE_LOCK
+from daemon.ledger.sending import NEWEST_PAGE
+from daemon.ledger.store import open_ledger
+from daemon.lines import NO_ID
 from tests.benchmark import data
 from tests.support.counters import no_autovacuum
 from tests.support.expected import BERLIN
 
+LEDGER_SQL = {
+    name: text
+    for part in ("binding", "taking", "sending", "instance", "pruning", "lease", "migrate")
+    for name, text in statements.load(f"ledger/{part}.sql").items()
+}
 CALLS = 200_000
 DAYS = 100
 PER_DAY = CALLS // DAYS
@@ -188,6 +189,7 @@ LEDGER = {
     "pause_began": small(),
     "pause_ended": small(),
     "proven": small(),
+    "endpoint_proven": small(),
     "succeed": small("a-2", 16400, "a-1"),
     "write_heartbeat": small("host", 1, "0", 1.0, "sending", None, None, False, "a-2", 16400, None),
     "wishes": small(UPGRADE_LOCK + 1, UPGRADE_LOCK + 9999),
@@ -201,11 +203,9 @@ LEDGER = {
     "may_prune": small(RETENTION_LOCK),
     "prune": by("line_settled_at", rows=3000 + BLOCKS, given=(95 * 86400.0, 1000)),
     "drop_records": by("line_settled_at", rows=BLOCKS, given=(30 * 86400.0, 1000)),
-    "count_act": small(1, 64),
     # Two acts that lines name, and as many as there are that no line does.
     "prune_acts": by("line_act", rows=2, given=(95 * 86400.0, 1000)),
     "prune_lanes": by("line_lane", rows=10, given=(1000,)),
-    "notify": small(),
     "channel": small(),
     "announce_daemon": small(DAEMON_LOCK),
     "daemon_waiting": small(DAEMON_LOCK),
@@ -260,6 +260,8 @@ DESK = {
     "of_call": by("line_pkey", rows=4, given=(100_014, None)),
     "calls_of_lane": by("line_lane", rows=200, given=("003000000000000", 10)),
     "now": small(),
+    "count_act": small(1, 64),
+    "notify": small(),
     "oldest_pending": by("line_pending", rows=20, given=(5,)),
     "latest_failed": by("line_failed", rows=100, given=(10,)),
     "settled_by_hour": by(
@@ -386,7 +388,7 @@ INDEXES = {index for look in (SOURCE | LEDGER | DESK).values() for index in look
 
 def test_every_named_query_is_looked_at() -> None:
     assert statements.load("ingest/source.sql").keys() == SOURCE.keys() | PARTS
-    assert statements.load("ledger/store.sql").keys() == LEDGER.keys()
+    assert LEDGER_SQL.keys() == LEDGER.keys()
     assert statements.load("ledger/operator.sql").keys() == DESK.keys()
 
 
@@ -398,7 +400,7 @@ async def test_source(name: str, long_ledger: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in LEDGER if name not in {"in_order", "in_bulk"}])
 async def test_ledger(name: str, long_ledger: str) -> None:
-    sql = statements.load("ledger/store.sql")
+    sql = LEDGER_SQL
     async with ledger_session(long_ledger) as connection, connection.transaction():
         if name in PLANNED:
             await connection.execute(sql[PLANNED[name]])
@@ -410,7 +412,7 @@ async def test_desk(name: str, long_ledger: str) -> None:
     sql = statements.load("ledger/operator.sql")
     async with ledger_session(long_ledger) as connection, connection.transaction():
         if name in {"oldest_pending", "allow_probe"}:
-            await connection.execute(statements.load("ledger/store.sql")["in_order"])
+            await connection.execute(LEDGER_SQL["in_order"])
         check(await explained(connection, sql[name], DESK[name].arguments), DESK[name])
 
 
@@ -436,7 +438,7 @@ async def test_a_backlog_of_a_new_ledger_is_read_in_order(dsn: str, db: asyncpg.
     calls = data.Calls(data.calls_of(BACKLOG), READY, timedelta(hours=9), 1000)
     await data.add(db, calls, taken=True, record="{}")
     await db.execute("UPDATE line SET state = 'pending', settled_at = NULL")
-    sql = statements.load("ledger/store.sql")
+    sql = LEDGER_SQL
     look = LEDGER["pending"]
     async with ledger_session(dsn) as connection, connection.transaction():
         await connection.execute(sql["in_order"])
@@ -462,7 +464,7 @@ async def test_taking_into_a_ledger_without_statistics_compares_no_line_with_eac
     )
     count = 2000
     lines = entries([[10**9] * count, [7] * count, [*range(1, count + 1)], [0] * count], "pending")
-    sql = statements.load("ledger/store.sql")
+    sql = LEDGER_SQL
     async with ledger_session(dsn) as connection, connection.transaction():
         await connection.execute(sql["in_bulk"])
         plan = await explained(connection, sql["take"], (*lines, False, None))

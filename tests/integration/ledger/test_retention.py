@@ -5,15 +5,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from unittest.mock import patch
 
 import asyncpg
 import pytest
 
 from daemon.cli import operations
 from daemon.errors import UnreachableError
-from daemon.ingest.intake import Intake, RecordOptions
 from daemon.ingest.source import open_source
+from daemon.ingest.statistics import StatisticsFeed
 from daemon.ledger.acts import Act, ActKind
 from daemon.ledger.operator import LineFilter, OperatorStore, SelectedLine
 from daemon.ledger.retention import BATCH, Pruned, Pruner
@@ -22,6 +21,7 @@ from daemon.lines import LineKey, NewLine, State
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
 from tests.support.expected import BERLIN
+from tests.support.site import RULES, SENDING
 from tests.support.whole import Site
 
 DAY = 86_400.0
@@ -222,20 +222,18 @@ async def test_a_record_that_goes_while_its_line_is_requeued_is_made_anew(site: 
         open_ledger(site.dsn, "callstatsd") as ledger,
         open_source(site.dsn, ("jtelstats",), BERLIN, None) as source,
     ):
-        operator_store = OperatorStore(ledger.database)
-        requeue = operator_store.requeue
 
-        async def late(lines: Sequence[SelectedLine], act_id: int) -> set[LineKey]:
-            assert all(line.has_record for line in lines)
-            assert (await prune(ledger)).records == 2
-            return await requeue(lines, act_id)
+        class Late(OperatorStore):
+            async def requeue(self, lines: Sequence[SelectedLine], act_id: int) -> set[LineKey]:
+                assert all(line.has_record for line in lines)
+                assert (await prune(ledger)).records == 2
+                return await super().requeue(lines, act_id)
 
-        intake = Intake(source, ledger, RecordOptions(BERLIN, False, False))
+        feed = StatisticsFeed(source, RULES, SENDING)
         choice, changed = LineFilter((State.DELIVERED,)), operations.Changed()
-        with patch.object(operator_store, "requeue", late):
-            await operations.requeue(
-                operator_store, intake, choice, "alice@acd1", changed, asyncio.Event()
-            )
+        await operations.requeue(
+            Late(ledger.database), feed, choice, "alice@acd1", changed, asyncio.Event()
+        )
     assert changed == operations.Changed(Counter(pending=1, gone=1), complete=True)
     assert await site.states() == Counter(pending=1, delivered=1)
     assert await site.db.fetchval("SELECT count(*) FROM line WHERE record IS NULL") == 1

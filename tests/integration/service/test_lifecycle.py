@@ -13,8 +13,8 @@ import asyncpg
 import pytest
 
 from daemon.demo.standin import Reply
+from daemon.ledger.instance import OperatorPause
 from daemon.ledger.operator import Backlog, LedgerStatus
-from daemon.ledger.store import OperatorPause
 from daemon.service.lifecycle import status_line, watchdog_seconds
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running

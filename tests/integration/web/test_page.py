@@ -23,8 +23,10 @@ from daemon.delivery.outcome import PauseReason
 from daemon.demo.standin import Reply
 from daemon.ingest.source import open_source
 from daemon.ledger.acts import Act, ActKind
+from daemon.ledger.instance import InstanceStatus, Tenure
+from daemon.ledger.locks import ACTIVE_LOCK
 from daemon.ledger.operator import OperatorStore
-from daemon.ledger.store import ACTIVE_LOCK, InstanceStatus, Ledger, Tenure, open_ledger
+from daemon.ledger.store import Ledger, open_ledger
 from daemon.lines import LineKey, NewLine, State
 from daemon.reports import meanings
 from daemon.settings.model import Settings
