@@ -31,7 +31,7 @@ from daemon.delivery.outcome_writer import AttemptResult, OutcomeWriter
 from daemon.delivery.settlement import holds_lane, settle
 from daemon.errors import UnreachableError
 from daemon.ledger.store import Ledger
-from daemon.lines import PendingLine, State
+from daemon.lines import FeedName, PendingLine, State
 
 _log = structlog.get_logger()
 
@@ -408,7 +408,7 @@ class Sender:
                 heappop(self._due)
             async with self._writer.write_lock:
                 forgotten = self._forgotten
-                lines = await self._ledger.pending(limit, self._lanes.full)
+                lines = await self._ledger.pending(FeedName.STATISTICS, limit, self._lanes.full)
                 if forgotten != self._forgotten:
                     continue  # read before a person's act, so it may hold what that withdrew
                 for line in lines:
@@ -428,9 +428,9 @@ class Sender:
         """Read the newest line that may be the next probe; `_pump` takes it at once, or never."""
         async with self._writer.write_lock:
             forgotten = self._forgotten
-            line = await self._ledger.newest(backfill=False)
+            line = await self._ledger.newest(FeedName.STATISTICS, backfill=False)
             if line is None and not self._spares(_now()):
-                line = await self._ledger.newest(backfill=True)
+                line = await self._ledger.newest(FeedName.STATISTICS, backfill=True)
         if forgotten != self._forgotten:
             self._wake.set()  # read before a person's act, so it may be what that withdrew
             return

@@ -49,7 +49,7 @@ def to_bigint(value: Any) -> int:
 
 
 def whole_number(value: object, column: str) -> int | None:
-    """Give a number column's value; None where it is empty.
+    """Return a number column's value; None where it is empty.
 
     A foreign view may hold a whole number as numeric, double precision or text.
     """
@@ -73,7 +73,7 @@ def whole_number(value: object, column: str) -> int | None:
 
 
 def text(value: object, column: str) -> str | None:
-    """Give a text column's value unchanged; None where it is empty."""
+    """Return a text column's value unchanged; None where it is empty."""
     if value is None or value == "":
         return None
     if not isinstance(value, str):
@@ -112,7 +112,7 @@ def local_column(value: object, zone: ZoneInfo, column: str) -> str | None:
 
 
 def instant(moment: datetime, zone: ZoneInfo) -> datetime:
-    """Give a moment in UTC, because Python compares two times of one zone by their clocks.
+    """Return a moment in UTC, because Python compares two times of one zone by their clocks.
 
     A naive moment is on the zone's clock.
     """

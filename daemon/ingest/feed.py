@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from daemon.ingest.readiness import Clock, ReadinessRules, Window
-from daemon.lines import Covered, Digest, LineKey, NewLine
+from daemon.lines import Covered, Digest, FeedName, LineKey, NewLine
 
 UNREADABLE = "one of the call's texts is none in the source's encoding"
 """What is wrong with a line whose rows the server cannot give."""
@@ -45,6 +45,10 @@ class Due(NamedTuple):
 
 class Feed(Protocol):
     """One kind of rows that become data lines; every method may raise `UnreachableError`."""
+
+    @property
+    def name(self) -> FeedName:
+        """Under which name its lines are in the ledger."""
 
     @property
     def rules(self) -> ReadinessRules:

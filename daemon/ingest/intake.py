@@ -10,8 +10,8 @@ import structlog
 
 from daemon import logs, metrics
 from daemon.ingest.feed import UNREADABLE, Feed, RowRef
-from daemon.ledger.store import Ledger
-from daemon.lines import NO_ID, Covered, LineKey, NewLine, State
+from daemon.ledger.taking import TakingStore
+from daemon.lines import Covered, LineKey, NewLine, SkipReason, State
 
 _log = structlog.get_logger()
 
@@ -32,7 +32,7 @@ class TakeResult:
 class Intake:
     """Takes lines of a feed into the ledger; polls, sweeps and backfills share it."""
 
-    def __init__(self, feed: Feed, ledger: Ledger) -> None:
+    def __init__(self, feed: Feed, ledger: TakingStore) -> None:
         self._feed = feed
         self._ledger = ledger
 
@@ -70,7 +70,9 @@ class Intake:
 
         `act` is the backfill that takes them.
         """
-        new = await self._ledger.take(lines, covered=covered, backfill=backfill, act=act)
+        new = await self._ledger.take(
+            self._feed.name, lines, covered=covered, backfill=backfill, act=act
+        )
         _log_settled(lines, new)
         return new
 
@@ -80,7 +82,8 @@ class Intake:
         Those of calls that ended since then, or taken since then of calls from after the floor.
         """
         identified: set[LineKey] = set()
-        async for keys in self._ledger.without_id(since, floor, NO_ID):
+        name, reason = self._feed.name, SkipReason.NO_ID
+        async for keys in self._ledger.without_id(name, since, floor, reason):
             lines = [
                 line
                 for line in await self._feed.lines_by_key(keys)
@@ -88,7 +91,7 @@ class Intake:
                 or (line.state is State.INVALID and line.error != UNREADABLE)
             ]
             if lines:
-                found = await self._ledger.identify(lines, NO_ID)
+                found = await self._ledger.identify(name, lines, reason)
                 _log_settled(lines, found)
                 identified |= found
         return identified
@@ -117,8 +120,7 @@ def _log_settled(lines: Sequence[NewLine], changed: Collection[LineKey]) -> None
             log = _log.debug if line.state is State.SKIPPED else _log.warning
             log(
                 f"line.{line.state}",
-                key=str(line.key),
-                call_id=line.key.call_id,
+                **line.key.log_fields,
                 salesforce_id=line.salesforce_id,
                 status=None,
                 attempt=0,

@@ -53,7 +53,7 @@ class Poller:
         await self._feed.prepare()
         start_from = self._feed.rules.start_from or clock.now
         watermark = min(start_from, self._feed.rules.ended_by(clock)) - MICROSECOND
-        await self._ledger.start(start_from, watermark)
+        await self._ledger.start(self._feed.name, start_from, watermark)
 
     async def run(self, interval: float, stop: asyncio.Event) -> None:
         """Poll every `interval` seconds until told to stop; databases may come and go."""
@@ -80,7 +80,7 @@ class Poller:
         """Take what became ready since the last time."""
         started = time.perf_counter()
         clock = await self._feed.clock()
-        progress = await self._ledger.progress()
+        progress = await self._ledger.progress(self._feed.name)
         floor, watermark = progress.floor, progress.watermark
         if floor is None or watermark is None:
             raise ConfigurationError("the ledger has no START_FROM: its row was changed by hand")
@@ -89,7 +89,8 @@ class Poller:
         if watermark > until:
             # The source's clock was set back, or the delay made longer.
             _log.warning(logs.POLL_PULLED_BACK, watermark=watermark, until=until)
-            await self._ledger.pull_back(Covered(until, self._feed.rules.started_by(clock)))
+            back = Covered(until, self._feed.rules.started_by(clock))
+            await self._ledger.pull_back(self._feed.name, back)
             return taken
         covered = Covered(watermark, progress.never_ended_until)
         try:

@@ -92,9 +92,9 @@ def call_statistics(line: DataLine, zone: ZoneInfo) -> CallStatistics:
     the column and the kind of value, never the value: it is kept and logged, and a phone number
     must not be.
     """
-    if min(line.key) < NON_NUMERIC_ID:
+    if min(line.key.ids) < NON_NUMERIC_ID:
         column = ID_COLUMNS[
-            next(place for place, part in enumerate(line.key) if part < NON_NUMERIC_ID)
+            next(place for place, part in enumerate(line.key.ids) if part < NON_NUMERIC_ID)
         ]
         raise InvalidLineError(f"{column} {NOT_AN_ID}")
     outbound = outbound_flag(line.outbound)
@@ -129,7 +129,7 @@ def call_statistics(line: DataLine, zone: ZoneInfo) -> CallStatistics:
 
 
 def to_json(record: CallStatistics, empty_as_string: bool) -> bytes:
-    """Give the request's body: compact UTF-8 JSON.
+    """Return the request's body: compact UTF-8 JSON.
 
     With `empty_as_string` empty strings and times are "" instead of null; integers stay null.
     """
@@ -193,7 +193,7 @@ def caller_id(number: str | None) -> str | None:
 
 
 def salesforce_id(user_data: str | None) -> str | None:
-    """Give user data that is a Salesforce record id, trimmed but otherwise as stored, or None.
+    """Return user data that is a Salesforce record id, trimmed but otherwise as stored, or None.
 
     An id is 15 ASCII letters and digits, or 18 that end in the right case suffix.
     """
@@ -237,7 +237,7 @@ def duration(
 
 
 def call_id(value: object) -> int:
-    """Give StatisticsPartA.ID as a number."""
+    """Return StatisticsPartA.ID as a number."""
     number = whole_number(value, "StatisticsPartA.ID")
     if number is None:
         raise InvalidLineError("StatisticsPartA.ID is empty where a whole number belongs")
@@ -245,7 +245,7 @@ def call_id(value: object) -> int:
 
 
 def outbound_flag(value: object) -> Literal[0, 1]:
-    """Give StatisticsPartA.bOutbound as 0 or 1, from boolean and smallint columns alike."""
+    """Return StatisticsPartA.bOutbound as 0 or 1, from boolean and smallint columns alike."""
     if value is None:
         raise InvalidLineError("StatisticsPartA.bOutbound is empty where 0 or 1 belongs")
     if isinstance(value, int) and value in {0, 1}:

@@ -189,9 +189,9 @@ class Source:
     async def keys(self, call_ids: Sequence[int]) -> list[LineKey]:
         """Return the keys of the calls' data lines, in no order; cheaper than `lines`."""
         rows = await self._fetch("keys", call_ids) if call_ids else []
-        if rows and all(type(part) is int for part in rows[0]):
-            return list(dict.fromkeys(map(LineKey._make, rows)))
-        return list(dict.fromkeys(LineKey(*map(to_bigint, row)) for row in rows))
+        if not (rows and all(type(part) is int for part in rows[0])):
+            rows = [list(map(to_bigint, row)) for row in rows]
+        return list(dict.fromkeys(LineKey(*row) for row in rows))
 
     async def digest(self, call_ids: Sequence[int]) -> Digest:
         """Return what the calls' data lines come to; far cheaper than `keys`."""
@@ -206,7 +206,7 @@ class Source:
         """
         if not keys:
             return []
-        columns = [list(column) for column in zip(*keys, strict=True)]
+        columns = [list(column) for column in zip(*(key.ids for key in keys), strict=True)]
         return Numbering().lines(
             await self._fetch("lines_by_key", sorted(set(columns[0])), *columns)
         )

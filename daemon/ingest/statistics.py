@@ -19,8 +19,10 @@ from daemon.lines import (
     Covered,
     DataLine,
     Digest,
+    FeedName,
     LineKey,
     NewLine,
+    SkipReason,
     State,
 )
 
@@ -52,11 +54,14 @@ class RecordOptions:
             state=State.SKIPPED if skipped else State.PENDING,
             record=to_json(record, self.empty_as_string).decode(),
             error=NO_ID if skipped else None,
+            skip_reason=SkipReason.NO_ID if skipped else None,
         )
 
 
 class StatisticsFeed:
     """Calls by their end, codes by when they were recorded, and calls without an end."""
+
+    name = FeedName.STATISTICS
 
     def __init__(self, source: Source, rules: ReadinessRules, options: RecordOptions) -> None:
         self._source = source

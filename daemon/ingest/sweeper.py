@@ -14,7 +14,7 @@ from daemon.ingest.columns import MIN_TIME
 from daemon.ingest.feed import Feed, Page
 from daemon.ingest.intake import Intake, TakeResult, log_taken
 from daemon.ingest.readiness import NEAR, Window
-from daemon.ledger.store import Ledger
+from daemon.ledger.taking import TakingStore
 from daemon.lines import NON_NUMERIC_ID, LineKey, missing_keys
 from daemon.service.lifecycle import sleep_or_stop
 
@@ -40,7 +40,7 @@ class Sweeper:
     def __init__(
         self,
         feed: Feed,
-        ledger: Ledger,
+        ledger: TakingStore,
         intake: Intake,
         lookback: timedelta,
         on_taken: Callable[[], None],
@@ -71,7 +71,7 @@ class Sweeper:
         """Look again once, at the last half hour or at all of LOOKBACK."""
         started = time.perf_counter()
         clock = await self._feed.clock()
-        progress = await self._ledger.progress()
+        progress = await self._ledger.progress(self._feed.name)
         taken = TakeResult()
         floor = progress.floor
         if progress.watermark is None or floor is None:
@@ -92,7 +92,7 @@ class Sweeper:
                 # Not the watermark: what lies between is still to be polled, so that whatever
                 # neither sees becomes visible later than now. Where nobody looks back so far
                 # any more, lines may be pruned.
-                await self._ledger.swept(seen)
+                await self._ledger.swept(self._feed.name, seen)
         finally:
             reach = metrics.SWEEP_SECONDS.labels("lookback" if wide else "near")
             reach.observe(time.perf_counter() - started)
@@ -120,10 +120,10 @@ class Sweeper:
         nameless = {call_id for call_id in call_ids if call_id < NON_NUMERIC_ID}
         feed, ledger = self._feed, self._ledger
         if not nameless:
-            there, here = await _both(feed.digest(call_ids), ledger.digest(call_ids))
+            there, here = await _both(feed.digest(call_ids), ledger.digest(feed.name, call_ids))
             if there == here:
                 return ()
-        keys, known = await _both(feed.keys(call_ids), ledger.known(call_ids))
+        keys, known = await _both(feed.keys(call_ids), ledger.known(feed.name, call_ids))
         missing = {key.call_id for key in missing_keys(keys, known)}
         missing |= nameless - {key.call_id for key in known}
         late = [found for found in page.found if found.call_id in missing]
@@ -131,7 +131,8 @@ class Sweeper:
 
     async def _take_missing_codes(self, page: Page) -> Collection[LineKey]:
         """Take the codes of a page that have no line."""
-        known = {key.code_id for key in await self._ledger.known([f.call_id for f in page.found])}
+        keys = await self._ledger.known(self._feed.name, [found.call_id for found in page.found])
+        known = {key.code_id for key in keys}
         late = [found for found in page.found if found.row_id not in known]
         return await self._intake.take(late, whole=False) if late else ()
 

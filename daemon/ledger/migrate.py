@@ -133,7 +133,7 @@ async def create_reference_schema(database: Database, schema: str) -> list[str]:
 
 
 def reference_schema_sentence(created: Sequence[str], schema: str) -> str:
-    """Say which of the ACD's tables were created, and which were there."""
+    """Return a sentence: which of the ACD's tables were created, and which were there."""
     there = [table for table in TABLES if table not in created]
     if not created:
         return f"The ACD's {len(there)} tables are in schema {schema} already."
@@ -142,7 +142,7 @@ def reference_schema_sentence(created: Sequence[str], schema: str) -> str:
 
 
 def upgrade_sentence(before: str | None, schema: str) -> str | None:
-    """Say what `upgrade` did; None if there was nothing to do."""
+    """Return what `upgrade` did, in words; None if there was nothing to do."""
     if before is None:
         return f"Created the ledger in schema {schema}, at version {SCHEMA_VERSION}."
     if before != SCHEMA_VERSION:

@@ -8,6 +8,7 @@ from daemon.database import statements
 from daemon.errors import UnreachableError
 from daemon.ledger.locks import RETENTION_LOCK
 from daemon.ledger.tables import LedgerTables
+from daemon.lines import FeedName
 
 _SQL = statements.load("ledger/pruning.sql")
 
@@ -15,17 +16,17 @@ _SQL = statements.load("ledger/pruning.sql")
 class PruningStore(LedgerTables):
     """Removes lines, records and what belongs to them, a few at a time."""
 
-    async def prune(self, age: float, limit: int) -> int:
-        """Remove lines that were settled so many seconds ago; 0 when none is left."""
-        return await self._remove("prune", age, limit)
+    async def prune(self, feed: FeedName, age: float, limit: int) -> int:
+        """Remove lines of a feed that were settled so many seconds ago; 0 when none is left."""
+        return await self._remove("prune", age, limit, feed)
 
     async def prune_acts(self, age: float, limit: int) -> int:
         """Remove acts so many seconds old that no line refers to; 0 when none is left."""
         return await self._remove("prune_acts", age, limit)
 
-    async def drop_records(self, age: float, limit: int) -> int:
-        """Drop the records of lines that were settled so many seconds ago; 0 when none is left."""
-        return await self._remove("drop_records", age, limit)
+    async def drop_records(self, feed: FeedName, age: float, limit: int) -> int:
+        """Drop records of a feed's lines settled so many seconds ago; 0 when none is left."""
+        return await self._remove("drop_records", age, limit, feed)
 
     async def prune_lanes(self, limit: int) -> int:
         """Remove records that hold no line back any more; 0 when none is left."""
@@ -37,12 +38,12 @@ class PruningStore(LedgerTables):
         async with self.database.connection("prune_streaks") as connection:
             await connection.execute(_SQL["prune_streaks"])
 
-    async def _remove(self, statement: str, age: float, limit: int) -> int:
+    async def _remove(self, statement: str, *arguments: Any) -> int:
         async def remove(connection: Any) -> int:
             async with connection.transaction():
                 if not await connection.fetchval(_SQL["may_prune"], RETENTION_LOCK):
                     return 0
-                return int(await connection.fetchval(_SQL[statement], age, limit))
+                return int(await connection.fetchval(_SQL[statement], *arguments))
 
         return await self.database.change(remove, statement)
 

@@ -9,7 +9,7 @@ SELECT pg_advisory_lock_shared($1::integer, 'ledger'::regclass::oid::bigint::bit
 SELECT pg_try_advisory_xact_lock($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)
 
 -- name: prune
--- Remove $2 lines that were settled $1 seconds ago and need no operator, and remember up to where:
+-- Remove $2 lines of the feed $3 that were settled $1 seconds ago and need no operator, and remember up to where:
 -- never beyond the watermark, because nothing older is taken any more.
 WITH gone AS (
     DELETE FROM line
@@ -17,21 +17,24 @@ WITH gone AS (
         SELECT ctid FROM line
         WHERE settled_at < now() - make_interval(secs => $1)
           AND state IN ('delivered', 'conflict', 'not_found', 'skipped')
-          AND (call_ended <= coalesce((SELECT watermark FROM ledger), 'infinity')) IS TRUE
+          AND feed = $3
+          AND (call_ended <= coalesce(
+                  (SELECT watermark FROM feed WHERE name = $3), 'infinity'
+              )) IS TRUE
         LIMIT $2
         FOR UPDATE SKIP LOCKED
     ))
     RETURNING call_ended
 ),
 marked AS (
-    UPDATE ledger
+    UPDATE feed
     SET pruned_before = greatest(pruned_before, (SELECT max(call_ended) FROM gone))
-    WHERE EXISTS (SELECT FROM gone)
+    WHERE name = $3 AND EXISTS (SELECT FROM gone)
 )
 SELECT count(*) FROM gone
 
 -- name: drop_records
--- Drop the records of $2 lines that were settled $1 seconds ago and need no operator, and what the
+-- Drop the records of $2 lines of the feed $3 that were settled $1 seconds ago and need no operator, and what the
 -- endpoint said of them, which may name somebody; once none is left, remember up to when, so that
 -- lines without a record are not read again.
 WITH dropped AS (
@@ -40,7 +43,10 @@ WITH dropped AS (
     WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM line
         WHERE settled_at < now() - make_interval(secs => $1) AND record IS NOT NULL
-          AND settled_at >= coalesce((SELECT dropped_before FROM ledger), '-infinity')
+          AND feed = $3
+          AND settled_at >= coalesce(
+                  (SELECT dropped_before FROM feed WHERE name = $3), '-infinity'
+              )
           AND state IN ('delivered', 'conflict', 'not_found', 'skipped')
         LIMIT $2
         FOR UPDATE
@@ -48,8 +54,8 @@ WITH dropped AS (
     RETURNING 1
 ),
 marked AS (
-    UPDATE ledger SET dropped_before = now() - make_interval(secs => $1)
-    WHERE NOT EXISTS (SELECT FROM dropped)
+    UPDATE feed SET dropped_before = now() - make_interval(secs => $1)
+    WHERE name = $3 AND NOT EXISTS (SELECT FROM dropped)
 )
 SELECT count(*) FROM dropped
 
@@ -92,6 +98,7 @@ SELECT count(*) FROM gone
 DELETE FROM streak AS s
 WHERE s.ended_at IS NOT NULL AND NOT EXISTS (
     SELECT FROM line
-    WHERE state IN ('rejected', 'not_found') AND settled_at BETWEEN s.since AND s.until
+    WHERE feed = s.feed AND state IN ('rejected', 'not_found')
+      AND settled_at BETWEEN s.since AND s.until
     OFFSET 0
 )

@@ -1,11 +1,22 @@
 """What all that read and write the ledger have in common."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 from daemon.database.pool import Database
 from daemon.errors import UnreachableError
-from daemon.lines import LineKey, NewLine
+from daemon.lines import FeedName, LineKey, NewLine
+
+
+class Keyed(Protocol):
+    """Whatever is about one line."""
+
+    @property
+    def key(self) -> LineKey:
+        """The line's key."""
+
+
+T = TypeVar("T", bound=Keyed)
 
 
 class LedgerTables:
@@ -25,8 +36,24 @@ class LedgerTables:
 
 
 def key_columns(keys: Sequence[LineKey]) -> list[list[int]]:
-    """Return the four ids as parallel arrays."""
-    return [list(column) for column in zip(*keys, strict=True)] or [[], [], [], []]
+    """Return the four ids as parallel arrays; the feed is a parameter of its own."""
+    return [list(column) for column in zip(*keys, strict=True)][:4] or [[], [], [], []]
+
+
+def keys_of(rows: Iterable[Any], feed: FeedName) -> set[LineKey]:
+    """Return the keys of rows that begin with the four ids."""
+    return {LineKey._make((*row[:4], feed)) for row in rows}
+
+
+def by_feed(keyed: Iterable[T]) -> Iterator[tuple[FeedName, list[T]]]:
+    """Yield each feed with what belongs to it, sorted by key.
+
+    One order for all who write, so that they wait for each other and seldom deadlock.
+    """
+    sorted_by_key = sorted(keyed, key=lambda one: one.key)
+    for feed in FeedName:
+        if mine := [one for one in sorted_by_key if one.key.feed is feed]:
+            yield feed, mine
 
 
 def line_columns(lines: Sequence[NewLine]) -> list[list[Any]]:
@@ -40,4 +67,5 @@ def line_columns(lines: Sequence[NewLine]) -> list[list[Any]]:
         [line.state for line in lines],
         [line.record for line in lines],
         [line.error for line in lines],
+        [line.skip_reason for line in lines],
     ]

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from daemon.ingest.readiness import CallFacts, Clock, ReadinessRules
 from daemon.ledger.acts import ActKind
 from daemon.ledger.operator import LedgerStatus, LineDetail
-from daemon.lines import NO_ID, LineKey, State, Streak, missing_keys
+from daemon.lines import LineKey, SkipReason, State, Streak, missing_keys
 from daemon.reports.meanings import MEANINGS, REMEDIES, requeue_command
 
 
@@ -31,8 +31,6 @@ SHOWN = 200
 """Lines of a call that people are shown; programs get all."""
 NAMED = 20
 """Keys to name in a sentence."""
-
-DISCARDED = "discarded by operator"
 
 
 def streak_command(streak: Streak, zone: ZoneInfo) -> str:
@@ -120,7 +118,7 @@ def line_sentence(line: LineDetail, zone: ZoneInfo) -> str:
         when = "" if line.settled_at is None else f" at {_local(line.settled_at, zone)}"
         reason = f": {line.last_error}" if line.last_error else ""
         ending = MEANINGS[line.state]
-        if line.last_error == DISCARDED:
+        if line.skip_reason is SkipReason.DISCARDED:
             ending, reason = f"withdrawn by {_by_whom(line, zone)}", ""
         elif line.state is State.SKIPPED:
             ending = "it is not sent again" if line.attempts else "it was not sent"
@@ -142,7 +140,7 @@ def line_sentence(line: LineDetail, zone: ZoneInfo) -> str:
 
 def next_step(line: LineDetail) -> tuple[str, str | None] | None:
     """Return what to do about a line and the command for it; None where nothing is to be said."""
-    if line.state is State.SKIPPED and line.last_error != NO_ID:
+    if line.state is State.SKIPPED and line.skip_reason is not SkipReason.NO_ID:
         return None
     remedy = REMEDIES.get(line.state)
     return None if remedy is None else (remedy, requeue_command(line.state, line.key.call_id))

@@ -85,7 +85,7 @@ class Backfill:
         """
         self._feed = feed
         self._ledger = ledger
-        self._operator_store = OperatorStore(ledger.database)
+        self._operator_store = OperatorStore(ledger.database, feed.name)
         self._intake = intake
         self._period = period
         self._tell = tell
@@ -118,9 +118,9 @@ class Backfill:
         async for page in self._feed.ready_in(window):
             call_ids = [found.call_id for found in page.found]
             keys = await self._feed.keys(call_ids)
-            have = await self._ledger.known(call_ids)
+            have = await self._ledger.known(self._feed.name, call_ids)
             if resend:
-                settled = await self._ledger.settled(call_ids)
+                settled = await self._ledger.settled(self._feed.name, call_ids)
                 here: set[LineKey] = set()
                 async with aclosing(self._feed.new_lines(page.found)) as pages:
                     async for entries in pages:
@@ -147,7 +147,8 @@ class Backfill:
                             [entry for entry in entries if entry.key not in new], act_id
                         )
             if resend:
-                have = await self._ledger.known([found.call_id for found in page.found])
+                call_ids = [found.call_id for found in page.found]
+                have = await self._ledger.known(self._feed.name, call_ids)
                 # Lines whose leg or code has gone, or got a code since, are lines all the same.
                 await self._renew(await self._feed.lines_by_key(sorted(have - here)), act_id)
             self._count(page, len(here), added)

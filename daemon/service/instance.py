@@ -40,7 +40,7 @@ from daemon.ledger.lease import TRY_EVERY, Lease
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.retention import Pruner
 from daemon.ledger.store import Ledger, open_ledger
-from daemon.lines import State
+from daemon.lines import FeedName, State
 from daemon.reports.lookup import rules_of
 from daemon.salesforce.client import EndpointUrl, Salesforce, Session, open_session
 from daemon.salesforce.oauth import (
@@ -179,8 +179,8 @@ class Instance:
         with suppress(TimeoutError):
             async with asyncio.timeout(LEARNT_WITHIN):
                 await self.writer.wait_written()
-        progress = await self.ledger.progress()
-        failing = await self.ledger.failing_answers()
+        progress = await self.ledger.progress(FeedName.STATISTICS)
+        failing = await self.ledger.failing_answers(FeedName.STATISTICS)
         self.salesforce.permit = self.lease
         backoff = Backoff(settings.retry_initial, settings.retry_max)
         sender = Sender(
@@ -283,7 +283,7 @@ class Heartbeat:
         await self._ledger.succeed(self._tenure)
         await self._write()
         if not self._sender.operator_paused:
-            await self._ledger.pause_ended()
+            await self._ledger.pause_ended(FeedName.STATISTICS)
 
     async def run(self) -> None:
         """Beat until cancelled; raises `ConfigurationError` when the ledger is bound anew.

@@ -277,7 +277,7 @@ def _masked(line: LineDetail, *, with_people: bool = False) -> LineDetail:
 
     Nor, unless told to, who put it back or withdrew it.
     """
-    error = None if line.last_error is None else masked(line.last_error, line.key)
+    error = None if line.last_error is None else masked(line.last_error, line.key.ids)
     return replace(line, last_error=error, act_who=line.act_who if with_people else None)
 
 

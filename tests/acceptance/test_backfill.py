@@ -259,7 +259,7 @@ async def test_a_backfill_that_is_cut_is_on_record_with_what_it_has_taken(site: 
 
 async def test_a_window_that_overlaps_pruned_lines_is_refused(site: Site) -> None:
     await add_calls(site, 3)
-    await site.db.execute("UPDATE ledger SET pruned_before = $1", DAY + timedelta(hours=1))
+    await site.db.execute("UPDATE feed SET pruned_before = $1", DAY + timedelta(hours=1))
     code, output, errors = await site.run("backfill", *WINDOW)
     assert (code, output) == (1, "")
     assert "--resend" in errors
@@ -270,7 +270,7 @@ async def test_the_refusal_names_when_to_begin_and_that_repeats_nothing(site: Si
     """The very moment of the newest pruned call belongs to what was removed."""
     await plain_call(site.db, 1, record=record_id(1), ended=DAY)
     await plain_call(site.db, 2, record=record_id(2), ended=DAY + timedelta(seconds=1))
-    await site.db.execute("UPDATE ledger SET pruned_before = $1", DAY)
+    await site.db.execute("UPDATE feed SET pruned_before = $1", DAY)
     at = f"{DAY.astimezone(BERLIN):%Y-%m-%dT%H:%M:%S}"
     code, _, errors = await site.run("backfill", "--from", at, *WINDOW[2:])
     assert code == 1

@@ -30,7 +30,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 SWEPT_LINES = 100_000
 SWEEP_SPAN = timedelta(hours=20)
 # A watermark of now would lie ahead of what is ready, and be pulled back.
-COVERED = "UPDATE ledger SET start_from = '2020-01-01', watermark = now() - interval '3 min'"
+COVERED = "UPDATE feed SET start_from = '2020-01-01', watermark = now() - interval '3 min'"
 
 
 async def idle(ground: Ground, effort: Effort) -> list[Result]:

@@ -12,6 +12,7 @@ from daemon.ingest.source import open_source
 from daemon.ingest.statistics import StatisticsFeed
 from daemon.ingest.sweeper import Sweeper
 from daemon.ledger.store import open_ledger
+from daemon.lines import FeedName
 from tests.benchmark import data
 from tests.benchmark.ground import memory_of_this_process
 from tests.support.expected import BERLIN
@@ -30,7 +31,7 @@ async def sweep(dsn: str, span: timedelta) -> tuple[float, int, int]:
         intake = Intake(feed, ledger)
         await source.prepare()
         clock = await source.clock()
-        await ledger.swept(clock.now)
+        await ledger.swept(FeedName.STATISTICS, clock.now)
         seconds, peaks = 0.0, []
         for part in (span / 10, span):
             lookback = QUIET + part

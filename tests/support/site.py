@@ -49,7 +49,7 @@ AS 'SELECT replayed FROM jtelstats.clock';
 
 @dataclass
 class Site:
-    """Two databases, or one that is both; `now` is the source's time, which stands still."""
+    """Two databases, or one that is both; `now` is the source's time, which only the test moves."""
 
     source_dsn: str
     ledger_dsn: str
@@ -82,7 +82,7 @@ class Site:
         await self.db.execute("UPDATE jtelstats.clock SET standby = true, replayed = $1", replayed)
 
     def ago(self, **duration: float) -> datetime:
-        """Tell a time before now."""
+        """Return a time before now."""
         return self.now - timedelta(**duration)
 
     async def add(self, *made: Call | Visit | Leg | Code) -> None:
@@ -188,8 +188,8 @@ class Site:
         return moment
 
     async def ledger_value(self, column: str) -> Any:
-        """Read a column of the ledger's one row."""
-        return await self.ledger_db.fetchval(f"SELECT {column} FROM callstatsd.ledger")
+        """Read a column of the feed's row."""
+        return await self.ledger_db.fetchval(f"SELECT {column} FROM callstatsd.feed")
 
     async def refuse(self, condition: str) -> None:
         """Let inserting a line fail where the condition on NEW holds."""

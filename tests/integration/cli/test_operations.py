@@ -70,12 +70,12 @@ async def test_show_tells_every_line_of_a_call_as_it_was_sent(site: Site) -> Non
         ("UPDATE StatisticsPartA SET dtCallEnd = NULL, dtCallStart = now()", {}, "no end yet"),
         ("UPDATE StatisticsPartA SET dtCallEnd = now()", {"settle_delay": "600"}, "settle delay"),
         (
-            "UPDATE ledger SET start_from = '2026-11-20 10:00Z', watermark = now()",
+            "UPDATE feed SET start_from = '2026-11-20 10:00Z', watermark = now()",
             {},
             "left to `callstatsd backfill`",
         ),
         (
-            "UPDATE ledger SET start_from = '2020-01-01', watermark = now()",
+            "UPDATE feed SET start_from = '2020-01-01', watermark = now()",
             {},
             "no daemon runs",
         ),

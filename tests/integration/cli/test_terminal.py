@@ -291,9 +291,11 @@ async def test_each_state_that_needs_somebody_says_what_to_do(site: Site) -> Non
     await site.run("backfill", *WINDOW)
     for state, remedy in REMEDIES.items():
         await site.db.execute(
-            "UPDATE line SET state = $1, last_error = $2, settled_at = now()", state.value,
+            "UPDATE line SET state = $1, last_error = $2, skip_reason = $3, settled_at = now()",
+            state.value,
             "no Salesforce id in the code's or the call's UserData" if state == "skipped" else "x",
-        )  # fmt: skip
+            "no_id" if state == "skipped" else None,
+        )
         _, told, _ = await site.run("show", "1")
         assert f"Next: {remedy}\n" in told
         commands = re.findall(r"^    (callstatsd .*)$", told, re.MULTILINE)

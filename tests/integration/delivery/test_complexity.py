@@ -182,7 +182,7 @@ async def history(server: str, template: str, calls: int) -> str:
         span = timedelta(days=calls / 1000)
         await data.add(db, data.Calls(calls, last, span, 1000, lost=True), taken=True)
         await db.execute(
-            "UPDATE ledger SET start_from = '2020-01-01', endpoint_proven = true,"
+            "UPDATE feed SET start_from = '2020-01-01', endpoint_proven = true,"
             " watermark = now() - interval '3 min'"
         )
         await db.execute("VACUUM ANALYZE")
@@ -196,7 +196,7 @@ async def new_calls(dsn: str) -> None:
     """Let calls end between the watermark and now."""
     db = await asyncpg.connect(dsn, server_settings={"search_path": "callstatsd,jtelstats"})
     try:
-        await db.execute("UPDATE ledger SET watermark = now() - interval '30 min'")
+        await db.execute("UPDATE feed SET watermark = now() - interval '30 min'")
         end = datetime.now(UTC) - timedelta(minutes=5)
         calls = data.Calls(NEW_CALLS, end, timedelta(minutes=20), 300, first=10_000_001)
         await data.add(db, calls)

@@ -23,7 +23,7 @@ from daemon.ingest.readiness import Window
 from daemon.ingest.source import open_source
 from daemon.ingest.statistics import RecordOptions, StatisticsFeed
 from daemon.ledger import migrate
-from daemon.lines import NO_ID, NOT_AN_ID, Covered, LineKey, NewLine, State, missing_keys
+from daemon.lines import NO_ID, NOT_AN_ID, Covered, FeedName, LineKey, NewLine, State, missing_keys
 from tests.support.expected import BERLIN, data_lines
 from tests.support.rows import RECORD, START, at, call, code, leg, retype, sample, visit
 from tests.support.site import EITHER_WAY, LONG_AGO, RULES, SENDING, Site, opened
@@ -356,7 +356,8 @@ async def test_what_counts_as_known_is_the_same_to_the_ledger_and_to_sweeps(site
     chance = random.Random(7)
 
     def some(call_id: int, count: int) -> set[LineKey]:
-        return {LineKey(call_id, *(chance.randrange(4) for _ in range(3))) for _ in range(count)}
+        ids = [[chance.randrange(4) for _ in range(3)] for _ in range(count)]
+        return {LineKey(call_id, group, leg, code) for group, leg, code in ids}
 
     async with site.taking() as (_, ledger, _):
         for call_id in range(1, 41):
@@ -365,10 +366,10 @@ async def test_what_counts_as_known_is_the_same_to_the_ledger_and_to_sweeps(site
                 "INSERT INTO callstatsd.line (call_id, group_id, leg_id, code_id, ordinal, lane,"
                 " call_ended, backfill, state)"
                 " VALUES ($1, $2, $3, $4, 1, '', $5, false, 'skipped')",
-                [(*key, START) for key in known],
+                [(*key.ids, START) for key in known],
             )
             entries = [NewLine(key, 1, "", None, START, State.SKIPPED, None) for key in keys]
-            assert await ledger.take(entries) == missing_keys(keys, known)
+            assert await ledger.take(FeedName.STATISTICS, entries) == missing_keys(keys, known)
 
 
 async def test_a_line_knows_whether_a_backfill_took_it(site: Site, intake: Intake) -> None:

@@ -19,7 +19,7 @@ from daemon.ingest.source import open_source
 from daemon.ingest.statistics import StatisticsFeed
 from daemon.ledger.binding import Binding
 from daemon.ledger.store import Ledger, open_ledger
-from daemon.lines import NO_ID, LineKey
+from daemon.lines import NO_ID, FeedName, LineKey
 from tests.support.daemon_process import PATIENCE
 from tests.support.expected import BERLIN, data_lines
 from tests.support.rows import call, code, leg, local_times, on_local_clocks, retype, sample, visit
@@ -202,7 +202,7 @@ async def test_the_databases_own_clock_decides(dsn: str, db: asyncpg.Connection)
         await poller.prepare(None, ("jtelstats",))
         assert (await poller.poll()).call_ids == {1, 3}
         assert (await poller.poll()).call_ids == set()
-        watermark = (await ledger.progress()).watermark
+        watermark = (await ledger.progress(FeedName.STATISTICS)).watermark
     assert watermark is not None
     assert (
         now - timedelta(seconds=120)

@@ -507,7 +507,7 @@ async def test_an_id_that_is_no_number_spoils_its_own_line_only(
     entries = taken(await source.lines([1201]))
     spoilt = [entry for entry in entries if entry.state is State.INVALID]
     assert [
-        "-".join("?" if part < 0 else str(part) for part in entry.key) for entry in spoilt
+        "-".join("?" if part < 0 else str(part) for part in entry.key.ids) for entry in spoilt
     ] == invalid
     assert [entry.error for entry in spoilt] == [f"{table}.ID {NOT_AN_ID}"]
     assert all(entry.record is None for entry in spoilt)

@@ -19,7 +19,7 @@ from daemon.ingest.readiness import Window
 from daemon.ingest.statistics import StatisticsFeed
 from daemon.ingest.sweeper import Sweeper
 from daemon.ledger.store import Ledger
-from daemon.lines import NO_ID, Digest, LineKey
+from daemon.lines import NO_ID, Digest, FeedName, LineKey
 from tests.support.daemon_process import PATIENCE
 from tests.support.expected import BERLIN
 from tests.support.rows import add, call, code, leg, local_times, on_local_clocks, retype, visit
@@ -336,11 +336,21 @@ async def test_rows_that_exchange_their_places_change_the_digest(site: Site) -> 
     async with site.sweeping(start_from=site.ago(days=1)) as (poller, sweeper):
         await start(poller, sweeper)
         feed, ledger = sweeper._feed, sweeper._ledger
-        assert all([await feed.digest([n]) == await ledger.digest([n]) for n in range(1, 41)])
+        assert all(
+            [
+                await feed.digest([n]) == await ledger.digest(FeedName.STATISTICS, [n])
+                for n in range(1, 41)
+            ]
+        )
         await site.db.execute(
             "UPDATE AcdStatisticsTransactionCodes SET StatisticsPartBID = StatisticsPartBID + 1000"
         )
-        assert not any([await feed.digest([n]) == await ledger.digest([n]) for n in range(1, 41)])
+        assert not any(
+            [
+                await feed.digest([n]) == await ledger.digest(FeedName.STATISTICS, [n])
+                for n in range(1, 41)
+            ]
+        )
 
 
 @pytest.mark.parametrize("kind", ["ended", "never ended"])
@@ -436,9 +446,9 @@ async def test_a_call_that_appears_late_with_an_id_that_is_no_number_is_one_inva
 
 async def settle(site: Site, call_id: int, state: str, error: str | None) -> None:
     await site.ledger_db.execute(
-        "UPDATE callstatsd.line SET state = $2, last_error = $3, settled_at = now()"
-        " WHERE call_id = $1",
-        *(call_id, state, error),
+        "UPDATE callstatsd.line SET state = $2, last_error = $3, settled_at = now(),"
+        " skip_reason = CASE WHEN $4 THEN 'discarded' ELSE skip_reason END WHERE call_id = $1",
+        *(call_id, state, error, error == DISCARDED),
     )
 
 

@@ -277,7 +277,7 @@ async def start_over(site: Site, begin: datetime, *, local: bool) -> None:
         await local_times(site.db)
     await site.ledger_db.execute(
         "TRUNCATE callstatsd.line;"
-        " UPDATE callstatsd.ledger SET start_from = NULL, watermark = NULL, swept_at = NULL,"
+        " UPDATE callstatsd.feed SET start_from = NULL, watermark = NULL, swept_at = NULL,"
         " never_ended_until = NULL"
     )
     await site.set_clock(begin)
