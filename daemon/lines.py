@@ -8,7 +8,26 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 MICROSECOND = timedelta(microseconds=1)
-"""The step of the databases' times."""
+"""The least difference of two times in Postgres."""
+BIGINT_MIN = -(2**63)
+BIGINT_MAX = 2**63 - 1
+
+
+class FeedName(StrEnum):
+    """Kinds of rows in the source that become lines; each is taken and paused for itself."""
+
+    STATISTICS = "statistics"
+
+
+class SkipReason(StrEnum):
+    """Why a line is skipped; `error` says it to people."""
+
+    NO_ID = "no_id"
+    DISCARDED = "discarded"
+
+
+NO_ID = "no Salesforce id in the code's or the call's UserData"
+"""What people are told of `SkipReason.NO_ID`."""
 
 
 class State(StrEnum):
@@ -46,17 +65,33 @@ NOT_AN_ID = "is not a whole number from -2^62 to 2^63-1"
 class LineKey(NamedTuple):
     """Ids of StatisticsPartA, AcdStatisticsPartB, StatisticsPartB and the transaction code.
 
-    Written `A-G-B-T`. 0 means that the line has no such row; a dangling id is kept as stored
-    (contract, section 3).
+    Written `A-G-B-T`. A line of another feed has its row's id first, and no others. 0 means
+    that the line has no such row; a dangling id is kept as stored (contract, section 3).
     """
 
     call_id: int
     group_id: int
     leg_id: int
     code_id: int
+    feed: FeedName = FeedName.STATISTICS
+
+    @property
+    def ids(self) -> tuple[int, int, int, int]:
+        """The four ids."""
+        return self[:4]
+
+    @property
+    def source_id(self) -> int:
+        """The id of the row of the source that the line belongs to: the call's."""
+        return self[0]
+
+    @property
+    def log_fields(self) -> dict[str, str | int]:
+        """What log events say of the line."""
+        return {"key": str(self), "call_id": self.call_id}
 
     def __str__(self) -> str:
-        """Give the form that users, logs and the Idempotency-Key header see."""
+        """Return the form that users, logs and the Idempotency-Key header see."""
         return f"{self.call_id}-{self.group_id}-{self.leg_id}-{self.code_id}"
 
 
@@ -90,6 +125,16 @@ class Digest(NamedTuple):
 
     lines: int
     hashes: Decimal | None
+
+
+class Covered(NamedTuple):
+    """How far lines are in the ledger, by instants of the source's clock.
+
+    All that ended up to the watermark; calls without an end that started up to `never_ended_until`.
+    """
+
+    watermark: datetime
+    never_ended_until: datetime | None
 
 
 class DataLine(NamedTuple):
@@ -139,6 +184,7 @@ class NewLine(NamedTuple):
     state: State
     record: str | None
     error: str | None = None
+    skip_reason: SkipReason | None = None
 
 
 class PendingLine(NamedTuple):
@@ -159,14 +205,15 @@ class PendingLine(NamedTuple):
     @property
     def order(self) -> tuple[bool, datetime, int, int, LineKey]:
         """Live before backfill, then by (end of call, call, ordinal)."""
-        return (self.backfill, self.call_ended, self.key.call_id, self.ordinal, self.key)
+        return (self.backfill, self.call_ended, self.key.source_id, self.ordinal, self.key)
 
 
 class Settlement(NamedTuple):
     """What came of one attempt. Seconds: `age` since it began, `wait` until the next.
 
     `sent` counts an attempt, `failed` one that may expire the line, `unanswered` one that may
-    have arrived. `hold` keeps the whole lane back as well (`lane_tries` so far), `free` ends that.
+    have arrived, `attempts` how many there had been before. `hold` keeps the whole lane back as
+    well (`lane_tries` so far), `free` ends that.
     """
 
     key: LineKey
@@ -183,6 +230,7 @@ class Settlement(NamedTuple):
     hold: bool = False
     free: bool = False
     lane_tries: int = 0
+    attempts: int = 0
 
 
 class FailingAnswers(NamedTuple):

@@ -13,7 +13,8 @@ from daemon.database.pool import Database
 from daemon.demo.postgres import create_database, embedded
 from daemon.demo.standin import StandIn, serve
 from daemon.ledger import migrate
-from daemon.ledger.store import Binding, open_ledger
+from daemon.ledger.binding import Binding
+from daemon.ledger.store import open_ledger
 from tests.support import calls
 from tests.support.whole import STOPPED_IN_ORDER, CallCentre
 

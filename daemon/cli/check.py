@@ -8,8 +8,11 @@ from enum import StrEnum
 from daemon.database.errors import pooler_refused
 from daemon.database.pool import LENDS
 from daemon.errors import CallstatsdError, ConfigurationError, UnusableError
-from daemon.ingest.source import TABLES, Clock, Source, missing_indexes, schema_faults
-from daemon.ledger.store import Binding, Ledger
+from daemon.ingest.readiness import Clock
+from daemon.ingest.schema import TABLES, missing_indexes, schema_faults
+from daemon.ingest.source import Source
+from daemon.ledger.binding import Binding
+from daemon.ledger.store import Ledger
 from daemon.salesforce.client import EndpointUrl
 from daemon.salesforce.oauth import TokenError
 from daemon.salesforce.probe import check_endpoint

@@ -27,9 +27,10 @@ from daemon.database.errors import Place
 from daemon.database.pool import Database
 from daemon.errors import CallstatsdError
 from daemon.ingest.source import open_source
+from daemon.ledger.binding import SCHEMA_VERSION, Binding
 from daemon.ledger.grants import Grants
 from daemon.ledger.operator import OperatorStore, StatusReport
-from daemon.ledger.store import SCHEMA_VERSION, Binding, open_ledger
+from daemon.ledger.store import open_ledger
 from daemon.lines import State
 from daemon.reports import explain
 from daemon.reports.lookup import look_up, rules_of

@@ -19,13 +19,12 @@ from daemon.cli.runtime import (
     require_utf8,
     run_async,
 )
-from daemon.ingest.intake import Intake
 from daemon.ledger.acts import ActKind, operator
 from daemon.ledger.operator import LineFilter, OperatorStore
 from daemon.lines import State
 from daemon.reports.formats import plural
 from daemon.reports.meanings import RESUME
-from daemon.service.connections import check_ledger, open_databases, record_options
+from daemon.service.connections import check_ledger, open_databases, statistics_feed
 from daemon.service.signals import stop_on_signals
 from daemon.settings.model import Settings
 from daemon.terminal import say
@@ -206,9 +205,9 @@ async def _requeue(settings: Settings, choice: LineFilter, changed: operations.C
     with stop_on_signals() as stop:
         async with open_databases(settings) as (source, ledger):
             await check_ledger(settings, source, ledger)
-            intake = Intake(source, ledger, record_options(settings))
+            feed = statistics_feed(settings, source)
             operator_store = OperatorStore(ledger.database)
-            await operations.requeue(operator_store, intake, choice, operator(), changed, stop)
+            await operations.requeue(operator_store, feed, choice, operator(), changed, stop)
 
 
 async def _discard(settings: Settings, choice: LineFilter, changed: operations.Changed) -> None:

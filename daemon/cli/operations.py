@@ -9,7 +9,7 @@ from datetime import datetime
 import structlog
 
 from daemon import logs
-from daemon.ingest.intake import Intake
+from daemon.ingest.feed import Feed
 from daemon.ledger.acts import Act, ActKind
 from daemon.ledger.operator import LedgerStatus, LineFilter, OperatorStore
 from daemon.lines import State
@@ -68,7 +68,7 @@ class Changed:
 
 async def requeue(
     operator_store: OperatorStore,
-    intake: Intake,
+    feed: Feed,
     choice: LineFilter,
     who: str,
     changed: Changed,
@@ -85,7 +85,7 @@ async def requeue(
         requeued = await operator_store.requeue(as_sent, act_id)
         changed.lines[State.PENDING] += len(requeued)
         anew = [line.key for line in lines if line.key not in requeued]
-        lines_by_key = await intake.lines_by_key(anew)
+        lines_by_key = await feed.lines_by_key(anew)
         renewed = await operator_store.renew(lines_by_key, act_id, choice.states)
         changed.lines.update(renewed.values())
         changed.lines["gone"] += len(anew) - len(lines_by_key)

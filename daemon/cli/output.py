@@ -10,6 +10,7 @@ from rich.table import Table
 
 from daemon.cli import operations
 from daemon.command_text import printable
+from daemon.ingest.readiness import ReadinessRules
 from daemon.ledger.acts import command_line, outcome
 from daemon.ledger.operator import LedgerStatus, StatusReport
 from daemon.lines import State
@@ -196,9 +197,7 @@ def show_counts(counts: dict[str, int], heading: str) -> None:
     console().print(table)
 
 
-def show_call(
-    history: explain.CallHistory, rules: explain.ReadinessRules, *, verbose: bool
-) -> None:
+def show_call(history: explain.CallHistory, rules: ReadinessRules, *, verbose: bool) -> None:
     """Print what happened to a call; `verbose` prints each field of a record on its own line."""
     for sentence in explain.sentences(history, rules):
         say(sentence)

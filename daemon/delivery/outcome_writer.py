@@ -14,7 +14,7 @@ from daemon import logs, metrics
 from daemon.delivery.outcome import Delivered, Locked, Outcome
 from daemon.errors import SettleTimeoutError, UnusableError
 from daemon.ledger.store import Ledger
-from daemon.lines import LineKey, PendingLine, Settlement, State
+from daemon.lines import FeedName, LineKey, PendingLine, Settlement, State
 from daemon.tasks import in_background
 
 _log = structlog.get_logger()
@@ -67,6 +67,7 @@ class OutcomeWriter:
         self._clean.set()
         self._writing: asyncio.Task[None] | None = None
         self._failing_since: float | None = None
+        self._unheard = False
         self._paused: bool | None = None
         self._paused_written: bool | None = None
         self._proven = False
@@ -110,7 +111,7 @@ class OutcomeWriter:
 
     def note_streak(self, refused: Sequence[LineKey]) -> None:
         """Record that the sender pauses because the endpoint fails, after all outcomes so far."""
-        self._note(partial(self._ledger.streak_began, refused))
+        self._note(partial(self._ledger.streak_began, FeedName.STATISTICS, refused))
 
     def note_failed_probe(self, key: LineKey) -> None:
         """Record that this line failed as a probe in that pause."""
@@ -126,7 +127,7 @@ class OutcomeWriter:
         self._work.set()
 
     async def _end_streak(self) -> None:
-        streak = await self._ledger.streak_ended()
+        streak = await self._ledger.streak_ended(FeedName.STATISTICS)
         if streak is None:
             _log.info(logs.SENDER_RESUMED)
             return
@@ -216,20 +217,24 @@ class OutcomeWriter:
     async def _write(self) -> None:
         paused = self._paused
         if paused is not None and paused != self._paused_written:
-            await (self._ledger.pause_began() if paused else self._ledger.pause_ended())
+            write = self._ledger.pause_began if paused else self._ledger.pause_ended
+            await write(FeedName.STATISTICS)
             self._paused_written = paused
         if self._proven and not self._proven_written:
-            await self._ledger.proven()
+            await self._ledger.proven(FeedName.STATISTICS)
             self._proven_written = True
         batch, notes = list(self._unsettled), len(self._notes)
         settled = {}
         if batch:
+            # Set until the end of a write was heard of: what comes next may be written already.
+            again, self._unheard = self._unheard, True
             settled = await self._ledger.settle(
-                [attempt.settlement for attempt in batch], self._retry_for
+                [attempt.settlement for attempt in batch], self._retry_for, again=again
             )
+            self._unheard = False
             del self._unsettled[: len(batch)]
         elif self._failing_since is not None:
-            await self._ledger.progress()
+            await self._ledger.progress(FeedName.STATISTICS)
         self._failing_since = None
         if self._on_written is not None:
             self._on_written(batch)

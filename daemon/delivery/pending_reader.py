@@ -12,7 +12,7 @@ from daemon.delivery.flow_control import FlowControl
 from daemon.delivery.lanes import Lanes
 from daemon.errors import UnusableError
 from daemon.ledger.store import Ledger
-from daemon.lines import PendingLine
+from daemon.lines import FeedName, PendingLine
 from daemon.tasks import sleep_or_stop
 
 _log = structlog.get_logger()
@@ -121,7 +121,9 @@ class PendingReader:
                 heappop(self._due)
             async with self._write_lock:
                 reloads = self._reloads
-                lines = await self._ledger.pending(self._limit, self._lanes.full)
+                lines = await self._ledger.pending(
+                    FeedName.STATISTICS, self._limit, self._lanes.full
+                )
                 if reloads != self._reloads:
                     continue  # read before an operator's act, so it may hold what that withdrew
                 for line in lines:
@@ -140,9 +142,9 @@ class PendingReader:
         """Read the newest line that may be the next probe, for `on_lines` to take."""
         async with self._write_lock:
             reloads = self._reloads
-            line = await self._ledger.newest(backfill=False)
+            line = await self._ledger.newest(FeedName.STATISTICS, backfill=False)
             if line is None and not self._backfill_waits():
-                line = await self._ledger.newest(backfill=True)
+                line = await self._ledger.newest(FeedName.STATISTICS, backfill=True)
         if reloads != self._reloads:
             self._wake.set()  # read before an operator's act, so it may be what that withdrew
             return

@@ -83,4 +83,5 @@ def _again(line: PendingLine, seconds: float, status: int | None, error: str | N
         age=seconds,
         status=status,
         error=error,
+        attempts=line.attempts,
     )

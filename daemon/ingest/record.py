@@ -2,14 +2,21 @@
 """A data line as the 17-key JSON record of `writeCallStatistics` (contract, section 4). Pure."""
 
 import re
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from daemon.errors import InvalidLineError
+from daemon.ingest.columns import (
+    REPEATED_HOUR,
+    instant,
+    kind,
+    local_column,
+    text,
+    whole_number,
+)
 from daemon.lines import NON_NUMERIC_ID, NOT_AN_ID, DataLine, LineKey
 
 ID_COLUMNS = (
@@ -18,31 +25,12 @@ ID_COLUMNS = (
     "StatisticsPartB.ID",
     "AcdStatisticsTransactionCodes.ID",
 )
-BIGINT_MIN = -(2**63)
-BIGINT_MAX = 2**63 - 1
-WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.0+)?")
 
 NO_CONNECT = -1
 ENDED_BEFORE_DIALLED = 0
 HALF_A_SECOND = timedelta(milliseconds=500)
 SECOND = timedelta(seconds=1)
-REPEATED_HOUR = timedelta(hours=1)
 NOTHING = timedelta()
-
-# The driver gives Postgres' infinities as the first and the last datetime. Nothing else in these
-# years is a call's time either, and no zone's offset pushes a moment between them out of range.
-INFINITE_YEARS = (1, 9999)
-
-# A subtype before its base: True is an int, a datetime is a date.
-KINDS = (
-    (bool, "a boolean"),
-    (int, "a whole number"),
-    ((float, Decimal), "a decimal number"),
-    (str, "text"),
-    (datetime, "a time"),
-    (date, "a date"),
-    ((bytes, bytearray, memoryview), "binary data"),
-)
 
 ADDRESS_END = re.compile(r"[@;]")
 NOT_A_DIGIT = re.compile(r"[^0-9]+")
@@ -86,7 +74,7 @@ RECORD = TypeAdapter(CallStatistics)
 
 
 class LegTiming(NamedTuple):
-    """How the leg went, or the call where a line has no leg."""
+    """When the leg was dialled, answered and ended, or the call where a line has no leg."""
 
     start: str | None
     alert: str | None
@@ -104,9 +92,9 @@ def call_statistics(line: DataLine, zone: ZoneInfo) -> CallStatistics:
     the column and the kind of value, never the value: it is kept and logged, and a phone number
     must not be.
     """
-    if min(line.key) < NON_NUMERIC_ID:
+    if min(line.key.ids) < NON_NUMERIC_ID:
         column = ID_COLUMNS[
-            next(place for place, part in enumerate(line.key) if part < NON_NUMERIC_ID)
+            next(place for place, part in enumerate(line.key.ids) if part < NON_NUMERIC_ID)
         ]
         raise InvalidLineError(f"{column} {NOT_AN_ID}")
     outbound = outbound_flag(line.outbound)
@@ -115,7 +103,7 @@ def call_statistics(line: DataLine, zone: ZoneInfo) -> CallStatistics:
         if outbound
         else text(line.a_number, "StatisticsPartA.ANumber")
     )
-    course = leg_timing(line, zone) if line.has_leg else call_timing(line, zone)
+    timing = leg_timing(line, zone) if line.has_leg else call_timing(line, zone)
     return CallStatistics(
         SalesForceID=(
             salesforce_id(text(line.code_user_data, "AcdStatisticsTransactionCodes.UserData"))
@@ -129,19 +117,19 @@ def call_statistics(line: DataLine, zone: ZoneInfo) -> CallStatistics:
         ServiceName=text(line.service_name, "ServiceNumbers.Name2"),
         AcdAgentGroupsName=text(line.agent_group, "AcdGroups.Name"),
         AcdConfigurationGroupsName=text(line.configuration_group, "AcdGroups.Name"),
-        dtCallStart=course.start,
-        dtCallAlert=course.alert,
-        dtCallConnect=course.connect,
-        dtCallEnd=course.end,
-        nDuration=course.duration,
-        CONNRES=course.connres,
-        Cause=course.cause,
+        dtCallStart=timing.start,
+        dtCallAlert=timing.alert,
+        dtCallConnect=timing.connect,
+        dtCallEnd=timing.end,
+        nDuration=timing.duration,
+        CONNRES=timing.connres,
+        Cause=timing.cause,
         TransactionCodeExportKey=text(line.export_key, "TransactionCodes.ExportKey"),
     )
 
 
 def to_json(record: CallStatistics, empty_as_string: bool) -> bytes:
-    """Give the request's body: compact UTF-8 JSON.
+    """Return the request's body: compact UTF-8 JSON.
 
     With `empty_as_string` empty strings and times are "" instead of null; integers stay null.
     """
@@ -160,7 +148,7 @@ def lane(line_key: LineKey, salesforce_id: str | None) -> str:
 
 
 def leg_timing(line: DataLine, zone: ZoneInfo) -> LegTiming:
-    """Tell the leg's times, which set the attempts of one call apart."""
+    """Return the leg's times, which set the attempts of one call apart."""
     connect = local_column(line.leg_connect, zone, "StatisticsPartB.dtCallConnect")
     end = local_column(line.leg_end, zone, "StatisticsPartB.dtCallEnd")
     if connect is not None and end is None:
@@ -178,7 +166,7 @@ def leg_timing(line: DataLine, zone: ZoneInfo) -> LegTiming:
 
 
 def call_timing(line: DataLine, zone: ZoneInfo) -> LegTiming:
-    """Tell the call's own times, for a line on which nobody was dialled."""
+    """Return the call's own times, for a line on which nobody was dialled."""
     return LegTiming(
         start=local_column(line.call_start, zone, "StatisticsPartA.dtCallStart"),
         alert=None,
@@ -205,7 +193,7 @@ def caller_id(number: str | None) -> str | None:
 
 
 def salesforce_id(user_data: str | None) -> str | None:
-    """Give user data that is a Salesforce record id, trimmed but otherwise as stored, or None.
+    """Return user data that is a Salesforce record id, trimmed but otherwise as stored, or None.
 
     An id is 15 ASCII letters and digits, or 18 that end in the right case suffix.
     """
@@ -223,19 +211,6 @@ def case_suffix(short_id: str) -> str:
     """Compute the three characters by which an 18-character id tells upper from lower case."""
     cases = short_id.translate(CASES)
     return SUFFIX_OF_CASES[cases[:5]] + SUFFIX_OF_CASES[cases[5:10]] + SUFFIX_OF_CASES[cases[10:15]]
-
-
-def local_time(moment: datetime | None, zone: ZoneInfo) -> str | None:
-    """Write a moment as `YYYY-MM-DDThh:mm:ss` on the zone's clock; a naive one already is.
-
-    Raises OverflowError for Postgres' infinities.
-    """
-    if moment is None:
-        return None
-    if moment.year in INFINITE_YEARS:
-        raise OverflowError("no moment of a call")
-    local = moment if moment.tzinfo is None else moment.astimezone(zone)
-    return local.isoformat()[:19]
 
 
 def duration(
@@ -261,38 +236,8 @@ def duration(
     return max(0, (elapsed + HALF_A_SECOND) // SECOND)
 
 
-def instant(moment: datetime, zone: ZoneInfo) -> datetime:
-    """Give a moment in UTC, because Python compares two times of one zone by their clocks.
-
-    A naive moment is on the zone's clock.
-    """
-    aware = moment.replace(tzinfo=zone) if moment.tzinfo is None else moment
-    return aware.astimezone(UTC)
-
-
-def local_column(value: object, zone: ZoneInfo, column: str) -> str | None:
-    """Write a time column's value as local time; None where it is empty."""
-    if value is None:
-        return None
-    if not isinstance(value, datetime):
-        raise InvalidLineError(f"{column} holds {kind(value)} where a time belongs")
-    try:
-        return local_time(value, zone)
-    except OverflowError as error:
-        raise InvalidLineError(f"{column} is out of range") from error
-
-
-def text(value: object, column: str) -> str | None:
-    """Give a text column's value unchanged; None where it is empty."""
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str):
-        raise InvalidLineError(f"{column} holds {kind(value)} where text belongs")
-    return value
-
-
 def call_id(value: object) -> int:
-    """Give StatisticsPartA.ID as a number."""
+    """Return StatisticsPartA.ID as a number."""
     number = whole_number(value, "StatisticsPartA.ID")
     if number is None:
         raise InvalidLineError("StatisticsPartA.ID is empty where a whole number belongs")
@@ -300,39 +245,10 @@ def call_id(value: object) -> int:
 
 
 def outbound_flag(value: object) -> Literal[0, 1]:
-    """Give StatisticsPartA.bOutbound as 0 or 1, from boolean and smallint columns alike."""
+    """Return StatisticsPartA.bOutbound as 0 or 1, from boolean and smallint columns alike."""
     if value is None:
         raise InvalidLineError("StatisticsPartA.bOutbound is empty where 0 or 1 belongs")
     if isinstance(value, int) and value in {0, 1}:
         return 1 if value else 0
     found = "another number" if isinstance(value, int) else kind(value)
     raise InvalidLineError(f"StatisticsPartA.bOutbound holds {found} where 0 or 1 belongs")
-
-
-def whole_number(value: object, column: str) -> int | None:
-    """Give a number column's value; None where it is empty.
-
-    A foreign view may hold a whole number as numeric, double precision or text.
-    """
-    if type(value) is int and BIGINT_MIN <= value <= BIGINT_MAX:
-        return value
-    if isinstance(value, str):
-        value = value.strip()
-    if value is None or value == "":
-        return None
-    if isinstance(value, float) or (isinstance(value, str) and WHOLE_NUMBER.fullmatch(value)):
-        value = Decimal(value)
-    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
-        raise InvalidLineError(f"{column} holds {kind(value)} where a whole number belongs")
-    # The range comes before int(), which would write out every digit of 1E+999999.
-    finite = isinstance(value, int) or value.is_finite()
-    if not (finite and BIGINT_MIN <= value <= BIGINT_MAX):
-        raise InvalidLineError(f"{column} is out of range")
-    if value != int(value):
-        raise InvalidLineError(f"{column} holds {kind(value)} where a whole number belongs")
-    return int(value)
-
-
-def kind(value: object) -> str:
-    """Name the kind of a value, so that a reason need not show the value itself."""
-    return next((name for type_, name in KINDS if isinstance(value, type_)), "an unknown type")

@@ -1,11 +1,9 @@
 """The ACD's tables: which calls are ready, and their data lines. SELECT only (contract 2, 3)."""
 
-import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import asyncpg
@@ -14,7 +12,18 @@ from daemon.database import statements
 from daemon.database.errors import Place
 from daemon.database.pool import Database, quoted
 from daemon.errors import ConfigurationError, UnreadableRowError
-from daemon.lines import NON_NUMERIC_ID, DataLine, Digest, LineKey
+from daemon.ingest.columns import (
+    EPOCHS,
+    MIN_TIME,
+    REPEATED_HOUR,
+    time_decoder,
+    time_encoder,
+    to_bigint,
+)
+from daemon.ingest.feed import Page, RowRef
+from daemon.ingest.readiness import CallFacts, Clock, Readiness, Window
+from daemon.ingest.schema import TABLES, id_text, relation, schema_faults
+from daemon.lines import MICROSECOND, DataLine, Digest, LineKey
 
 PAGE = 2000
 """Calls to read at once: large enough that a statement's fixed cost is small beside its rows."""
@@ -26,147 +35,30 @@ REPEATS = 3
 """How often a statement is repeated at once that a standby cancelled to go on with its replay."""
 _CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 
-_ID, _NUMBER, _FLAG, _TIME, _TEXT = "id", "number", "flag", "time", "text"
-
-TABLES: Mapping[str, Mapping[str, str]] = {
-    "StatisticsPartA": {
-        "ID": _ID,
-        "ClientsID": _ID,
-        "ServiceNumbersID": _ID,
-        "bOutbound": _FLAG,
-        "ANumber": _TEXT,
-        "BNumber": _TEXT,
-        "dtCallStart": _TIME,
-        "dtCallEnd": _TIME,
-        "CauseCodesID": _NUMBER,
-        "UserData": _TEXT,
-    },
-    "AcdStatisticsPartB": {
-        "ID": _ID,
-        "StatisticsPartAID": _ID,
-        "AcdGroupsID": _ID,
-        "AcdAgentGroupsID": _ID,
-        "AcdConfigurationGroupsID": _ID,
-        "dtGroupStart": _TIME,
-    },
-    "StatisticsPartB": {
-        "ID": _ID,
-        "StatisticsPartAID": _ID,
-        "AcdStatisticsPartBID": _ID,
-        "UsersID": _ID,
-        "dtCallStart": _TIME,
-        "dtCallAlert": _TIME,
-        "dtCallConnect": _TIME,
-        "dtCallEnd": _TIME,
-        "CONNRES": _NUMBER,
-        "CauseCodesID": _NUMBER,
-    },
-    "AcdStatisticsTransactionCodes": {
-        "ID": _ID,
-        "StatisticsPartAID": _ID,
-        "AcdStatisticsPartBID": _ID,
-        "StatisticsPartBID": _ID,
-        "TransactionCodesID": _ID,
-        "UsersID": _ID,
-        "dtCreated": _TIME,
-        "UserData": _TEXT,
-    },
-    "ServiceNumbers": {"ID": _ID, "Name": _TEXT, "Name2": _TEXT},
-    "Users": {"ID": _ID, "UID": _TEXT},
-    "AcdGroups": {"ID": _ID, "Name": _TEXT},
-    "TransactionCodes": {"ID": _ID, "ExportKey": _TEXT},
-}
-"""Columns that the statements read, with what each is used as."""
-
-_ID_TYPES = {"smallint", "integer", "bigint", "numeric", "real", "double precision"}
-_TIME_TYPES = {"timestamp with time zone", "timestamp without time zone"}
 _STATEMENTS = statements.load("ingest/source.sql")
 _PARTS = ("rows", "expansion", "records")
-
-SHORT_TEXT = 100
-"""Octets up to which a UserData is read as it is."""
-LONG_TEXT = 65_536
-"""Octets from which on a UserData is none: to trim it would take the server too long."""
-BLANKS = (
-    *range(0x09, 0x0E), *range(0x1C, 0x21), 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B),
-    0x2028, 0x2029, 0x202F, 0x205F, 0x3000,
-)  # fmt: skip
-"""All characters that `str.strip` removes; below 128 they are the same in every encoding."""
-
-MIN_TIME = datetime.min.replace(tzinfo=UTC)
-MAX_TIME = datetime.max.replace(tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-REPEATED_HOUR = timedelta(hours=1)
-_LARGEST = 2**63 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """The source's own time, by which readiness is decided, never by the daemon's."""
-
-    now: datetime
-    database: str
-    standby: bool
-    replayed: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Instants of the source's clock, both ends included; a column has microseconds at most."""
-
-    since: datetime
-    until: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Readiness:
-    """Which calls were ready: ended by, or started by and never ended; none before the floor."""
-
-    ended_by: datetime
-    started_by: datetime
-    floor: datetime
-
-
-class RowRef(NamedTuple):
-    """A row that a window chose: its call, its own id (a code's, or the call's), its time.
-
-    A `call_id` below `NON_NUMERIC_ID` stands for an id that is no whole number.
-    """
-
-    call_id: int
-    row_id: int
-    moment: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Rows of a window in order; all of the window up to `covered` are in it or in earlier ones."""
-
-    found: list[RowRef]
-    covered: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class CallFacts:
-    """What the source says of a call: times, and how many rows it has."""
-
-    clients_id: Any
-    started: datetime | None
-    ended: datetime | None
-    has_user_data: bool
-    visits: int
-    legs: int
-    codes: int
 
 
 class Source:
     """Reads one client's calls, or all clients' when `clients_id` is None."""
 
-    def __init__(self, database: Database, schemas: Sequence[str], clients_id: int | None) -> None:
-        """Wrap a database whose sessions have the search path and the ACD server's zone."""
+    def __init__(
+        self,
+        database: Database,
+        schemas: Sequence[str],
+        clients_id: int | None,
+        page: int = PAGE,
+        lines: int = LINES,
+    ) -> None:
+        """Sessions of the database have the search path and the ACD server's zone.
+
+        So many calls are read at once, and so many data lines are held.
+        """
         self._database = database
         self._schemas = schemas
         self._clients_id = clients_id
+        self._page = page
+        self._lines_at_once = lines
         self._sql: dict[str, str] = {}
 
     @property
@@ -230,9 +122,9 @@ class Source:
             raise ConfigurationError(*faults)
         async with self._database.connection() as connection:
             unicode = await connection.fetchval(_STATEMENTS["encoding"]) == "UTF8"
-        words = {table: _relation(table, columns[table.lower()]) for table in TABLES} | {
-            "call_user_data": _shortened("call.UserData::text", unicode=unicode),
-            "code_user_data": _shortened("code.UserData::text", unicode=unicode),
+        words = {table: relation(table, columns[table.lower()]) for table in TABLES} | {
+            "call_user_data": id_text("call.UserData::text", unicode=unicode),
+            "code_user_data": id_text("code.UserData::text", unicode=unicode),
         }
         parts = {name: _STATEMENTS[name].format_map(words) for name in _PARTS}
         self._sql = {name: text.format_map(words | parts) for name, text in _STATEMENTS.items()}
@@ -252,7 +144,8 @@ class Source:
 
     def late_codes(self, window: Window, ready: Readiness) -> AsyncIterator[Page]:
         """Yield pages of the codes created in the window for calls that were ready."""
-        return self._pages("late_codes", window, ready.ended_by, ready.started_by, ready.floor)
+        moments = (ready.ended_by, ready.started_by, ready.floor)
+        return self._pages("late_codes", window, *moments, whole=False)
 
     async def about(self, call_id: int) -> CallFacts | None:
         """Return what can be said of a call, whichever client's; None for an unknown id."""
@@ -267,20 +160,38 @@ class Source:
     async def line_pages(self, call_ids: Sequence[int]) -> AsyncGenerator[list[DataLine], None]:
         """Yield the calls' data lines in sending order, all as visible in one statement.
 
-        A master view that shows an id twice would repeat a line; the key is kept once. Raises
-        `UnreadableRowError` for a value that the server cannot give.
+        A master view that shows an id twice would repeat a line; the key is kept once. A conflict
+        with a standby's replay before the first lines is repeated. Raises `UnreadableRowError` for
+        a value that the server cannot give.
         """
-        numbered = Numbering()
-        async with aclosing(self._stream("lines", call_ids)) as pages:
-            async for rows in pages:
-                yield numbered.lines(rows)
+        if not self._sql:
+            await self.prepare()
+        text, limit = self._sql["lines"], self._lines_at_once
+        async with self._database.connection("lines") as connection:
+            for left in range(REPEATS, -1, -1):
+                numbered: Numbering | None = None
+                try:
+                    async with connection.transaction(readonly=True):
+                        cursor = await connection.cursor(text, call_ids)
+                        while rows := await cursor.fetch(limit):
+                            numbered = numbered or Numbering()
+                            yield numbered.lines(rows)
+                            if len(rows) < limit:
+                                break
+                except _CONFLICTS:
+                    if numbered is not None or not left:
+                        raise
+                except asyncpg.DataError as error:
+                    raise UnreadableRowError(f"SQLSTATE {error.sqlstate}") from error
+                else:
+                    return
 
     async def keys(self, call_ids: Sequence[int]) -> list[LineKey]:
         """Return the keys of the calls' data lines, in no order; cheaper than `lines`."""
         rows = await self._fetch("keys", call_ids) if call_ids else []
-        if rows and all(type(part) is int for part in rows[0]):
-            return list(dict.fromkeys(map(LineKey._make, rows)))
-        return list(dict.fromkeys(LineKey(*map(to_bigint, row)) for row in rows))
+        if not (rows and all(type(part) is int for part in rows[0])):
+            rows = [list(map(to_bigint, row)) for row in rows]
+        return list(dict.fromkeys(LineKey(*row) for row in rows))
 
     async def digest(self, call_ids: Sequence[int]) -> Digest:
         """Return what the calls' data lines come to; far cheaper than `keys`."""
@@ -295,7 +206,7 @@ class Source:
         """
         if not keys:
             return []
-        columns = [list(column) for column in zip(*keys, strict=True)]
+        columns = [list(column) for column in zip(*(key.ids for key in keys), strict=True)]
         return Numbering().lines(
             await self._fetch("lines_by_key", sorted(set(columns[0])), *columns)
         )
@@ -318,34 +229,20 @@ class Source:
                 raise
             return rows
 
-    async def _stream(self, statement: str, *arguments: Any) -> AsyncGenerator[list[Any], None]:
-        """Yield `LINES` rows at a time; a conflict before the first ones is repeated."""
-        if not self._sql:
-            await self.prepare()
-        text = self._sql[statement]
-        async with self._database.connection(statement) as connection:
-            for left in range(REPEATS, -1, -1):
-                begun = False
-                try:
-                    async with aclosing(_a_few(connection, text, arguments)) as pages:
-                        async for rows in pages:
-                            begun = True
-                            yield rows
-                except _CONFLICTS:
-                    if begun or not left:
-                        raise
-                except asyncpg.DataError as error:
-                    raise UnreadableRowError(f"SQLSTATE {error.sqlstate}") from error
-                else:
-                    return
-
     async def _pages(
-        self, statement: str, window: Window, *arguments: datetime
+        self, statement: str, window: Window, *arguments: datetime, whole: bool = True
     ) -> AsyncIterator[Page]:
         since, cursor, row_id = window.since, MIN_TIME, 0
         while True:
             rows = await self._fetch(
-                statement, since, window.until, cursor, row_id, self._clients_id, PAGE, *arguments
+                statement,
+                since,
+                window.until,
+                cursor,
+                row_id,
+                self._clients_id,
+                self._page,
+                *arguments,
             )
             if rows:
                 cursor, row_id = rows[-1]["cursor"], rows[-1]["row_id"]
@@ -356,15 +253,21 @@ class Source:
                     RowRef(to_bigint(call), to_bigint(row), moment) for call, row, _, moment in rows
                 ]
                 # Of the last row's very time there may be more.
-                yield Page(found, reached - _MICROSECOND)
+                yield Page(found, reached - MICROSECOND, whole)
                 since = max(since, reached)
-            if len(rows) < PAGE:
+            if len(rows) < self._page:
                 return
 
 
 @asynccontextmanager
 async def open_source(
-    dsn: str, schemas: Sequence[str], zone: ZoneInfo, clients_id: int | None
+    dsn: str,
+    schemas: Sequence[str],
+    zone: ZoneInfo,
+    clients_id: int | None,
+    *,
+    page: int = PAGE,
+    lines: int = LINES,
 ) -> AsyncIterator[Source]:
     """Open the ACD's database; it need not be there yet.
 
@@ -379,78 +282,13 @@ async def open_source(
     }
     database = Database("source", dsn, session=session, size=4, initialise=_times_without_limits)
     async with database:
-        yield Source(database, schemas, clients_id)
-
-
-WANTED_INDEXES = (
-    ("StatisticsPartA", "ID"),
-    ("StatisticsPartA", "dtCallEnd"),
-    ("StatisticsPartA", "dtCallStart"),
-    ("AcdStatisticsPartB", "StatisticsPartAID"),
-    ("StatisticsPartB", "StatisticsPartAID"),
-    ("AcdStatisticsTransactionCodes", "StatisticsPartAID"),
-    ("AcdStatisticsTransactionCodes", "dtCreated"),
-)
-
-
-def missing_indexes(indexed: Mapping[str, set[str]]) -> list[str]:
-    """Return a CREATE INDEX for each index that polls would want and do not have."""
-    return [
-        f"CREATE INDEX CONCURRENTLY ON {table} ({column})"
-        for table, column in WANTED_INDEXES
-        if column.lower() not in indexed.get(table.lower(), set())
-    ]
-
-
-def schema_faults(
-    columns: Mapping[str, Mapping[str, str]], schemas: Sequence[str]
-) -> tuple[str, ...]:
-    """Name each table or column that is missing or of a type that cannot be used."""
-    faults = []
-    for table, expected in TABLES.items():
-        found = columns.get(table.lower())
-        if found is None:
-            faults.append(
-                f"table {table} is not in the source's {', '.join(schemas)}: set "
-                "CALLSTATSD_SOURCE_SCHEMAS, grant USAGE on the schema, or make a view of that name"
-            )
-            continue
-        for column, kind in expected.items():
-            type_name = found.get(column.lower())
-            if type_name is None:
-                faults.append(f"column {table}.{column} is missing: add it, or make a view with it")
-            elif kind == _TIME and type_name not in _TIME_TYPES:
-                faults.append(
-                    f"column {table}.{column} is {type_name}: it must be timestamptz or timestamp"
-                )
-    return tuple(faults)
-
-
-def to_bigint(value: Any) -> int:
-    """Return an id as a bigint; one that is none becomes a number below `NON_NUMERIC_ID`."""
-    if type(value) is int:
-        return value
-    if value == value and abs(value) <= _LARGEST and value == int(value):  # noqa: PLR0124 - NaN
-        return int(value)
-    return NON_NUMERIC_ID - 1 - zlib.crc32(str(value).encode())
-
-
-async def _a_few(
-    connection: Any, text: str, arguments: Sequence[Any]
-) -> AsyncGenerator[list[Any], None]:
-    async with connection.transaction(readonly=True):
-        cursor = await connection.cursor(text, *arguments)
-        while rows := await cursor.fetch(LINES):
-            yield rows
-            if len(rows) < LINES:
-                return
+        yield Source(database, schemas, clients_id, page, lines)
 
 
 class Numbering:
     """Makes lines of rows, numbered in each call; a doubled master row repeats none."""
 
     def __init__(self) -> None:
-        """Begin before the first row."""
         self._ordinal = 0
         self._last_call = None
         self._last_key: LineKey | None = None
@@ -471,73 +309,13 @@ class Numbering:
         return list(lines.values())
 
 
-def _relation(table: str, types: Mapping[str, str]) -> str:
-    """Return the FROM item for a table: its columns of section 2, ids as numbers.
-
-    An id that a view has as text is cast where it is a number; where it is none it becomes a
-    stable number below `NON_NUMERIC_ID`, so that the line still has a key and ends as `invalid`.
-    """
-    columns = []
-    for column, kind in TABLES[table].items():
-        if kind == _ID and types[column.lower()] not in _ID_TYPES:
-            columns.append(
-                f"CASE WHEN {column} IS NULL THEN NULL"
-                f" WHEN {column}::text ~ '^\\s*-?\\d{{1,18}}\\s*$'"
-                f" OR {column}::text ~ '^\\d{{19}}$'"
-                f" AND {column}::text COLLATE \"C\" <= '{_LARGEST}'"
-                f" THEN {column}::text::bigint"
-                f" ELSE {NON_NUMERIC_ID} - 1 - (hashtextextended({column}::text, 0) & {2**62 - 1})"
-                f" END AS {column}"
-            )
-        else:
-            columns.append(column)
-    return f"(SELECT {', '.join(columns)} FROM {table})"
-
-
-def _shortened(text: str, *, unicode: bool) -> str:
-    """Return an expression for what may be a Salesforce id in a text: trimmed, short, or NULL.
-
-    The beginning of a long text mostly says that it is none, without the rest being read.
-    """
-    blanks = " || ".join(f"chr({code})" for code in BLANKS if unicode or code < 128)
-    return (
-        f"CASE WHEN octet_length({text}) <= {SHORT_TEXT} THEN {text}"
-        f" WHEN octet_length({text}) <= {LONG_TEXT}"
-        f" AND length(btrim(left({text}, {2 * SHORT_TEXT}), {blanks})) <= {SHORT_TEXT}"
-        f" AND octet_length(btrim({text}, {blanks})) <= {SHORT_TEXT}"
-        f" THEN btrim({text}, {blanks}) END"
-    )
-
-
 async def _times_without_limits(connection: Any) -> None:
     """Decode times ourselves: one before year 1 must spoil its own line, not the whole page."""
-    for type_name, epoch in (
-        ("timestamptz", datetime(2000, 1, 1, tzinfo=UTC)),
-        ("timestamp", datetime(2000, 1, 1)),  # noqa: DTZ001 - the ACD's local time has no zone
-    ):
+    for type_name, epoch in EPOCHS.items():
         await connection.set_type_codec(
             type_name,
             schema="pg_catalog",
             format="tuple",
-            encoder=_encoder(epoch),
-            decoder=_decoder(epoch),
+            encoder=time_encoder(epoch),
+            decoder=time_decoder(epoch),
         )
-
-
-def _encoder(epoch: datetime) -> Any:
-    def encode(moment: datetime) -> tuple[int]:
-        if epoch.tzinfo is None:
-            moment = moment.replace(tzinfo=None)
-        return ((moment - epoch) // _MICROSECOND,)
-
-    return encode
-
-
-def _decoder(epoch: datetime) -> Any:
-    def decode(value: tuple[int]) -> datetime:
-        try:
-            return epoch + timedelta(0, 0, value[0])  # by name it takes half as long again
-        except OverflowError:
-            return (MAX_TIME if value[0] > 0 else MIN_TIME).replace(tzinfo=epoch.tzinfo)
-
-    return decode

@@ -3,17 +3,18 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import structlog
 
 from daemon import logs, metrics
 from daemon.errors import ConfigurationError, UnusableError
-from daemon.ingest.intake import Intake
-from daemon.ingest.poller import ReadinessRules, TakeResult, log_taken, visible_until
-from daemon.ingest.source import MIN_TIME, Clock, Page, Readiness, Source, Window
-from daemon.ledger.store import Ledger
+from daemon.ingest.columns import MIN_TIME
+from daemon.ingest.feed import Feed, Page
+from daemon.ingest.intake import Intake, TakeResult, log_taken
+from daemon.ingest.readiness import NEAR, Window
+from daemon.ledger.taking import TakingStore
 from daemon.lines import NON_NUMERIC_ID, LineKey, missing_keys
 from daemon.tasks import sleep_or_stop
 
@@ -22,8 +23,6 @@ _log = structlog.get_logger()
 S = TypeVar("S")
 L = TypeVar("L")
 
-NEAR = timedelta(minutes=30)
-"""How far the frequent sweep reaches back behind the watermark."""
 NEAR_EVERY = 60.0
 """Seconds between two frequent sweeps."""
 WIDE_EVERY = 900.0
@@ -31,7 +30,7 @@ WIDE_EVERY = 900.0
 
 
 class Sweeper:
-    """Takes what polls could not see: late commits, ends and codes and ids that came late.
+    """Takes what polls could not see: late commits, and ends, codes and ids that came late.
 
     A sweep compares digests of the keys with the ledger, page by page, and the keys themselves
     where those differ; full rows are read for what is missing. It moves no watermark. The wide one
@@ -40,18 +39,16 @@ class Sweeper:
 
     def __init__(
         self,
-        source: Source,
-        ledger: Ledger,
+        feed: Feed,
+        ledger: TakingStore,
         intake: Intake,
-        rules: ReadinessRules,
         lookback: timedelta,
         on_taken: Callable[[], None],
     ) -> None:
-        """Take the rooms to join; `on_taken` is called when new lines are in the ledger."""
-        self._source = source
+        """`on_taken` is called when new lines are in the ledger."""
+        self._feed = feed
         self._ledger = ledger
         self._intake = intake
-        self._rules = rules
         self._lookback = lookback
         self._on_taken = on_taken
         self.swept = asyncio.Event()
@@ -73,27 +70,29 @@ class Sweeper:
     async def sweep(self, *, wide: bool) -> TakeResult:
         """Look again once, at the last half hour or at all of LOOKBACK."""
         started = time.perf_counter()
-        clock = await self._source.clock()
-        progress = await self._ledger.progress()
+        clock = await self._feed.clock()
+        progress = await self._ledger.progress(self._feed.name)
         taken = TakeResult()
         floor = progress.floor
         if progress.watermark is None or floor is None:
             return taken
         # A watermark ahead of the source's clock makes no call ready.
-        ended_by = clock.now - self._rules.settle_delay
+        ended_by = self._feed.rules.ended_by(clock)
         until = min(progress.watermark, ended_by)
         since = until - NEAR
         if wide:
             swept_at = min(progress.swept_at or floor, ended_by)
             since = max(swept_at, MIN_TIME + self._lookback) - self._lookback
-        seen = visible_until(clock, self._rules.settle_delay)
+        seen = self._feed.rules.visible_until(clock)
         try:
-            await self._look(taken, Window(since, until), clock, floor, wide=wide)
+            pages = self._feed.late(Window(since, until), floor, clock, wide=wide)
+            await self._take_missing(taken, pages)
+            taken.add(await self._intake.look_for_ids(max(since, floor), floor))
             if wide and seen > MIN_TIME:
                 # Not the watermark: what lies between is still to be polled, so that whatever
                 # neither sees becomes visible later than now. Where nobody looks back so far
                 # any more, lines may be pruned.
-                await self._ledger.swept(seen)
+                await self._ledger.swept(self._feed.name, seen)
         finally:
             reach = metrics.SWEEP_SECONDS.labels("lookback" if wide else "near")
             reach.observe(time.perf_counter() - started)
@@ -102,31 +101,14 @@ class Sweeper:
             log_taken(taken, started, late=True)
         return taken
 
-    async def _look(
-        self, taken: TakeResult, window: Window, clock: Clock, floor: datetime, *, wide: bool
-    ) -> None:
-        since, until = window.since, window.until
-        started_by = clock.now - self._rules.stale_call_after
-        ended = Window(max(since, floor), until)
-        await self._take_missing(taken, self._source.ended(ended))
-        # Calls without an end became ready so long after their start; a wide sweep leaves no gap
-        # where these durations were changed.
-        stale_since = since if wide else started_by - NEAR
-        stale = Window(max(min(stale_since, started_by), floor), started_by)
-        await self._take_missing(taken, self._source.never_ended(stale))
-        # Codes of the calls above were compared with them; these are of earlier calls.
-        ready = Readiness(ended_by=since, started_by=stale.since, floor=floor)
-        async for page in self._source.late_codes(window, ready):
-            taken.add(await self._take_missing_codes(page))
-        taken.add(await self._intake.look_for_ids(max(since, floor), floor))
-
     async def _take_missing(self, taken: TakeResult, pages: AsyncIterator[Page]) -> None:
         """Take what the ledger lacks of the pages; the next is read while one is compared."""
         reading = asyncio.ensure_future(anext(pages, None))
         try:
             while (page := await reading) is not None:
                 reading = asyncio.ensure_future(anext(pages, None))
-                taken.add(await self._take_missing_calls(page))
+                take = self._take_missing_calls if page.whole else self._take_missing_codes
+                taken.add(await take(page))
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
@@ -136,12 +118,12 @@ class Sweeper:
         call_ids = [found.call_id for found in page.found]
         # Of a call whose own id is no whole number there may be no keys to ask for.
         nameless = {call_id for call_id in call_ids if call_id < NON_NUMERIC_ID}
-        source, ledger = self._source, self._ledger
+        feed, ledger = self._feed, self._ledger
         if not nameless:
-            there, here = await _both(source.digest(call_ids), ledger.digest(call_ids))
+            there, here = await _both(feed.digest(call_ids), ledger.digest(feed.name, call_ids))
             if there == here:
                 return ()
-        keys, known = await _both(source.keys(call_ids), ledger.known(call_ids))
+        keys, known = await _both(feed.keys(call_ids), ledger.known(feed.name, call_ids))
         missing = {key.call_id for key in missing_keys(keys, known)}
         missing |= nameless - {key.call_id for key in known}
         late = [found for found in page.found if found.call_id in missing]
@@ -149,10 +131,10 @@ class Sweeper:
 
     async def _take_missing_codes(self, page: Page) -> Collection[LineKey]:
         """Take the codes of a page that have no line."""
-        known = {key.code_id for key in await self._ledger.known([f.call_id for f in page.found])}
+        keys = await self._ledger.known(self._feed.name, [found.call_id for found in page.found])
+        known = {key.code_id for key in keys}
         late = [found for found in page.found if found.row_id not in known]
-        codes = {found.row_id for found in late}
-        return await self._intake.take(late, only_codes=codes) if late else ()
+        return await self._intake.take(late, whole=False) if late else ()
 
 
 async def _both(source: Coroutine[Any, Any, S], ledger: Coroutine[Any, Any, L]) -> tuple[S, L]:

@@ -85,7 +85,7 @@ def command_line(act: Act, zone: ZoneInfo) -> str:
 
 
 def outcome(recorded: RecordedAct) -> str:
-    """Say how many lines an act changed; empty for pause and resume, which change none."""
+    """Return how many lines an act changed, in words; empty for pause and resume."""
     if recorded.act.kind in {ActKind.PAUSE, ActKind.RESUME}:
         return ""
     lines = f"{recorded.lines:,} line" if recorded.lines == 1 else f"{recorded.lines:,} lines"

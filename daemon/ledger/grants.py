@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from daemon.database.errors import Place
 from daemon.database.pool import quoted
-from daemon.ingest.source import TABLES
+from daemon.ingest.schema import TABLES
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ from typing import Any, NoReturn, Self
 from daemon.database import statements
 from daemon.database.pool import CONNECT_TIMEOUT, Database
 from daemon.errors import LeaseLostError, UnreachableError, UnusableError
-from daemon.ledger.store import ACTIVE_LOCK, DAEMON_LOCK, Tenure
+from daemon.ledger.instance import Tenure
+from daemon.ledger.locks import ACTIVE_LOCK, DAEMON_LOCK
 
 PING_EVERY = 0.5
 """Seconds from one ping of the lock's session to the next; one that takes longer is waited for."""
@@ -50,7 +51,7 @@ TRY_EVERY = 0.5
 CONNECT_WITHIN = CONNECT_TIMEOUT
 """Seconds for a connection of one try, with all that prepares it."""
 
-_SQL = statements.load("ledger/store.sql")
+_SQL = statements.load("ledger/lease.sql")
 
 
 def seconds_since_boot() -> float:
@@ -63,13 +64,16 @@ def seconds_since_boot() -> float:
 class Lease:
     """The right to send for a ledger; see this module's invariants."""
 
-    def __init__(self, database: Database, *, is_daemon: bool) -> None:
-        """Take the ledger's database; no connection is opened yet.
+    def __init__(
+        self, database: Database, *, is_daemon: bool, connect_within: float = CONNECT_WITHIN
+    ) -> None:
+        """No connection is opened yet.
 
-        `is_daemon` tells a backfill that sends that a `run` is here, so that it hands over.
+        With `is_daemon` a backfill that sends sees that a `run` is here, and hands over.
         """
         self._database = database
         self._is_daemon = is_daemon
+        self._connect_within = connect_within
         self._connection: Any = None
         self._ledger_oid = 0
         self._process = secrets.token_hex(8)
@@ -189,7 +193,7 @@ class Lease:
         raise LeaseLostError(reason)
 
     async def _connect(self) -> None:
-        async with asyncio.timeout(CONNECT_WITHIN):
+        async with asyncio.timeout(self._connect_within):
             self._connection = await self._database.connect(
                 application_name="callstatsd lock",
                 idle_session_timeout=f"{SERVER_ENDS_AFTER}s",

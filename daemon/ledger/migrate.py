@@ -18,12 +18,15 @@ from daemon.database import statements
 from daemon.database.errors import faults
 from daemon.database.pool import Database, quoted
 from daemon.errors import ConfigurationError, DatabaseSetupError
-from daemon.ingest.source import TABLES
-from daemon.ledger.store import ACTIVE_LOCK, SCHEMA_VERSION, UPGRADE_LOCK, Binding, Ledger
+from daemon.ingest.schema import TABLES
+from daemon.ledger.binding import SCHEMA_VERSION, Binding
+from daemon.ledger.locks import ACTIVE_LOCK, UPGRADE_LOCK
+from daemon.ledger.store import Ledger
 
 # One constant for all ledgers of a database: migrations are rare, so they may take turns.
 _MIGRATION_LOCK = 0x63616C6C73746174
-_SQL = statements.load("ledger/store.sql")
+_NOTIFY = statements.load("ledger/operator.sql")["notify"]
+_SQL = statements.load("ledger/migrate.sql")
 
 STOPS_WITHIN = 10.0
 """Seconds beyond REQUEST_TIMEOUT that an active instance may take to stop (contract, section 8)."""
@@ -54,7 +57,7 @@ async def undisturbed(ledger: Ledger, patience: float) -> AsyncIterator[None]:
         with ledger.database.watched():
             # Wish and lock end with the session, so a migration that is killed leaves neither.
             await connection.fetchval(_SQL["announce_upgrade"], UPGRADE_LOCK + int(SCHEMA_VERSION))
-            await connection.execute(_SQL["notify"])
+            await connection.execute(_NOTIFY)
             try:
                 await connection.fetchval(_SQL["lock_patiently"], ACTIVE_LOCK, timeout=patience)
             except TimeoutError:
@@ -130,7 +133,7 @@ async def create_reference_schema(database: Database, schema: str) -> list[str]:
 
 
 def reference_schema_sentence(created: Sequence[str], schema: str) -> str:
-    """Say which of the ACD's tables were created, and which were there."""
+    """Return a sentence: which of the ACD's tables were created, and which were there."""
     there = [table for table in TABLES if table not in created]
     if not created:
         return f"The ACD's {len(there)} tables are in schema {schema} already."
@@ -139,7 +142,7 @@ def reference_schema_sentence(created: Sequence[str], schema: str) -> str:
 
 
 def upgrade_sentence(before: str | None, schema: str) -> str | None:
-    """Say what `upgrade` did; None if there was nothing to do."""
+    """Return what `upgrade` did, in words; None if there was nothing to do."""
     if before is None:
         return f"Created the ledger in schema {schema}, at version {SCHEMA_VERSION}."
     if before != SCHEMA_VERSION:

@@ -1,4 +1,4 @@
-"""The operator's desk: what people ask of the ledger, and what they do to it."""
+"""What people ask of the ledger, and what they do to it."""
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,10 @@ from typing import Any
 from daemon.database import statements
 from daemon.database.pool import Database
 from daemon.ledger.acts import Act, ActKind, RecordedAct
-from daemon.ledger.store import ACTIVE_LOCK, DAEMON_LOCK, OperatorPause, entry_columns, key_columns
-from daemon.lines import LineKey, NewLine, State, Streak
+from daemon.ledger.instance import OperatorPause
+from daemon.ledger.locks import ACTIVE_LOCK, DAEMON_LOCK
+from daemon.ledger.tables import by_feed, key_columns, keys_of, line_columns
+from daemon.lines import BIGINT_MIN, FeedName, LineKey, NewLine, SkipReason, State, Streak
 
 BATCH = 1000
 """Lines that an operator's act changes in one transaction."""
@@ -20,10 +22,10 @@ ACTS = 2
 """Acts that `status` shows."""
 
 _SQL = statements.load("ledger/operator.sql")
-_LEDGER = statements.load("ledger/store.sql")
-_NOTIFY = _LEDGER["notify"]
-_IN_ORDER = _LEDGER["in_order"]
-_BEFORE_ALL = (-(2**63),) * 4
+_NOTIFY = _SQL["notify"]
+_IN_ORDER = statements.load("ledger/sending.sql")["in_order"]
+_DAEMON_WAITING = statements.load("ledger/lease.sql")["daemon_waiting"]
+_BEFORE_ALL = (*(BIGINT_MIN,) * 4, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class LineFilter:
     backfill: bool = False
     settled_since: datetime | None = None
     settled_until: datetime | None = None
+    feed: FeedName | None = None
 
     @property
     def arguments(self) -> tuple[Any, ...]:
@@ -94,6 +97,7 @@ class LineFilter:
             self.backfill,
             self.settled_since,
             self.settled_until,
+            self.feed,
         )
 
     def act(self, kind: ActKind, who: str) -> Act:
@@ -144,6 +148,7 @@ class LineDetail:
     act: str | None = None
     act_who: str | None = None
     act_at: datetime | None = None
+    skip_reason: SkipReason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,17 +170,20 @@ class HourlyCounts:
 
 
 class OperatorStore:
-    """Reads and changes the ledger for people; raises `UnreachableError` while it is away."""
+    """Reads and changes the ledger for people; raises `UnreachableError` while it is away.
 
-    def __init__(self, database: Database) -> None:
-        """Wrap the ledger's database."""
+    What it counts and shows is of one feed; what it changes is of all that are chosen.
+    """
+
+    def __init__(self, database: Database, feed: FeedName = FeedName.STATISTICS) -> None:
         self._database = database
+        self._feed = feed
 
     async def overview(self) -> StatusReport:
         """Return what `status` shows; counts all lines, so it takes a while on a large ledger."""
         async with self._database.connection() as connection:
-            counted = await connection.fetch(_SQL["counts"])
-            oldest = await connection.fetchval(_SQL["oldest"])
+            counted = await connection.fetch(_SQL["counts"], self._feed)
+            oldest = await connection.fetchval(_SQL["oldest"], self._feed)
         status, streaks = await self.status(), await self.streaks()
         acts = await self.latest_acts(ACTS)
         return StatusReport(_by_state(counted), _seconds(oldest), status, streaks, acts)
@@ -183,7 +191,7 @@ class OperatorStore:
     async def status(self) -> LedgerStatus:
         """Return what the ledger and its instance say of themselves; costs next to nothing."""
         async with self._database.connection() as connection:
-            row = dict(await connection.fetchrow(_SQL["status"]))
+            row = dict(await connection.fetchrow(_SQL["status"], self._feed))
             active = await connection.fetchval(_SQL["active"], ACTIVE_LOCK)
         since, reason = row.pop("held_since"), row.pop("held_reason")
         pause = None if since is None else OperatorPause(since, reason)
@@ -192,13 +200,13 @@ class OperatorStore:
     async def streaks(self) -> list[Streak]:
         """Return what is still refused of the lines that a failing endpoint refused."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(_SQL["streaks"], STREAKS)
+            rows = await connection.fetch(_SQL["streaks"], STREAKS, self._feed)
         return [Streak(*row) for row in rows]
 
     async def waiting(self) -> Backlog:
         """Return how many lines wait for Salesforce, and for an operator."""
         async with self._database.connection() as connection:
-            row = dict(await connection.fetchrow(_SQL["waiting"]))
+            row = dict(await connection.fetchrow(_SQL["waiting"], self._feed))
         oldest = _seconds(row.pop("oldest_pending_seconds"))
         oldest_kept = _seconds(row.pop("oldest_kept_seconds"))
         return Backlog(row, oldest, oldest_kept)
@@ -206,23 +214,24 @@ class OperatorStore:
     async def window(self, since: datetime, until: datetime) -> dict[str, int]:
         """Return lines per state of the calls that ended in [since, until)."""
         async with self._database.connection() as connection:
-            return _by_state(await connection.fetch(_SQL["window"], since, until))
+            return _by_state(await connection.fetch(_SQL["window"], since, until, self._feed))
 
     async def pending_in(self, since: datetime, until: datetime) -> int:
         """Return how many lines of a window are still to be sent."""
         async with self._database.connection() as connection:
-            return int(await connection.fetchval(_SQL["window_pending"], since, until))
+            return int(await connection.fetchval(_SQL["window_pending"], since, until, self._feed))
 
     async def pruned_before(self) -> datetime | None:
         """Return the end of the newest call whose lines retention has removed."""
         async with self._database.connection() as connection:
-            pruned: datetime | None = await connection.fetchval(_SQL["pruned"])
+            pruned: datetime | None = await connection.fetchval(_SQL["pruned"], self._feed)
         return pruned
 
     async def call(self, call_id: int, records: int | None = None) -> list[LineDetail]:
         """Return all lines of a call, in sending order, the first ones or all with records."""
         async with self._database.connection() as connection:
-            return _told(await connection.fetch(_SQL["of_call"], call_id, records))
+            rows = await connection.fetch(_SQL["of_call"], call_id, records, self._feed)
+        return self._details(rows)
 
     async def glance(self, waiting: int, failed: int, acts: int) -> RecentLines:
         """Return the oldest pending lines, the latest that failed, and the latest commands.
@@ -232,10 +241,11 @@ class OperatorStore:
         async with self._database.connection() as connection, connection.transaction():
             now = await connection.fetchval(_SQL["now"])
             await connection.execute(_IN_ORDER)
-            oldest = await connection.fetch(_SQL["oldest_pending"], waiting)
-            latest = await connection.fetch(_SQL["latest_failed"], failed)
+            oldest = await connection.fetch(_SQL["oldest_pending"], waiting, self._feed)
+            latest = await connection.fetch(_SQL["latest_failed"], failed, self._feed)
         done = await self.latest_acts(acts)
-        return RecentLines(now, _told(oldest), _told(latest), await self.streaks(), done)
+        details = self._details
+        return RecentLines(now, details(oldest), details(latest), await self.streaks(), done)
 
     async def latest_acts(self, limit: int) -> list[RecordedAct]:
         """Return what people did last, newest first."""
@@ -246,19 +256,19 @@ class OperatorStore:
     async def daemon_runs(self) -> bool:
         """Whether a `run` is here, active or standing by."""
         async with self._database.connection() as connection:
-            return bool(await connection.fetchval(_LEDGER["daemon_waiting"], DAEMON_LOCK))
+            return bool(await connection.fetchval(_DAEMON_WAITING, DAEMON_LOCK))
 
     async def tally(self, since: datetime) -> HourlyCounts:
         """Return how many lines were settled in each hour from `since`."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(_SQL["settled_by_hour"], since)
+            rows = await connection.fetch(_SQL["settled_by_hour"], since, self._feed)
         settled = {(row["hour"], State(row["state"])): row["lines"] for row in rows}
         return HourlyCounts(settled)
 
     async def calls_of_lane(self, lane: str, limit: int) -> list[int]:
         """Return the latest calls of a Salesforce record, newest first."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(_SQL["calls_of_lane"], lane, limit)
+            rows = await connection.fetch(_SQL["calls_of_lane"], lane, limit, self._feed)
         return [row["call_id"] for row in rows]
 
     async def pause(self, act: Act) -> None:
@@ -283,7 +293,8 @@ class OperatorStore:
             async with connection.transaction():
                 act_id = await _begin(connection, act, over=True)
                 await connection.execute(_IN_ORDER)
-                await connection.execute(_SQL["allow_probe"])
+                for feed in FeedName:
+                    await connection.execute(_SQL["allow_probe"], feed)
                 await connection.execute(_SQL["resume"], act_id)
                 pending: bool = await connection.fetchval(_SQL["any_pending"])
                 await connection.execute(_NOTIFY)
@@ -309,7 +320,7 @@ class OperatorStore:
 
     async def choose(self, choice: LineFilter) -> AsyncIterator[list[SelectedLine]]:
         """Yield the lines of a choice in batches, by key."""
-        after: tuple[int, ...] = _BEFORE_ALL
+        after: tuple[int | str, ...] = _BEFORE_ALL
         while True:
             async with self._database.connection() as connection:
                 rows = await connection.fetch(
@@ -317,11 +328,14 @@ class OperatorStore:
                 )
             if rows:
                 yield [
-                    SelectedLine(LineKey(*row[:4]), State(row[4]), row[5], row[6]) for row in rows
+                    SelectedLine(
+                        LineKey._make((*row[:4], FeedName(row[4]))), State(row[5]), row[6], row[7]
+                    )
+                    for row in rows
                 ]
             if len(rows) < BATCH:
                 return
-            after = tuple(rows[-1][:4])
+            after = tuple(rows[-1][:5])
 
     async def requeue(self, lines: Sequence[SelectedLine], act_id: int) -> set[LineKey]:
         """Put lines back to pending with the record they have; returns those that still could."""
@@ -333,50 +347,51 @@ class OperatorStore:
 
     async def renew(
         self,
-        entries: Sequence[NewLine],
+        lines: Sequence[NewLine],
         act_id: int,
         states: Collection[State] = tuple(State),
         *,
         backfill: bool | None = None,
     ) -> dict[LineKey, State]:
         """Give settled lines in these states a record made anew; returns their states now."""
-        entries = sorted(entries, key=lambda entry: entry.key)
 
-        async def renew(connection: Any) -> list[Any]:
+        async def renew(connection: Any) -> dict[LineKey, State]:
+            renewed: dict[LineKey, State] = {}
             async with connection.transaction():
-                keys = key_columns([entry.key for entry in entries])
-                await connection.execute(_SQL["lock_lines"], *keys)
-                rows: list[Any] = await connection.fetch(
-                    _SQL["renew"], *entry_columns(entries), backfill, list(states), act_id
-                )
-                await connection.execute(_LEDGER["count_act"], act_id, len(rows))
+                for feed, some in by_feed(lines):
+                    keys = key_columns([line.key for line in some])
+                    await connection.execute(_SQL["lock_lines"], *keys, feed)
+                    rows = await connection.fetch(
+                        _SQL["renew"], *line_columns(some), backfill, list(states), act_id, feed
+                    )
+                    renewed |= {LineKey._make((*row[:4], feed)): State(row[4]) for row in rows}
+                await connection.execute(_SQL["count_act"], act_id, len(renewed))
                 await connection.execute(_NOTIFY)
-            return rows
+            return renewed
 
-        rows = await self._database.change(renew)
-        return {LineKey(*row[:4]): State(row[4]) for row in rows}
+        return await self._database.change(renew)
 
     async def _change(
         self, statement: str, lines: Sequence[SelectedLine], act_id: int
     ) -> set[LineKey]:
-        lines = sorted(lines, key=lambda line: line.key)
-
-        keys = key_columns([line.key for line in lines])
-
-        async def change(connection: Any) -> list[Any]:
+        async def change(connection: Any) -> set[LineKey]:
+            done: set[LineKey] = set()
             async with connection.transaction():
-                await connection.execute(_SQL["lock_lines"], *keys)
-                done: list[Any] = await connection.fetch(
-                    _SQL[statement],
-                    *keys,
-                    [line.state for line in lines],
-                    act_id,
-                )
-                await connection.execute(_LEDGER["count_act"], act_id, len(done))
+                for feed, some in by_feed(lines):
+                    keys = key_columns([line.key for line in some])
+                    await connection.execute(_SQL["lock_lines"], *keys, feed)
+                    rows = await connection.fetch(
+                        _SQL[statement], *keys, feed, [line.state for line in some], act_id
+                    )
+                    done |= keys_of(rows, feed)
+                await connection.execute(_SQL["count_act"], act_id, len(done))
                 await connection.execute(_NOTIFY)
             return done
 
-        return set(map(LineKey._make, await self._database.change(change)))
+        return await self._database.change(change)
+
+    def _details(self, rows: Sequence[Any]) -> list[LineDetail]:
+        return [_detail(row, self._feed) for row in rows]
 
 
 async def _begin(connection: Any, act: Act, *, over: bool) -> int:
@@ -409,13 +424,12 @@ def _seconds(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _told(rows: Sequence[Any]) -> list[LineDetail]:
-    return [
-        LineDetail(
-            LineKey(*row[:4]), **{**dict(list(row.items())[4:]), "state": State(row["state"])}
-        )
-        for row in rows
-    ]
+def _detail(row: Any, feed: FeedName) -> LineDetail:
+    fields = dict(list(row.items())[4:])
+    fields["state"] = State(fields["state"])
+    if fields["skip_reason"] is not None:
+        fields["skip_reason"] = SkipReason(fields["skip_reason"])
+    return LineDetail(LineKey._make((*row[:4], feed)), **fields)
 
 
 def _by_state(rows: Sequence[Any]) -> dict[str, int]:

@@ -1,52 +1,55 @@
 -- What people ask of the ledger, and do to it.
 
 -- name: counts
--- Lines per state.
-SELECT state, count(*) AS lines FROM line GROUP BY state
+-- Lines of the feed $1 per state.
+SELECT state, count(*) AS lines FROM line WHERE feed = $1 GROUP BY state
 
 -- name: waiting
--- Lines per state that somebody waits for, the age of the oldest to send, and of the oldest that an
+-- Lines of the feed $1 per state that somebody waits for, the age of the oldest to send, and of the oldest that an
 -- operator must look at, not_found ones of streaks among them; by partial indexes.
-SELECT (SELECT count(*) FROM line WHERE state = 'pending') AS pending,
-       (SELECT count(*) FROM line WHERE state = 'rejected') AS rejected,
-       (SELECT count(*) FROM line WHERE state = 'expired') AS expired,
-       (SELECT count(*) FROM line WHERE state = 'invalid') AS invalid,
-       (SELECT extract(epoch FROM now() - min(pending_since)) FROM line WHERE state = 'pending')
-           AS oldest_pending_seconds,
+SELECT (SELECT count(*) FROM line WHERE feed = $1 AND state = 'pending') AS pending,
+       (SELECT count(*) FROM line WHERE feed = $1 AND state = 'rejected') AS rejected,
+       (SELECT count(*) FROM line WHERE feed = $1 AND state = 'expired') AS expired,
+       (SELECT count(*) FROM line WHERE feed = $1 AND state = 'invalid') AS invalid,
+       (SELECT extract(epoch FROM now() - min(pending_since))
+        FROM line WHERE feed = $1 AND state = 'pending') AS oldest_pending_seconds,
        extract(epoch FROM now() - least(
            (SELECT min(settled_at) FROM (
-               SELECT settled_at FROM line WHERE state IN ('rejected', 'expired', 'invalid') OFFSET 0
+               SELECT settled_at FROM line
+               WHERE feed = $1 AND state IN ('rejected', 'expired', 'invalid') OFFSET 0
            ) AS kept),
            (SELECT min(n.settled_at) FROM streak AS s CROSS JOIN LATERAL (
                SELECT settled_at FROM line
-               WHERE state = 'not_found' AND settled_at BETWEEN s.since AND s.until OFFSET 0
-           ) AS n)
+               WHERE feed = $1 AND state = 'not_found'
+                 AND settled_at BETWEEN s.since AND s.until OFFSET 0
+           ) AS n WHERE s.feed = $1)
        )) AS oldest_kept_seconds
 
 -- name: oldest
--- Seconds since the oldest pending line became so.
-SELECT extract(epoch FROM now() - min(pending_since)) FROM line WHERE state = 'pending'
+-- Seconds since the oldest pending line of the feed $1 became so.
+SELECT extract(epoch FROM now() - min(pending_since)) FROM line
+WHERE feed = $1 AND state = 'pending'
 
 -- name: status
--- What the ledger and its instance say of themselves, in one row.
-SELECT g.watermark, g.start_from, g.held_since, g.held_reason, g.delivered_at AS last_delivered_at,
+-- What the ledger, its feed $1 and its instance say of themselves, in one row.
+SELECT f.watermark, f.start_from, g.held_since, g.held_reason, f.delivered_at AS last_delivered_at,
        i.host, i.pid, i.version, i.started_at, i.beat_at, i.stopped_at, i.unclean_at,
        i.state, i.reason, i.retry_at, i.probe_answered
-FROM ledger AS g LEFT JOIN instance AS i ON true
+FROM ledger AS g JOIN feed AS f ON f.name = $1 LEFT JOIN instance AS i ON true
 
 -- name: streaks
--- What is still refused of the streaks of a failing endpoint, the oldest $1 of them. Streaks between
--- which no other line was refused are told as one.
+-- What is still refused of the streaks of the failing endpoint of the feed $2, the oldest $1 of them.
+-- Streaks between which no other line was refused are returned as one.
 WITH streaks AS (
     SELECT since, until, max(until) OVER (
         ORDER BY since, id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
     ) AS earlier
-    FROM streak
+    FROM streak WHERE feed = $2
 ),
 apart AS (
     SELECT since, until, count(*) FILTER (WHERE EXISTS (
         SELECT FROM line AS l
-        WHERE l.state IN ('rejected', 'not_found')
+        WHERE l.feed = $2 AND l.state IN ('rejected', 'not_found')
           AND l.settled_at > s.earlier AND l.settled_at < s.since
         OFFSET 0
     )) OVER (ORDER BY since, until) AS number
@@ -58,7 +61,8 @@ CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE state = 'rejected') AS rejected,
            count(*) FILTER (WHERE state = 'not_found') AS not_found
     FROM line
-    WHERE state IN ('rejected', 'not_found') AND settled_at BETWEEN w.since AND w.until
+    WHERE feed = $2 AND state IN ('rejected', 'not_found')
+      AND settled_at BETWEEN w.since AND w.until
 ) AS n
 WHERE n.rejected + n.not_found > 0
 ORDER BY w.since
@@ -82,12 +86,12 @@ UPDATE ledger SET held_since = coalesce(held_since, now()), held_reason = $1
 UPDATE ledger SET held_since = NULL, held_reason = NULL, probe_requested = $1
 
 -- name: allow_probe
--- Where all pending lines wait for a later try, let the first of them be tried now: a probe needs
+-- Where all pending lines of the feed $1 wait for a later try, let the first of them be tried now: a probe needs
 -- one that is ready.
 WITH head AS (
-    SELECT call_id, group_id, leg_id, code_id, lane
+    SELECT call_id, group_id, leg_id, code_id, feed, lane
     FROM line
-    WHERE state = 'pending'
+    WHERE feed = $1 AND state = 'pending'
     ORDER BY backfill, call_ended, call_id, ordinal
     LIMIT 1
 ),
@@ -95,7 +99,7 @@ ready AS (
     SELECT
     FROM line AS l
     LEFT JOIN lane AS k ON k.lane = l.lane
-    WHERE l.state = 'pending'
+    WHERE l.feed = $1 AND l.state = 'pending'
       AND (l.next_try_at IS NULL OR l.next_try_at <= now())
       AND (k.until IS NULL OR k.until <= now())
     ORDER BY l.backfill, l.call_ended, l.call_id, l.ordinal
@@ -107,8 +111,8 @@ freed AS (
 )
 UPDATE line AS l SET next_try_at = NULL
 FROM head AS h
-WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
-    = (h.call_id, h.group_id, h.leg_id, h.code_id)
+WHERE (l.call_id, l.group_id, l.leg_id, l.code_id, l.feed)
+    = (h.call_id, h.group_id, h.leg_id, h.code_id, h.feed)
   AND l.state = (SELECT 'pending') AND NOT EXISTS (SELECT FROM ready)
 
 -- name: any_pending
@@ -135,8 +139,8 @@ FROM act ORDER BY id DESC LIMIT $1
 
 -- name: select_lines
 -- Lines in the states $1 of calls that ended in [$2, $3), of the call $4, from backfills only ($5),
--- settled in [$6, $7); NULL asks for all. Next $12 after the key ($8, $9, $10, $11).
-SELECT call_id, group_id, leg_id, code_id, state,
+-- settled in [$6, $7), of the feed $8; NULL asks for all. Next $14 after the key ($9 to $13).
+SELECT call_id, group_id, leg_id, code_id, feed, state,
        state = 'skipped' AND salesforce_id IS NULL AS without_id, record IS NOT NULL AS has_record
 FROM line
 WHERE state = ANY ($1::text[])
@@ -146,9 +150,11 @@ WHERE state = ANY ($1::text[])
   AND (NOT $5::boolean OR backfill)
   AND ($6::timestamptz IS NULL OR settled_at >= $6::timestamptz)
   AND ($7::timestamptz IS NULL OR settled_at < $7::timestamptz)
-  AND (call_id, group_id, leg_id, code_id) > ($8::bigint, $9::bigint, $10::bigint, $11::bigint)
-ORDER BY call_id, group_id, leg_id, code_id
-LIMIT $12
+  AND ($8::text IS NULL OR feed = $8::text)
+  AND (call_id, group_id, leg_id, code_id, feed)
+    > ($9::bigint, $10::bigint, $11::bigint, $12::bigint, $13::text)
+ORDER BY call_id, group_id, leg_id, code_id, feed
+LIMIT $14
 
 -- name: count_lines
 -- How many lines the same choice has, per state.
@@ -161,125 +167,139 @@ WHERE state = ANY ($1::text[])
   AND (NOT $5::boolean OR backfill)
   AND ($6::timestamptz IS NULL OR settled_at >= $6::timestamptz)
   AND ($7::timestamptz IS NULL OR settled_at < $7::timestamptz)
+  AND ($8::text IS NULL OR feed = $8::text)
 GROUP BY state
 
 -- name: lock_lines
--- Lock the lines of the keys $1… in the order in which outcomes are written, so that whoever writes
+-- Lock the lines of the feed $5 with the keys $1… in the order in which outcomes are written, so that whoever writes
 -- some of both waits and neither ends in a deadlock.
 SELECT FROM line AS l
-JOIN unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
-     AS o (call_id, group_id, leg_id, code_id) USING (call_id, group_id, leg_id, code_id)
+JOIN (SELECT *, $5::text AS feed FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+     AS given (call_id, group_id, leg_id, code_id) OFFSET 0) AS o USING (call_id, group_id, leg_id, code_id)
+WHERE l.feed = o.feed
 ORDER BY l.call_id, l.group_id, l.leg_id, l.code_id
 FOR UPDATE OF l
 
 -- name: requeue
--- Back to pending by the act $6: the lines of the keys $1… that are still in the state $5, as they
--- are. Retention may just have dropped a record. Returns the keys.
+-- Back to pending by the act $7: the lines of the feed $5 with the keys $1… that are still in the state $6, as
+-- they are. Retention may just have dropped a record. Returns the keys.
 UPDATE line AS l
 SET state = 'pending', generation = l.generation + 1, tries = 0, first_try = NULL,
-    next_try_at = NULL, settled_at = NULL, last_error = NULL, pending_since = now(), act_id = $6
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
-     AS o (call_id, group_id, leg_id, code_id, state)
+    next_try_at = NULL, settled_at = NULL, last_error = NULL, skip_reason = NULL,
+    pending_since = now(), act_id = $7
+FROM (SELECT *, $5::text AS feed FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $6::text[])
+     AS given (call_id, group_id, leg_id, code_id, state) OFFSET 0) AS o
 WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
-    = (o.call_id, o.group_id, o.leg_id, o.code_id) AND l.state = o.state
+    = (o.call_id, o.group_id, o.leg_id, o.code_id) AND l.feed = o.feed AND l.state = o.state
   AND l.record IS NOT NULL
 RETURNING l.call_id, l.group_id, l.leg_id, l.code_id
 
 -- name: discard
--- Withdraw by the act $6 the lines of the keys $1… that are still in the state $5; an answer under
+-- Withdraw by the act $7 the lines of the feed $5 with the keys $1… that are still in the state $6; an answer under
 -- way is void. Returns the keys.
 UPDATE line AS l
 SET state = 'skipped', generation = l.generation + 1, last_error = 'discarded by operator',
-    next_try_at = NULL, settled_at = now(), act_id = $6
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
-     AS o (call_id, group_id, leg_id, code_id, state)
+    skip_reason = 'discarded', next_try_at = NULL, settled_at = now(), act_id = $7
+FROM (SELECT *, $5::text AS feed FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $6::text[])
+     AS given (call_id, group_id, leg_id, code_id, state) OFFSET 0) AS o
 WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
-    = (o.call_id, o.group_id, o.leg_id, o.code_id) AND l.state = o.state
+    = (o.call_id, o.group_id, o.leg_id, o.code_id) AND l.feed = o.feed AND l.state = o.state
 RETURNING l.call_id, l.group_id, l.leg_id, l.code_id
 
 -- name: renew
--- Replace the records of lines in the states $13 (parallel arrays as in take) and put them into the
--- state that these call for; $12 says whether they count as backfill from now on (NULL: as before);
--- by the act $14.
+-- Replace the records of lines of the feed $16 in the states $14 (parallel arrays as in take) and put
+-- them into the state that these call for; $13 says whether they count as backfill from now on (NULL:
+-- as before); by the act $15.
 UPDATE line AS l
 SET state = n.state, generation = l.generation + 1, record = n.record, lane = n.lane,
-    salesforce_id = n.salesforce_id, last_error = n.last_error, call_ended = n.call_ended,
-    backfill = coalesce($12::boolean, l.backfill), tries = 0, first_try = NULL, next_try_at = NULL,
-    pending_since = now(), act_id = $14,
+    salesforce_id = n.salesforce_id, last_error = n.last_error, skip_reason = n.skip_reason,
+    call_ended = n.call_ended, backfill = coalesce($13::boolean, l.backfill), tries = 0,
+    first_try = NULL, next_try_at = NULL, pending_since = now(), act_id = $15,
     settled_at = CASE WHEN n.state <> 'pending' THEN now() END
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[],
-            $7::text[], $8::timestamptz[], $9::text[], $10::text[], $11::text[])
-     AS n (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id, call_ended, state,
-           record, last_error)
+FROM (SELECT *, $16::text AS feed FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[],
+            $7::text[], $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[])
+     AS given (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id, call_ended, state,
+           record, last_error, skip_reason) OFFSET 0) AS n
 WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
     = (n.call_id, n.group_id, n.leg_id, n.code_id)
-  AND l.state = ANY ($13::text[]) AND l.state <> 'pending'
+  AND l.feed = n.feed AND l.state = ANY ($14::text[]) AND l.state <> 'pending'
 RETURNING l.call_id, l.group_id, l.leg_id, l.code_id, l.state
 
 -- name: window
--- Lines per state of the calls that ended in [$1, $2).
+-- Lines of the feed $3 per state, of the calls that ended in [$1, $2).
 SELECT state, count(*) AS lines FROM line
-WHERE call_ended >= $1 AND call_ended < $2
+WHERE call_ended >= $1 AND call_ended < $2 AND feed = $3
 GROUP BY state
 
 -- name: window_pending
--- How many lines of the calls that ended in [$1, $2) are still to be sent.
-SELECT count(*) FROM line WHERE state = 'pending' AND call_ended >= $1 AND call_ended < $2
+-- How many lines of the feed $3, of the calls that ended in [$1, $2), are still to be sent.
+SELECT count(*) FROM line
+WHERE state = 'pending' AND call_ended >= $1 AND call_ended < $2 AND feed = $3
 
 -- name: pruned
--- The end of the newest call whose lines retention has removed; NULL if none was.
-SELECT pruned_before FROM ledger
+-- The end of the newest call of the feed $1 whose lines retention has removed; NULL if none was.
+SELECT pruned_before FROM feed WHERE name = $1
 
 -- name: of_call
--- All lines of the call $1, in sending order, with the back-off of their record and the last act;
+-- All lines of the call $1, of the feed $3, in sending order, with the back-off of their record and the last act;
 -- only the first $2 (or all) with what is sent.
 SELECT l.call_id, l.group_id, l.leg_id, l.code_id, l.ordinal, l.lane, l.salesforce_id, l.backfill,
        l.state, l.generation, l.attempts, l.unanswered, l.last_status, l.last_error, l.taken_at,
        l.pending_since,
        greatest(l.next_try_at, k.until) AS next_try_at, l.settled_at,
-       CASE WHEN $2::bigint IS NULL OR row_number() OVER (
+       l.skip_reason, CASE WHEN $2::bigint IS NULL OR row_number() OVER (
            ORDER BY l.ordinal, l.group_id, l.leg_id, l.code_id
        ) <= $2 THEN l.record END AS record,
        a.kind AS act, a.who AS act_who, a.began_at AS act_at
 FROM line AS l
 LEFT JOIN lane AS k ON k.lane = l.lane AND l.state = 'pending'
 LEFT JOIN act AS a ON a.id = l.act_id
-WHERE l.call_id = $1
+WHERE l.call_id = $1 AND l.feed = $3
 ORDER BY l.ordinal, l.group_id, l.leg_id, l.code_id
 
 -- name: calls_of_lane
--- The latest $2 calls that have a line in the lane $1, newest first.
-SELECT call_id FROM line WHERE lane = $1 GROUP BY call_id ORDER BY max(call_ended) DESC LIMIT $2
+-- The latest $2 calls that have a line of the feed $3 in the lane $1, newest first.
+SELECT call_id FROM line WHERE lane = $1 AND feed = $3 GROUP BY call_id ORDER BY max(call_ended) DESC LIMIT $2
 
 -- name: now
 -- The ledger's own time.
 SELECT now()
 
 -- name: oldest_pending
--- The $1 pending lines that come first in sending order, as `of_call` has them but for the record.
+-- The $1 pending lines of the feed $2 that come first in sending order, as `of_call` has them but for the record.
 SELECT l.call_id, l.group_id, l.leg_id, l.code_id, l.ordinal, l.lane, l.salesforce_id, l.backfill,
        l.state, l.generation, l.attempts, l.unanswered, l.last_status, l.last_error, l.taken_at,
        l.pending_since,
-       greatest(l.next_try_at, k.until) AS next_try_at, l.settled_at, NULL AS record
+       greatest(l.next_try_at, k.until) AS next_try_at, l.settled_at, l.skip_reason,
+       NULL AS record
 FROM line AS l LEFT JOIN lane AS k ON k.lane = l.lane
-WHERE l.state = 'pending'
+WHERE l.feed = $2 AND l.state = 'pending'
 ORDER BY l.backfill, l.call_ended, l.call_id, l.ordinal
 LIMIT $1
 
 -- name: latest_failed
--- The $1 lines that ended in another way than delivered or skipped, newest first, likewise.
+-- The $1 lines of the feed $2 that ended in another way than delivered or skipped, newest first, likewise.
 SELECT l.call_id, l.group_id, l.leg_id, l.code_id, l.ordinal, l.lane, l.salesforce_id, l.backfill,
        l.state, l.generation, l.attempts, l.unanswered, l.last_status, l.last_error, l.taken_at,
        l.pending_since,
-       l.next_try_at, l.settled_at, NULL AS record
+       l.next_try_at, l.settled_at, l.skip_reason,
+       NULL AS record
 FROM line AS l
-WHERE l.state IN ('conflict', 'not_found', 'rejected', 'expired', 'invalid')
+WHERE l.feed = $2 AND l.state IN ('conflict', 'not_found', 'rejected', 'expired', 'invalid')
 ORDER BY l.settled_at DESC
 LIMIT $1
 
 -- name: settled_by_hour
--- Lines per state and hour in which they were settled, hours counted from $1 on.
+-- Lines of the feed $2 per state and hour in which they were settled, hours counted from $1 on.
 SELECT date_bin('1 hour', settled_at, $1) AS hour, state, count(*) AS lines
 FROM line
-WHERE settled_at >= $1
+WHERE settled_at >= $1 AND feed = $2
 GROUP BY hour, state
+
+-- name: count_act
+-- $2 more lines were changed by the act $1.
+UPDATE act SET lines = lines + $2 WHERE id = $1
+
+-- name: notify
+-- Tell the instance that holds this ledger to look again.
+SELECT pg_notify('callstatsd_' || 'ledger'::regclass::oid, '')

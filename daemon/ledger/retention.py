@@ -7,7 +7,8 @@ import structlog
 
 from daemon import logs
 from daemon.errors import UnusableError
-from daemon.ledger.store import Ledger
+from daemon.ledger.pruning import PruningStore
+from daemon.lines import FeedName
 from daemon.tasks import sleep_or_stop
 
 _log = structlog.get_logger()
@@ -35,7 +36,7 @@ class Pruner:
     than RETENTION by the settings' bounds.
     """
 
-    def __init__(self, ledger: Ledger, retention: float, record_retention: float) -> None:
+    def __init__(self, ledger: PruningStore, retention: float, record_retention: float) -> None:
         """Take both ages in seconds since the line was settled."""
         self._ledger = ledger
         self._retention = retention
@@ -54,14 +55,18 @@ class Pruner:
     async def prune(self, stop: asyncio.Event) -> Pruned:
         """Remove all that is old enough, in small batches."""
         records = lines = acts = 0
-        while not stop.is_set() and (n := await self._ledger.prune(self._retention, BATCH)):
-            lines += n
+        for feed in FeedName:
+            while not stop.is_set() and (
+                n := await self._ledger.prune(feed, self._retention, BATCH)
+            ):
+                lines += n
         while not stop.is_set() and (n := await self._ledger.prune_acts(self._retention, BATCH)):
             acts += n
-        while not stop.is_set() and (
-            n := await self._ledger.drop_records(self._record_retention, BATCH)
-        ):
-            records += n
+        for feed in FeedName:
+            while not stop.is_set() and (
+                n := await self._ledger.drop_records(feed, self._record_retention, BATCH)
+            ):
+                records += n
         while not stop.is_set() and await self._ledger.prune_lanes(BATCH):
             pass
         await self._ledger.prune_streaks()

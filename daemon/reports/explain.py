@@ -8,23 +8,12 @@ from datetime import UTC, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from daemon.ingest.intake import NO_ID
-from daemon.ingest.source import CallFacts, Clock
+from daemon.ingest.readiness import CallFacts, Clock, ReadinessRules
 from daemon.ledger.acts import ActKind
 from daemon.ledger.operator import LedgerStatus, LineDetail
-from daemon.lines import LineKey, State, Streak, missing_keys
+from daemon.lines import LineKey, SkipReason, State, Streak, missing_keys
 from daemon.reports.formats import iso_time, local_time, plural
 from daemon.reports.meanings import MEANINGS, REMEDIES, RESUME, requeue_command
-
-
-@dataclass(frozen=True, slots=True)
-class ReadinessRules:
-    """Settings that decide whether and when a call is taken."""
-
-    clients_id: int | None
-    settle_delay: timedelta
-    stale_call_after: timedelta
-    zone: ZoneInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +32,6 @@ SHOWN = 200
 """Lines of a call that are shown to people; JSON has all."""
 NAMED = 20
 """Keys that one sentence lists."""
-
-DISCARDED = "discarded by operator"
 
 
 def streak_command(streak: Streak, zone: ZoneInfo) -> str:
@@ -132,7 +119,7 @@ def line_sentence(line: LineDetail, zone: ZoneInfo) -> str:
         when = "" if line.settled_at is None else f" at {local_time(line.settled_at, zone)}"
         reason = f": {line.last_error}" if line.last_error else ""
         ending = MEANINGS[line.state]
-        if line.last_error == DISCARDED:
+        if line.skip_reason is SkipReason.DISCARDED:
             ending, reason = f"withdrawn by {_by_whom(line, zone)}", ""
         elif line.state is State.SKIPPED:
             ending = "it is not sent again" if line.attempts else "it was not sent"
@@ -154,7 +141,7 @@ def line_sentence(line: LineDetail, zone: ZoneInfo) -> str:
 
 def next_step(line: LineDetail) -> tuple[str, str | None] | None:
     """Return what to do about a line, and the command for it; None if nothing is to be done."""
-    if line.state is State.SKIPPED and line.last_error != NO_ID:
+    if line.state is State.SKIPPED and line.skip_reason is not SkipReason.NO_ID:
         return None
     remedy = REMEDIES.get(line.state)
     return None if remedy is None else (remedy, requeue_command(line.state, line.key.call_id))

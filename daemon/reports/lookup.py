@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from daemon.errors import ConfigurationError, UnusableError
+from daemon.ingest.readiness import CallFacts, Clock, ReadinessRules
 from daemon.ingest.record import lane, salesforce_id
-from daemon.ingest.source import CallFacts, Clock, Source
+from daemon.ingest.source import Source
 from daemon.ledger.operator import OperatorStore
 from daemon.lines import LineKey
-from daemon.reports.explain import CallHistory, ReadinessRules
+from daemon.reports.explain import CallHistory
 from daemon.settings.model import Settings
 from daemon.tasks import run_within
 
@@ -54,10 +55,11 @@ async def look_up(
 def rules_of(settings: Settings) -> ReadinessRules:
     """Return the settings that decide when a call is taken."""
     return ReadinessRules(
-        settings.clients_id,
         timedelta(seconds=settings.settle_delay),
         timedelta(seconds=settings.stale_call_after),
         settings.source_timezone,
+        settings.start_from,
+        settings.clients_id,
     )
 
 

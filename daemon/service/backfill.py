@@ -6,21 +6,23 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import structlog
 
 from daemon import logs
 from daemon.delivery.outcome_writer import DRAIN_EXTRA, open_writer
 from daemon.errors import CallstatsdError, UnreachableError, UnusableError, first_error
+from daemon.ingest.feed import Feed, Page
 from daemon.ingest.intake import Intake
-from daemon.ingest.source import Page, Source, Window
+from daemon.ingest.readiness import Window
+from daemon.ingest.source import Source
 from daemon.ledger.acts import Act, ActKind, operator
+from daemon.ledger.binding import Binding
 from daemon.ledger.lease import Lease
 from daemon.ledger.operator import OperatorStore
-from daemon.ledger.store import Binding, Ledger
+from daemon.ledger.store import Ledger
 from daemon.lines import MICROSECOND, LineKey, NewLine, State, missing_keys
-from daemon.service.connections import open_databases, open_salesforce, record_options
+from daemon.service.connections import open_databases, open_salesforce, statistics_feed
 from daemon.service.instance import Instance
 from daemon.service.systemd import SystemdNotifier
 from daemon.settings.model import Settings
@@ -87,14 +89,15 @@ async def backfill(
             Binding(settings.clients_id, clock.database, settings.source_schemas)
         )
         ensure_retention_locked = await stack.enter_async_context(ledger.retention_locked())
-        intake = Intake(source, ledger, record_options(settings))
+        feed = statistics_feed(settings, source)
+        intake = Intake(feed, ledger)
         act = Act(
             ActKind.BACKFILL, operator(), since=period.since, until=period.until, resend=resend
         )
         work = Backfill(
-            source, ledger, intake, period, show, ensure_retention_locked, act, paused_for
+            feed, ledger, intake, period, show, ensure_retention_locked, act, paused_for
         )
-        window = await work.prepare(settings.settle_delay, settings.source_timezone, resend=resend)
+        window = await work.prepare(resend=resend)
         if dry_run:
             await run_until(stop, work.count(window, resend=resend))
             work.progress.seconds = time.monotonic() - began
@@ -180,7 +183,7 @@ class Backfill:
 
     def __init__(
         self,
-        source: Source,
+        feed: Feed,
         ledger: Ledger,
         intake: Intake,
         period: Period,
@@ -189,9 +192,9 @@ class Backfill:
         act: Act,
         paused_for: float = PAUSED_FOR,
     ) -> None:
-        self._source = source
+        self._feed = feed
         self._ledger = ledger
-        self._operator_store = OperatorStore(ledger.database)
+        self._operator_store = OperatorStore(ledger.database, feed.name)
         self._intake = intake
         self._period = period
         self._show = show
@@ -200,53 +203,53 @@ class Backfill:
         self._paused_for = paused_for
         self.progress = BackfillProgress()
 
-    async def prepare(self, settle_delay: float, zone: ZoneInfo, *, resend: bool) -> Window:
+    async def prepare(self, *, resend: bool) -> Window:
         """Return the window's ready part; raises `WindowPrunedError` unless `resend`.
 
-        `zone` is the ACD server's, in which the error names the earliest time to begin.
+        The error names the earliest time to begin, in the ACD server's zone.
         """
         pruned = await self._operator_store.pruned_before()
         if pruned is not None and self._period.since <= pruned and not resend:
+            zone = self._feed.rules.zone
             earliest = (pruned + timedelta(seconds=1)).astimezone(zone)
             raise WindowPrunedError(
                 "lines of calls that ended earlier were removed by CALLSTATSD_RETENTION, so nobody "
                 f"can tell which were sent: begin at {earliest:%Y-%m-%dT%H:%M:%S} or later, "
                 "or send all of them (again) with --resend"
             )
-        clock = await self._source.clock()
-        await self._source.prepare()
-        ready = clock.now - timedelta(seconds=settle_delay)
+        ready = self._feed.rules.ended_by(await self._feed.clock())
+        await self._feed.prepare()
         window = Window(self._period.since, min(self._period.until - MICROSECOND, ready))
-        self.progress.total = await self._source.count_ended(window)
+        self.progress.total = await self._feed.count(window)
         return window
 
     async def count(self, window: Window, *, resend: bool) -> None:
         """Count calls, lines, new lines and what `resend` would send again; changes nothing."""
-        async for page in self._source.ended(window):
+        async for page in self._feed.ready_in(window):
             call_ids = [found.call_id for found in page.found]
-            keys = await self._source.keys(call_ids)
-            have = await self._ledger.known(call_ids)
+            keys = await self._feed.keys(call_ids)
+            have = await self._ledger.known(self._feed.name, call_ids)
             if resend:
-                settled = await self._ledger.settled(call_ids)
+                settled = await self._ledger.settled(self._feed.name, call_ids)
                 here: set[LineKey] = set()
-                async with aclosing(self._intake.entry_pages(page.found)) as pages:
+                async with aclosing(self._feed.new_lines(page.found)) as pages:
                     async for entries in pages:
                         here |= {entry.key for entry in entries}
                         self.progress.resent += _sent_again(entries, settled)
-                gone = await self._intake.lines_by_key(sorted(have - here))
+                gone = await self._feed.lines_by_key(sorted(have - here))
                 self.progress.resent += _sent_again(gone, settled)
             self._count(page, len(keys), len(missing_keys(keys, have)))
 
     async def take(self, window: Window, *, resend: bool) -> None:
         """Take the window page by page; with `resend` settled lines are made anew and sent."""
         act_id = await self._operator_store.begin(self._act)
-        async for page in self._source.ended(window):
+        async for page in self._feed.ready_in(window):
             here: set[LineKey] = set()
             added = 0
-            async with aclosing(self._intake.entry_pages(page.found)) as pages:
+            async with aclosing(self._feed.new_lines(page.found)) as pages:
                 async for entries in pages:
                     self._ensure_retention_locked()
-                    new = await self._intake.store(entries, backfill=True, act=act_id)
+                    new = await self._intake.insert(entries, backfill=True, act=act_id)
                     here |= {entry.key for entry in entries}
                     added += len(new)
                     if resend:
@@ -254,9 +257,10 @@ class Backfill:
                             [entry for entry in entries if entry.key not in new], act_id
                         )
             if resend:
-                have = await self._ledger.known([found.call_id for found in page.found])
+                call_ids = [found.call_id for found in page.found]
+                have = await self._ledger.known(self._feed.name, call_ids)
                 # Also lines whose leg or code is gone by now, or whose leg has a code since.
-                await self._renew(await self._intake.lines_by_key(sorted(have - here)), act_id)
+                await self._renew(await self._feed.lines_by_key(sorted(have - here)), act_id)
             self._count(page, len(here), added)
         await self._operator_store.end(act_id)
         self.progress.taken = True

@@ -12,9 +12,11 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
 from daemon import __version__
 from daemon.database.errors import Place
 from daemon.errors import UnreachableError, UnusableError
-from daemon.ingest.intake import RecordOptions
 from daemon.ingest.source import Source, open_source
-from daemon.ledger.store import Binding, Ledger, open_ledger
+from daemon.ingest.statistics import RecordOptions, StatisticsFeed
+from daemon.ledger.binding import Binding
+from daemon.ledger.store import Ledger, open_ledger
+from daemon.reports.lookup import rules_of
 from daemon.salesforce.client import EndpointUrl, Salesforce, Session, open_session
 from daemon.salesforce.oauth import (
     ClientCredentials,
@@ -123,13 +125,14 @@ def _grant(settings: Settings) -> Grant | None:
             assert_never(settings.auth)
 
 
-def record_options(settings: Settings) -> RecordOptions:
-    """Return how records are written."""
-    return RecordOptions(
+def statistics_feed(settings: Settings, source: Source) -> StatisticsFeed:
+    """Return the feed of call statistics, as the settings have it."""
+    options = RecordOptions(
         settings.source_timezone,
         settings.empty_as is EmptyAs.STRING,
         settings.send_without_salesforce_id,
     )
+    return StatisticsFeed(source, rules_of(settings), options)
 
 
 def ledger_code(settings: Settings) -> str:

@@ -11,7 +11,10 @@ import structlog
 from daemon import __version__, logs
 from daemon.delivery.flow_control import SenderStatus
 from daemon.errors import UnusableError
-from daemon.ledger.store import Binding, InstanceStatus, Ledger, Tenure, Wishes
+from daemon.ledger.binding import Binding
+from daemon.ledger.instance import InstanceStatus, Tenure, Wishes
+from daemon.ledger.store import Ledger
+from daemon.lines import FeedName
 from daemon.tasks import sleep_or_stop
 from daemon.web.health import InstanceState
 
@@ -73,7 +76,7 @@ class Heartbeat:
         await self._ledger.succeed(self._tenure)
         wishes = await self._write()
         if wishes.pause is None:
-            await self._ledger.pause_ended()
+            await self._ledger.pause_ended(FeedName.STATISTICS)
 
     async def run(self) -> None:
         """Write until cancelled; raises `ConfigurationError` when the ledger is bound anew.

@@ -24,16 +24,17 @@ from daemon.errors import (
     first_error,
 )
 from daemon.ingest.intake import Intake
-from daemon.ingest.poller import Poller, ReadinessRules
+from daemon.ingest.poller import Poller
 from daemon.ingest.source import Source
 from daemon.ingest.sweeper import Sweeper
+from daemon.ledger.binding import Binding
 from daemon.ledger.lease import TRY_EVERY, Lease
 from daemon.ledger.retention import Pruner
-from daemon.ledger.store import Binding, Ledger
-from daemon.lines import State
+from daemon.ledger.store import Ledger
+from daemon.lines import FeedName, State
 from daemon.reports.status import status_line
 from daemon.salesforce.client import Salesforce
-from daemon.service.connections import record_options, retry_until_reachable
+from daemon.service.connections import retry_until_reachable, statistics_feed
 from daemon.service.heartbeat import Heartbeat
 from daemon.service.systemd import Loop, SystemdNotifier
 from daemon.settings.model import Settings
@@ -126,8 +127,8 @@ class Instance:
         settings = self.settings
         # What an earlier lease of this process learnt of the endpoint is read from the ledger.
         await run_within(LEARNT_WITHIN, self.writer.wait_written())
-        progress = await self.ledger.progress()
-        failing = await self.ledger.failing_answers()
+        progress = await self.ledger.progress(FeedName.STATISTICS)
+        failing = await self.ledger.failing_answers(FeedName.STATISTICS)
         backoff = Backoff(settings.retry_initial, settings.retry_max)
         return Sender(
             self.ledger,
@@ -174,15 +175,11 @@ class Instance:
 
     async def _poll(self, sender: Sender, stop: asyncio.Event) -> None:
         settings = self.settings
-        rules = ReadinessRules(
-            timedelta(seconds=settings.settle_delay),
-            timedelta(seconds=settings.stale_call_after),
-            settings.start_from,
-        )
-        intake = Intake(self.source, self.ledger, record_options(settings))
-        poller = Poller(self.source, self.ledger, intake, rules, sender.wake, self._has_polled)
+        feed = statistics_feed(settings, self.source)
+        intake = Intake(feed, self.ledger)
+        poller = Poller(feed, self.ledger, intake, sender.wake, self._has_polled)
         lookback = timedelta(seconds=settings.lookback)
-        sweeper = Sweeper(self.source, self.ledger, intake, rules, lookback, sender.wake)
+        sweeper = Sweeper(feed, self.ledger, intake, lookback, sender.wake)
         pruner = Pruner(self.ledger, settings.retention, settings.record_retention)
 
         async def prepare() -> None:

@@ -282,5 +282,5 @@ def _masked(line: LineDetail, *, with_people: bool = False) -> LineDetail:
 
     Without `with_people` also remove who requeued or discarded it.
     """
-    error = None if line.last_error is None else masked(line.last_error, line.key)
+    error = None if line.last_error is None else masked(line.last_error, line.key.ids)
     return replace(line, last_error=error, act_who=line.act_who if with_people else None)

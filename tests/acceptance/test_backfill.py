@@ -13,7 +13,9 @@ import pytest
 from daemon.demo.standin import Incoming, Reply
 from daemon.errors import UnreachableError
 from daemon.ingest import source
-from daemon.ingest.intake import Intake, RecordOptions
+from daemon.ingest.intake import Intake
+from daemon.ingest.readiness import Window
+from daemon.ingest.statistics import StatisticsFeed
 from daemon.ledger.acts import Act, ActKind
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.store import open_ledger
@@ -22,6 +24,7 @@ from daemon.service.instance import MAY_STILL_SEND
 from daemon.settings.model import load_settings
 from tests.support.calls import insert, plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
+from tests.support.site import RULES, SENDING
 from tests.support.whole import CallCentre
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -212,10 +215,9 @@ async def test_a_dry_run_of_a_resend_counts_what_would_be_sent_again(centre: Cal
 
 
 async def test_a_backfill_that_is_cut_is_on_record_with_what_it_has_taken(
-    centre: CallCentre, monkeypatch: pytest.MonkeyPatch
+    centre: CallCentre,
 ) -> None:
     await add_calls(centre, 5)
-    monkeypatch.setattr(source, "PAGE", 2)
     act = Act(ActKind.BACKFILL, "alice@acd1", since=DAY, until=DAY + timedelta(days=1))
     pages = iter((None, None, UnreachableError("retention came between")))
 
@@ -224,20 +226,21 @@ async def test_a_backfill_that_is_cut_is_on_record_with_what_it_has_taken(
             raise error
 
     async with (
-        source.open_source(centre.dsn, ("jtelstats",), BERLIN, None) as acd,
+        source.open_source(centre.dsn, ("jtelstats",), BERLIN, None, page=2) as acd,
         open_ledger(centre.dsn, "callstatsd") as ledger,
     ):
+        feed = StatisticsFeed(acd, RULES, SENDING)
         work = backfill.Backfill(
-            acd,
+            feed,
             ledger,
-            Intake(acd, ledger, RecordOptions(BERLIN, False, False)),
+            Intake(feed, ledger),
             backfill.Period(DAY, DAY + timedelta(days=1)),
             lambda _: None,
             kept,
             act,
         )
         with pytest.raises(UnreachableError):
-            await work.take(source.Window(DAY, DAY + timedelta(days=1)), resend=False)
+            await work.take(Window(DAY, DAY + timedelta(days=1)), resend=False)
         (recorded,) = await OperatorStore(ledger.database).latest_acts(9)
     assert (recorded.act, recorded.ended_at, recorded.lines) == (act, None, 4)
     lines = await centre.db.fetch("SELECT act_id FROM line")
@@ -249,7 +252,7 @@ async def test_a_backfill_that_is_cut_is_on_record_with_what_it_has_taken(
 
 async def test_a_window_that_overlaps_pruned_lines_is_refused(centre: CallCentre) -> None:
     await add_calls(centre, 3)
-    await centre.db.execute("UPDATE ledger SET pruned_before = $1", DAY + timedelta(hours=1))
+    await centre.db.execute("UPDATE feed SET pruned_before = $1", DAY + timedelta(hours=1))
     code, output, errors = await centre.run("backfill", *WINDOW)
     assert (code, output) == (1, "")
     assert "--resend" in errors
@@ -260,7 +263,7 @@ async def test_the_refusal_names_when_to_begin_and_that_repeats_nothing(centre: 
     """The very moment of the newest pruned call belongs to what was removed."""
     await plain_call(centre.db, 1, record=record_id(1), ended=DAY)
     await plain_call(centre.db, 2, record=record_id(2), ended=DAY + timedelta(seconds=1))
-    await centre.db.execute("UPDATE ledger SET pruned_before = $1", DAY)
+    await centre.db.execute("UPDATE feed SET pruned_before = $1", DAY)
     at = f"{DAY.astimezone(BERLIN):%Y-%m-%dT%H:%M:%S}"
     code, _, errors = await centre.run("backfill", "--from", at, *WINDOW[2:])
     assert code == 1

@@ -125,7 +125,7 @@ async def look(dsn: str, db: asyncpg.Connection, holder: None) -> AsyncIterator[
     """A page with something of everything."""
     async with looking(dsn, db) as look:
         await look.beat()
-        await db.execute("UPDATE ledger SET watermark = now(), delivered_at = now()")
+        await db.execute("UPDATE feed SET watermark = now(), delivered_at = now()")
         waits = datetime.now(UTC) - timedelta(minutes=5)
         await look.line(1, State.PENDING, pending_since=waits)
         long = "FIELD_CUSTOM_VALIDATION_EXCEPTION:" + "x" * 160

@@ -19,7 +19,7 @@ from daemon.demo.postgres import create_database, embedded
 from daemon.errors import SettleTimeoutError
 from daemon.ledger.lease import LOST_AFTER
 from daemon.ledger.store import Ledger, open_ledger
-from daemon.lines import Settlement, State
+from daemon.lines import FeedName, Settlement, State
 from daemon.service.instance import MAY_STILL_SEND
 from tests.support.audit import Audit, Break, audit
 from tests.support.calls import plain_call, record_id
@@ -484,7 +484,7 @@ async def one_pending(ledger: Ledger, db: asyncpg.Connection) -> AttemptResult:
         VALUES (1, 0, 0, 0, 1, 'a', now(), false, 'pending', '{}')
         """
     )
-    [line] = await ledger.pending(1, [])
+    [line] = await ledger.pending(FeedName.STATISTICS, 1, [])
     settlement = Settlement(
         key=line.key, generation=0, lane="a", state=State.DELIVERED, sent=True, age=0.1, status=200
     )

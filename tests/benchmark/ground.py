@@ -20,7 +20,8 @@ import orjson
 from daemon.database.pool import Database
 from daemon.demo.postgres import create_database, embedded
 from daemon.ledger import migrate
-from daemon.ledger.store import Binding, open_ledger
+from daemon.ledger.binding import Binding
+from daemon.ledger.store import open_ledger
 from tests.benchmark import data
 from tests.benchmark.endpoint import HourlyCounts
 

@@ -11,25 +11,26 @@ from statistics import median
 from zoneinfo import ZoneInfo
 
 from daemon.demo.postgres import installed_programs
-from daemon.ingest.intake import Intake, RecordOptions
-from daemon.ingest.poller import Poller, ReadinessRules
+from daemon.ingest.intake import Intake
+from daemon.ingest.poller import Poller
 from daemon.ingest.source import open_source
+from daemon.ingest.statistics import StatisticsFeed
 from daemon.ledger.store import open_ledger
 from tests.benchmark import data
 from tests.benchmark.drain import told_all
 from tests.benchmark.ground import Ground, Site
 from tests.benchmark.result import Effort, Result, at_most
 from tests.support.counters import counters, no_autovacuum
+from tests.support.site import RULES, SENDING
 
 SHORT, LONG = 10_000, 3_000_000
 POLLS = 50
 BERLIN = ZoneInfo("Europe/Berlin")
-RULES = ReadinessRules(timedelta(seconds=120), timedelta(hours=12), None)
 
 SWEPT_LINES = 100_000
 SWEEP_SPAN = timedelta(hours=20)
 # A watermark of now would lie ahead of what is ready, and be pulled back.
-COVERED = "UPDATE ledger SET start_from = '2020-01-01', watermark = now() - interval '3 min'"
+COVERED = "UPDATE feed SET start_from = '2020-01-01', watermark = now() - interval '3 min'"
 
 
 async def idle(ground: Ground, effort: Effort) -> list[Result]:
@@ -96,8 +97,8 @@ async def _polling(site: Site) -> AsyncIterator[Poller]:
         open_source(site.dsn, (data.SOURCE,), BERLIN, None) as source,
         open_ledger(site.dsn, data.LEDGER) as ledger,
     ):
-        intake = Intake(source, ledger, RecordOptions(BERLIN, False, False))
-        poller = Poller(source, ledger, intake, RULES, lambda: None)
+        feed = StatisticsFeed(source, RULES, SENDING)
+        poller = Poller(feed, ledger, Intake(feed, ledger), lambda: None)
         await poller.prepare(None, (data.SOURCE,))
         await poller.poll()
         yield poller

@@ -25,11 +25,13 @@ from pgqueuer.queries import Queries
 from pgqueuer.types import QueueExecutionMode
 from yarl import URL
 
-from daemon.ingest.intake import Intake, RecordOptions
-from daemon.ingest.source import MAX_TIME, MIN_TIME, Window, open_source
-from daemon.ledger.store import open_ledger
+from daemon.ingest.columns import MAX_TIME, MIN_TIME
+from daemon.ingest.readiness import Window
+from daemon.ingest.source import open_source
+from daemon.ingest.statistics import StatisticsFeed
 from tests.benchmark import data
 from tests.benchmark.bare import USER_AGENT
+from tests.support.site import RULES, SENDING
 
 ENQUEUE = 1000
 BATCH = 100
@@ -49,13 +51,10 @@ async def install(connection: asyncpg.Connection) -> Queries:
 async def enqueue(dsn: str, queries: Queries) -> int:
     """Queue all lines of the source as `KEY<tab>BODY`."""
     lines = 0
-    async with (
-        open_source(dsn, (data.SOURCE,), BERLIN, None) as source,
-        open_ledger(dsn, data.LEDGER) as ledger,
-    ):
-        intake = Intake(source, ledger, RecordOptions(BERLIN, False, False))
-        async for page in source.ended(Window(MIN_TIME + YEAR, MAX_TIME - YEAR)):
-            pages = [entries async for entries in intake.entry_pages(page.found)]
+    async with open_source(dsn, (data.SOURCE,), BERLIN, None) as source:
+        feed = StatisticsFeed(source, RULES, SENDING)
+        async for page in feed.ready_in(Window(MIN_TIME + YEAR, MAX_TIME - YEAR)):
+            pages = [lines async for lines in feed.new_lines(page.found)]
             jobs = [f"{entry.key}\t{entry.record}".encode() for entry in chain(*pages)]
             for first in range(0, len(jobs), ENQUEUE):
                 await _insert(queries, jobs[first : first + ENQUEUE])

@@ -7,13 +7,16 @@ from datetime import timedelta
 
 import uvloop
 
-from daemon.ingest.intake import Intake, RecordOptions
+from daemon.ingest.intake import Intake
 from daemon.ingest.source import open_source
+from daemon.ingest.statistics import StatisticsFeed
 from daemon.ingest.sweeper import Sweeper
 from daemon.ledger.store import open_ledger
+from daemon.lines import FeedName
 from tests.benchmark import data
 from tests.benchmark.ground import memory_of_this_process
-from tests.benchmark.history import BERLIN, RULES
+from tests.support.expected import BERLIN
+from tests.support.site import RULES, SENDING
 
 QUIET = timedelta(hours=1)
 
@@ -24,14 +27,15 @@ async def sweep(dsn: str, span: timedelta) -> tuple[float, int, int]:
         open_source(dsn, (data.SOURCE,), BERLIN, None) as source,
         open_ledger(dsn, data.LEDGER) as ledger,
     ):
-        intake = Intake(source, ledger, RecordOptions(BERLIN, False, False))
+        feed = StatisticsFeed(source, RULES, SENDING)
+        intake = Intake(feed, ledger)
         await source.prepare()
         clock = await source.clock()
-        await ledger.swept(clock.now)
+        await ledger.swept(FeedName.STATISTICS, clock.now)
         seconds, peaks = 0.0, []
         for part in (span / 10, span):
             lookback = QUIET + part
-            sweeper = Sweeper(source, ledger, intake, RULES, lookback, lambda: None)
+            sweeper = Sweeper(feed, ledger, intake, lookback, lambda: None)
             began = time.perf_counter()
             taken = await sweeper.sweep(wide=True)
             seconds = time.perf_counter() - began

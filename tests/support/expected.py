@@ -85,7 +85,7 @@ def in_order(rows: Iterable[Row]) -> list[Row]:
 
 
 def time_of(row: Visit | Leg | Code) -> datetime | None:
-    """Tell the time by which rows of this table are ordered."""
+    """Return the time by which rows of this table are ordered."""
     if isinstance(row, Visit):
         return row.dtgroupstart
     return row.dtcallstart if isinstance(row, Leg) else row.dtcreated
@@ -160,7 +160,7 @@ def caller_id(number: str | None) -> str | None:
 
 
 def salesforce_id(text: str | None) -> str | None:
-    """Give the text if, trimmed, it is a record id of 15 or a right one of 18 characters."""
+    """Return the text if, trimmed, it is a record id of 15 or a right one of 18 characters."""
     trimmed = (text or "").strip()
     if not re.fullmatch("[0-9A-Za-z]{15}([0-9A-Za-z]{3})?", trimmed):
         return None

@@ -90,7 +90,7 @@ async def add(db: asyncpg.Connection, *rows: Call | Visit | Leg | Code) -> None:
 
 
 def on_local_clocks(row: Any, zone: ZoneInfo) -> Any:
-    """Give the row as a table with `timestamp` columns has it."""
+    """Return the row as a table with `timestamp` columns has it."""
     moments = {
         name: moment.astimezone(zone).replace(tzinfo=None)
         for name, moment in row._asdict().items()

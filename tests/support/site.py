@@ -11,11 +11,14 @@ import pytest
 
 from daemon.demo.postgres import create_database
 from daemon.demo.rows import Call, Code, Leg, Visit, load
-from daemon.ingest.intake import Intake, RecordOptions
-from daemon.ingest.poller import Poller, ReadinessRules
-from daemon.ingest.source import Source, open_source
+from daemon.ingest.intake import Intake
+from daemon.ingest.poller import Poller
+from daemon.ingest.readiness import ReadinessRules
+from daemon.ingest.source import PAGE, open_source
+from daemon.ingest.statistics import RecordOptions, StatisticsFeed
 from daemon.ingest.sweeper import Sweeper
-from daemon.ledger.store import Binding, Ledger, open_ledger
+from daemon.ledger.binding import Binding
+from daemon.ledger.store import Ledger, open_ledger
 from tests.support import rows
 from tests.support.expected import BERLIN
 
@@ -24,6 +27,9 @@ SCHEMAS = ("jtelstats", "pg_catalog")
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 LOOKBACK = timedelta(hours=26)
+
+RULES = ReadinessRules(timedelta(minutes=2), timedelta(hours=12), BERLIN)
+SENDING = RecordOptions(BERLIN, empty_as_string=False, send_without_id=False)
 
 ONE, TWO = "one database", "two databases"
 EITHER_WAY = pytest.mark.parametrize("site", [ONE, TWO], indirect=True)
@@ -43,7 +49,7 @@ AS 'SELECT replayed FROM jtelstats.clock';
 
 @dataclass
 class Site:
-    """Two databases, or one that is both; `now` is the source's time, which stands still."""
+    """Two databases, or one that is both; `now` is the source's time, which only the test moves."""
 
     source_dsn: str
     ledger_dsn: str
@@ -76,7 +82,7 @@ class Site:
         await self.db.execute("UPDATE jtelstats.clock SET standby = true, replayed = $1", replayed)
 
     def ago(self, **duration: float) -> datetime:
-        """Tell a time before now."""
+        """Return a time before now."""
         return self.now - timedelta(**duration)
 
     async def add(self, *made: Call | Visit | Leg | Code) -> None:
@@ -84,15 +90,22 @@ class Site:
         await rows.add(self.db, *made)
 
     @asynccontextmanager
-    async def rooms(
-        self, form: RecordOptions, clients_id: int | None = None
-    ) -> AsyncIterator[tuple[Source, Ledger, Intake]]:
-        """Open both databases as the daemon does."""
+    async def taking(
+        self,
+        options: RecordOptions = SENDING,
+        *,
+        rules: ReadinessRules = RULES,
+        page: int = PAGE,
+        feed_type: type[StatisticsFeed] = StatisticsFeed,
+        ledger_type: type[Ledger] = Ledger,
+    ) -> AsyncIterator[tuple[StatisticsFeed, Ledger, Intake]]:
+        """Open both databases as the daemon does; the source is read in pages of so many rows."""
         async with (
-            open_source(self.source_dsn, SCHEMAS, BERLIN, clients_id) as source,
-            open_ledger(self.ledger_dsn, "callstatsd") as ledger,
+            open_source(self.source_dsn, SCHEMAS, BERLIN, rules.clients_id, page=page) as source,
+            open_ledger(self.ledger_dsn, "callstatsd") as opened,
         ):
-            yield source, ledger, Intake(source, ledger, form)
+            feed, ledger = feed_type(source, rules, options), ledger_type(opened.database)
+            yield feed, ledger, Intake(feed, ledger)
 
     @asynccontextmanager
     async def sweeping(
@@ -105,6 +118,9 @@ class Site:
         clients_id: int | None = None,
         prepared: bool = True,
         send_without_id: bool = False,
+        page: int = PAGE,
+        feed_type: type[StatisticsFeed] = StatisticsFeed,
+        ledger_type: type[Ledger] = Ledger,
     ) -> AsyncIterator[tuple[Poller, Sweeper]]:
         """Start a poller and its sweeper; durations in seconds. START_FROM is now unless given."""
 
@@ -114,14 +130,18 @@ class Site:
         rules = ReadinessRules(
             settle_delay=timedelta(seconds=settle_delay),
             stale_call_after=timedelta(seconds=stale_call_after),
+            zone=BERLIN,
             start_from=start_from,
+            clients_id=clients_id,
         )
-        form = RecordOptions(BERLIN, False, send_without_id)
-        async with self.rooms(form, clients_id) as (source, ledger, intake):
-            poller = Poller(source, ledger, intake, rules, announce)
+        options = RecordOptions(BERLIN, False, send_without_id)
+        async with self.taking(
+            options, rules=rules, page=page, feed_type=feed_type, ledger_type=ledger_type
+        ) as (feed, ledger, intake):
+            poller = Poller(feed, ledger, intake, announce)
             if prepared:
                 await poller.prepare(clients_id, SCHEMAS)
-            yield poller, Sweeper(source, ledger, intake, rules, lookback, announce)
+            yield poller, Sweeper(feed, ledger, intake, lookback, announce)
 
     @asynccontextmanager
     async def poller(
@@ -131,6 +151,8 @@ class Site:
         stale_call_after: float = 12 * 3600,
         start_from: datetime | None = None,
         prepared: bool = True,
+        page: int = PAGE,
+        ledger_type: type[Ledger] = Ledger,
     ) -> AsyncIterator[Poller]:
         """Start a poller alone."""
         async with self.sweeping(
@@ -138,6 +160,8 @@ class Site:
             stale_call_after=stale_call_after,
             start_from=start_from,
             prepared=prepared,
+            page=page,
+            ledger_type=ledger_type,
         ) as (poller, _):
             yield poller
 
@@ -164,8 +188,8 @@ class Site:
         return moment
 
     async def ledger_value(self, column: str) -> Any:
-        """Read a column of the ledger's one row."""
-        return await self.ledger_db.fetchval(f"SELECT {column} FROM callstatsd.ledger")
+        """Read a column of the feed's row."""
+        return await self.ledger_db.fetchval(f"SELECT {column} FROM callstatsd.feed")
 
     async def refuse(self, condition: str) -> None:
         """Let inserting a line fail where the condition on NEW holds."""

@@ -14,9 +14,9 @@ import pytest
 from daemon import __version__
 from daemon.cli.entry import app
 from daemon.command_text import NAMES, addressed
-from daemon.ingest.source import TABLES
+from daemon.ingest.schema import TABLES
 from daemon.ledger import migrate
-from daemon.ledger.store import SCHEMA_VERSION
+from daemon.ledger.binding import SCHEMA_VERSION
 from tests.support.daemon_process import command, settings
 
 NOBODY = "postgresql://postgres@127.0.0.1:1/nothing"

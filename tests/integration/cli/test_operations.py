@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from daemon.demo.standin import Reply
-from daemon.ingest.intake import Intake, RecordOptions
 from daemon.ingest.source import open_source
+from daemon.ingest.statistics import StatisticsFeed
 from daemon.ledger.acts import Act, ActKind
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.store import open_ledger
@@ -17,6 +17,7 @@ from daemon.lines import LineKey, State
 from tests.support.calls import insert, plain_call, record_id, seed_003
 from tests.support.daemon_process import PATIENCE, running
 from tests.support.expected import BERLIN
+from tests.support.site import RULES, SENDING
 from tests.support.whole import CallCentre
 
 ENDED = datetime(2026, 11, 20, 9, tzinfo=UTC)
@@ -69,12 +70,12 @@ async def test_show_tells_every_line_of_a_call_as_it_was_sent(centre: CallCentre
         ("UPDATE StatisticsPartA SET dtCallEnd = NULL, dtCallStart = now()", {}, "no end yet"),
         ("UPDATE StatisticsPartA SET dtCallEnd = now()", {"settle_delay": "600"}, "settle delay"),
         (
-            "UPDATE ledger SET start_from = '2026-11-20 10:00Z', watermark = now()",
+            "UPDATE feed SET start_from = '2026-11-20 10:00Z', watermark = now()",
             {},
             "only `callstatsd backfill` takes it",
         ),
         (
-            "UPDATE ledger SET start_from = '2020-01-01', watermark = now()",
+            "UPDATE feed SET start_from = '2020-01-01', watermark = now()",
             {},
             "no daemon is running",
         ),
@@ -305,9 +306,8 @@ async def test_what_a_sweep_has_taken_up_meanwhile_is_not_sent_twice(centre: Cal
         open_source(centre.dsn, ("jtelstats",), BERLIN, None) as source,
     ):
         operator_store = OperatorStore(ledger.database)
-        lines_by_key = await Intake(
-            source, ledger, RecordOptions(BERLIN, False, False)
-        ).lines_by_key([LineKey(1, 0, 0, 0)])
+        feed = StatisticsFeed(source, RULES, SENDING)
+        lines_by_key = await feed.lines_by_key([LineKey(1, 0, 0, 0)])
         act_id = await operator_store.begin(Act(ActKind.REQUEUE, "alice@acd1"))
         assert await operator_store.renew(lines_by_key, act_id, (State.SKIPPED,)) == {}
         assert await centre.states() == Counter(delivered=1)

@@ -301,9 +301,11 @@ async def test_each_state_that_needs_somebody_says_what_to_do(centre: CallCentre
     await centre.run("backfill", *WINDOW)
     for state, remedy in REMEDIES.items():
         await centre.db.execute(
-            "UPDATE line SET state = $1, last_error = $2, settled_at = now()", state.value,
+            "UPDATE line SET state = $1, last_error = $2, skip_reason = $3, settled_at = now()",
+            state.value,
             "no Salesforce id in the code's or the call's UserData" if state == "skipped" else "x",
-        )  # fmt: skip
+            "no_id" if state == "skipped" else None,
+        )
         _, told, _ = await centre.run("show", "1")
         assert f"Next: {remedy}\n" in told
         commands = re.findall(r"^    (callstatsd .*)$", told, re.MULTILINE)

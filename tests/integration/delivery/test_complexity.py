@@ -23,9 +23,10 @@ from daemon.delivery.gate import OrgGate
 from daemon.delivery.outcome_writer import OutcomeWriter
 from daemon.delivery.sender import Limits, Sender
 from daemon.demo.postgres import create_database
-from daemon.ingest.intake import Intake, RecordOptions
-from daemon.ingest.poller import Poller, ReadinessRules
+from daemon.ingest.intake import Intake
+from daemon.ingest.poller import Poller
 from daemon.ingest.source import Source, open_source
+from daemon.ingest.statistics import StatisticsFeed
 from daemon.ingest.sweeper import Sweeper
 from daemon.ledger.store import Ledger, open_ledger
 from daemon.salesforce.responses import Response
@@ -33,6 +34,7 @@ from tests.benchmark import data
 from tests.support.counters import Counters, counters, no_autovacuum
 from tests.support.daemon_process import PATIENCE
 from tests.support.expected import BERLIN
+from tests.support.site import RULES, SENDING
 
 # Both end with the same calls: the pattern of calls repeats after 320.
 SHORT, LONG = 320 * 15, 320 * 300
@@ -84,13 +86,13 @@ async def rooms(dsn: str) -> AsyncIterator[Rooms]:
         open_source(dsn, (data.SOURCE,), BERLIN, None) as source,
         open_ledger(dsn, data.LEDGER) as ledger,
     ):
-        intake = Intake(source, ledger, RecordOptions(BERLIN, False, False))
-        rules = ReadinessRules(timedelta(seconds=120), timedelta(hours=12), None)
+        feed = StatisticsFeed(source, RULES, SENDING)
+        intake = Intake(feed, ledger)
         opened = Rooms(
             source,
             ledger,
-            Poller(source, ledger, intake, rules, lambda: None),
-            Sweeper(source, ledger, intake, rules, LOOKBACK, lambda: None),
+            Poller(feed, ledger, intake, lambda: None),
+            Sweeper(feed, ledger, intake, LOOKBACK, lambda: None),
         )
         await source.prepare()
         for database in (source._database, ledger.database):
@@ -184,7 +186,7 @@ async def history(server: str, template: str, calls: int) -> str:
         span = timedelta(days=calls / 1000)
         await data.add(db, data.Calls(calls, last, span, 1000, lost=True), taken=True)
         await db.execute(
-            "UPDATE ledger SET start_from = '2020-01-01', endpoint_proven = true,"
+            "UPDATE feed SET start_from = '2020-01-01', endpoint_proven = true,"
             " watermark = now() - interval '3 min'"
         )
         await db.execute("VACUUM ANALYZE")
@@ -198,7 +200,7 @@ async def new_calls(dsn: str) -> None:
     """Let calls end between the watermark and now."""
     db = await asyncpg.connect(dsn, server_settings={"search_path": "callstatsd,jtelstats"})
     try:
-        await db.execute("UPDATE ledger SET watermark = now() - interval '30 min'")
+        await db.execute("UPDATE feed SET watermark = now() - interval '30 min'")
         end = datetime.now(UTC) - timedelta(minutes=5)
         calls = data.Calls(NEW_CALLS, end, timedelta(minutes=20), 300, first=10_000_001)
         await data.add(db, calls)

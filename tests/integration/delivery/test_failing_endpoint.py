@@ -27,7 +27,7 @@ from daemon.delivery.sender import Limits, Sender
 from daemon.ledger.operator import LineFilter, OperatorStore
 from daemon.ledger.retention import Pruner
 from daemon.ledger.store import Ledger, open_ledger
-from daemon.lines import FailingAnswers, LineKey, NewLine, State, Streak
+from daemon.lines import FailingAnswers, FeedName, LineKey, NewLine, State, Streak
 from daemon.reports.explain import streak_command
 from daemon.salesforce.responses import Response
 from daemon.settings.model import parse_local_time
@@ -91,7 +91,7 @@ async def sending(
 ) -> AsyncIterator[Sender]:
     """Let a sender work that begins with what the ledger says; at the end it stops in order."""
     writer = OutcomeWriter(ledger, 86400.0)
-    failing = await ledger.failing_answers()
+    failing = await ledger.failing_answers(FeedName.STATISTICS)
     flow = FlowControl(
         OrgGate(concurrency), concurrency, FAST, endpoint_proven=proven, failing=failing, **more
     )
@@ -152,7 +152,7 @@ async def fail(ledger: Ledger, probes: int = 1, **more: Any) -> EndpointUrl:
 async def test_a_broken_deployment_costs_the_streak_and_no_line_more(
     ledger: Ledger, db: asyncpg.Connection, status: int, state: str, *, proven: bool
 ) -> None:
-    await ledger.take(pendings(60))
+    await ledger.take(FeedName.STATISTICS, pendings(60))
     endpoint = EndpointUrl(lambda _: status)
     with capture_logs() as logs:
         async with sending(ledger, endpoint, concurrency=4, proven=proven) as sender:
@@ -168,7 +168,7 @@ async def test_a_broken_deployment_costs_the_streak_and_no_line_more(
 async def test_a_probes_404_leaves_its_line_pending_also_where_the_endpoint_has_worked(
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:
-    await ledger.take(pendings(40))
+    await ledger.take(FeedName.STATISTICS, pendings(40))
     endpoint = EndpointUrl(lambda number: 400 if number <= FAILING_AFTER else 404)
     async with sending(ledger, endpoint):
         await endpoint.until(FAILING_AFTER + 8)
@@ -178,7 +178,7 @@ async def test_a_probes_404_leaves_its_line_pending_also_where_the_endpoint_has_
 async def test_what_was_in_flight_when_the_pause_began_stays_pending_too(
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:
-    await ledger.take(pendings(60))
+    await ledger.take(FeedName.STATISTICS, pendings(60))
     endpoint = EndpointUrl(lambda _: 400)
     endpoint.held = {number: asyncio.Event() for number in (2, 5, 9)}
     async with sending(ledger, endpoint, concurrency=4) as sender:
@@ -192,7 +192,7 @@ async def test_what_was_in_flight_when_the_pause_began_stays_pending_too(
 async def test_a_probe_that_is_answered_while_the_daemon_stops_leaves_its_line_pending(
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:
-    await ledger.take(pendings(30))
+    await ledger.take(FeedName.STATISTICS, pendings(30))
     endpoint = EndpointUrl(lambda _: 400)
     endpoint.held = {30: asyncio.Event()}
     async with sending(ledger, endpoint):
@@ -205,7 +205,7 @@ async def test_no_time_counts_against_a_line_that_was_a_probe(
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:
     """Its attempts are counted; it does not fail by them, and cannot expire."""
-    await ledger.take(pendings(21))
+    await ledger.take(FeedName.STATISTICS, pendings(21))
     endpoint = EndpointUrl(lambda _: 500 if len(endpoint.posted) > FAILING_AFTER else 400)
     async with sending(ledger, endpoint):
         await endpoint.until(FAILING_AFTER + 10)
@@ -214,7 +214,7 @@ async def test_no_time_counts_against_a_line_that_was_a_probe(
     assert (row["state"], row["tries"], row["next_try_at"]) == ("pending", 0, None)
     assert row["last_status"] == 500
     clock = await db.fetchval(
-        "SELECT extract(epoch FROM paused_since)::float8 - paused_seconds FROM ledger"
+        "SELECT extract(epoch FROM paused_since)::float8 - paused_seconds FROM feed"
     )
     assert abs(clock - row["first_try"]) < 5
 
@@ -225,11 +225,11 @@ async def test_no_time_counts_against_a_line_that_was_a_probe(
 async def test_probes_are_the_first_line_and_the_newest_in_turn_each_of_them_once(
     ledger: Ledger,
 ) -> None:
-    await ledger.take(pendings(60))
+    await ledger.take(FeedName.STATISTICS, pendings(60))
     endpoint = EndpointUrl(lambda _: 400)
     async with sending(ledger, endpoint) as sender:
         await endpoint.until(FAILING_AFTER + 6)
-        await ledger.take(pendings(2, first=61))
+        await ledger.take(FeedName.STATISTICS, pendings(2, first=61))
         sender.wake()
         newer = len(endpoint.posted)
         await endpoint.until(newer + 6)
@@ -241,7 +241,7 @@ async def test_probes_are_the_first_line_and_the_newest_in_turn_each_of_them_onc
 
 
 async def test_where_all_have_failed_the_one_that_failed_first_is_next(ledger: Ledger) -> None:
-    await ledger.take(pendings(23))
+    await ledger.take(FeedName.STATISTICS, pendings(23))
     endpoint = EndpointUrl(lambda _: 400)
     async with sending(ledger, endpoint):
         await endpoint.until(FAILING_AFTER + 9)
@@ -255,16 +255,16 @@ async def test_a_good_line_behind_a_run_of_bad_ones_ends_the_pause(
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:
     """More bad lines than memory holds; each good one that comes costs them another streak."""
-    await ledger.take(pendings(12_000))
+    await ledger.take(FeedName.STATISTICS, pendings(12_000))
     endpoint = EndpointUrl(lambda number: 200 if number > 12_000 else 400)
     with capture_logs() as logs:
         async with sending(ledger, endpoint, concurrency=4) as sender:
             await until(lambda: sender.paused)
-            await ledger.take([pending(12_001)])
+            await ledger.take(FeedName.STATISTICS, [pending(12_001)])
             taken_after = len(endpoint.posted)
             await until(lambda: len(events(logs, "sender.resumed")) == 1)
             await until(lambda: sender.paused)
-            await ledger.take([pending(12_002)])
+            await ledger.take(FeedName.STATISTICS, [pending(12_002)])
             await until(lambda: len(events(logs, "sender.resumed")) == 2)
             await until(lambda: sender.paused)
     # Where the good line came while a probe was read, the one after next.
@@ -302,28 +302,28 @@ PLACES: list[tuple[str, int | None]] = [
 async def test_the_newest_line_is_ready_first_of_its_record_and_has_not_failed(
     ledger: Ledger, db: asyncpg.Connection, change: str, expected: int | None
 ) -> None:
-    await ledger.take(pendings(9))
-    await ledger.streak_began([])
+    await ledger.take(FeedName.STATISTICS, pendings(9))
+    await ledger.streak_began(FeedName.STATISTICS, [])
     await db.execute(change)
-    found = await ledger.newest(backfill=False)
+    found = await ledger.newest(FeedName.STATISTICS, backfill=False)
     assert (found.key.call_id if found else None) == expected
 
 
 async def test_the_newest_of_backfills_is_asked_for_apart(
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:
-    await ledger.take(pendings(4))
-    await ledger.take(pendings(4, first=5), backfill=True)
-    assert (found := await ledger.newest(backfill=True)) is not None
+    await ledger.take(FeedName.STATISTICS, pendings(4))
+    await ledger.take(FeedName.STATISTICS, pendings(4, first=5), backfill=True)
+    assert (found := await ledger.newest(FeedName.STATISTICS, backfill=True)) is not None
     assert found.key.call_id == 8
     await db.execute("UPDATE line SET lane = 'record 1' WHERE call_id IN (1, 8)")
-    assert (found := await ledger.newest(backfill=True)) is not None
+    assert (found := await ledger.newest(FeedName.STATISTICS, backfill=True)) is not None
     assert found.key.call_id == 7
 
 
 async def test_probes_of_backfill_lines_come_where_no_live_line_is_left(ledger: Ledger) -> None:
-    await ledger.take(pendings(22))
-    await ledger.take(pendings(3, first=30), backfill=True)
+    await ledger.take(FeedName.STATISTICS, pendings(22))
+    await ledger.take(FeedName.STATISTICS, pendings(3, first=30), backfill=True)
     endpoint = EndpointUrl(lambda _: 400)
     async with sending(ledger, endpoint):
         await endpoint.until(FAILING_AFTER + 5)
@@ -336,7 +336,7 @@ async def test_probes_of_backfill_lines_come_where_no_live_line_is_left(ledger: 
 async def test_a_restart_in_the_pause_begins_paused_and_probes_at_once(
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:
-    await ledger.take(pendings(60))
+    await ledger.take(FeedName.STATISTICS, pendings(60))
     first = await fail(ledger, probes=4)
     endpoint = EndpointUrl(lambda _: 400)
     with capture_logs() as logs:
@@ -357,18 +357,20 @@ async def test_a_restart_in_the_pause_begins_paused_and_probes_at_once(
     assert await states(db) == Counter(rejected=FAILING_AFTER, delivered=40)
     [resumed] = events(logs, "sender.resumed")
     assert (resumed["rejected"], resumed["not_found"]) == (FAILING_AFTER, 0)
-    assert await ledger.failing_answers() == FailingAnswers(paused=False, refused={})
+    assert await ledger.failing_answers(FeedName.STATISTICS) == FailingAnswers(
+        paused=False, refused={}
+    )
 
 
 async def test_a_row_of_refusals_goes_on_after_a_restart(
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:
     """Restarts do not multiply what a broken deployment costs; 15 before, so 5 more pause."""
-    await ledger.take(pendings(15))
+    await ledger.take(FeedName.STATISTICS, pendings(15))
     endpoint = EndpointUrl(lambda _: 400)
     async with sending(ledger, endpoint):
         await endpoint.until(15)
-    await ledger.take(pendings(30, first=16))
+    await ledger.take(FeedName.STATISTICS, pendings(30, first=16))
     endpoint = EndpointUrl(lambda _: 400)
     with capture_logs() as logs:
         async with sending(ledger, endpoint):
@@ -396,15 +398,15 @@ async def test_of_refusals_the_ledger_knows_those_since_any_other_answer(
 ) -> None:
     # One at a time, so that each has a moment of its own.
     for number, status in enumerate(statuses, start=1):
-        await ledger.take([pending(number)])
+        await ledger.take(FeedName.STATISTICS, [pending(number)])
         endpoint = EndpointUrl(lambda _, status=status: status)  # type: ignore[misc]
         async with sending(ledger, endpoint, proven=False):
             await endpoint.until(1)
-    found = await ledger.failing_answers()
+    found = await ledger.failing_answers(FeedName.STATISTICS)
     expected = refused if 404 not in statuses else [1, 2, 3]
     assert sorted(one.call_id for one in found.refused.values()) == expected
-    await ledger.proven()
-    found = await ledger.failing_answers()
+    await ledger.proven(FeedName.STATISTICS)
+    found = await ledger.failing_answers(FeedName.STATISTICS)
     assert sorted(one.call_id for one in found.refused.values()) == refused
 
 
@@ -416,7 +418,7 @@ async def test_a_streak_is_remembered_until_nothing_of_it_is_refused(
 ) -> None:
     operator_store = OperatorStore(ledger.database)
     pruner = Pruner(ledger, 90 * 86400.0, 30 * 86400.0)
-    await ledger.take(pendings(30))
+    await ledger.take(FeedName.STATISTICS, pendings(30))
     await fail(ledger)
     [streak] = await operator_store.streaks()
     times = await db.fetchrow(
@@ -431,13 +433,13 @@ async def test_a_streak_is_remembered_until_nothing_of_it_is_refused(
     await pruner.prune(asyncio.Event())
     [streak] = await operator_store.streaks()
     assert streak.rejected == FAILING_AFTER - 12
-    assert (await ledger.failing_answers()).paused
+    assert (await ledger.failing_answers(FeedName.STATISTICS)).paused
 
     async for chosen in operator_store.choose(LineFilter((State.REJECTED,))):
         await operator_store.requeue(chosen, ACT)
     assert await operator_store.streaks() == []
     await pruner.prune(asyncio.Event())
-    assert (await ledger.failing_answers()).paused
+    assert (await ledger.failing_answers(FeedName.STATISTICS)).paused
     assert await db.fetchval("SELECT count(*) FROM streak") == 1
 
     endpoint = EndpointUrl(lambda _: 200)
@@ -454,7 +456,7 @@ async def test_several_streaks_are_named_one_by_one_where_others_were_refused_be
     operator_store = OperatorStore(ledger.database)
 
     async def another(first: int, between: int) -> None:
-        await ledger.take(pendings(30, first))
+        await ledger.take(FeedName.STATISTICS, pendings(30, first))
         await fail(ledger)
         endpoint = EndpointUrl(lambda number: between if number == first + 29 else 200)
         async with sending(ledger, endpoint):
@@ -474,7 +476,7 @@ async def test_several_streaks_are_named_one_by_one_where_others_were_refused_be
 async def test_streaks_of_500_name_nothing_and_are_forgotten(
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:
-    await ledger.take(pendings(25))
+    await ledger.take(FeedName.STATISTICS, pendings(25))
     endpoint = EndpointUrl(lambda _: 500 if len(endpoint.posted) < 25 else 200)
     with capture_logs() as logs:
         async with sending(ledger, endpoint):
@@ -529,7 +531,7 @@ def test_the_command_covers_the_streak_on_each_day_of_the_year(
 
 
 async def test_no_statement_is_asked_for_where_nothing_fails(ledger: Ledger) -> None:
-    await ledger.take(pendings(30))
+    await ledger.take(FeedName.STATISTICS, pendings(30))
     endpoint = EndpointUrl(lambda _: 200)
     asked: list[str] = []
     for name in ("newest", "streak_began", "streak_ended", "probe_failed"):
@@ -548,12 +550,12 @@ async def test_the_newest_line_is_found_behind_thousands_that_may_not_be_sent(
 ) -> None:
     """They are of one record, whose first line is older than all."""
     crowd = [pending(1, "crowded"), *(pending(number, "crowded") for number in range(10, 3000))]
-    await ledger.take([*crowd, pending(2), pending(3)])
-    await ledger.streak_began([])
-    found = await ledger.newest(backfill=False)
+    await ledger.take(FeedName.STATISTICS, [*crowd, pending(2), pending(3)])
+    await ledger.streak_began(FeedName.STATISTICS, [])
+    found = await ledger.newest(FeedName.STATISTICS, backfill=False)
     assert found is not None
     assert found.key.call_id == 3
     await db.execute("UPDATE line SET probe_failed_at = now() WHERE call_id IN (2, 3)")
-    found = await ledger.newest(backfill=False)
+    found = await ledger.newest(FeedName.STATISTICS, backfill=False)
     assert found is not None
     assert found.key.call_id == 1

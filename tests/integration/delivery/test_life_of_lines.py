@@ -32,7 +32,7 @@ from daemon.demo.postgres import create_database
 from daemon.ledger.acts import Act, ActKind
 from daemon.ledger.operator import LineFilter, OperatorStore
 from daemon.ledger.store import open_ledger
-from daemon.lines import LineKey, NewLine, Settlement, State
+from daemon.lines import FeedName, LineKey, NewLine, Settlement, State
 from daemon.salesforce.responses import NoResponse, Response, TokenFailure
 from tests.support.daemon_process import PATIENCE
 
@@ -159,7 +159,7 @@ class Lives(RuleBasedStateMachine):
 
     async def _begin(self) -> None:
         backoff = Backoff(0.002, 0.01)
-        failing = await self.ledger.failing_answers()
+        failing = await self.ledger.failing_answers(FeedName.STATISTICS)
         flow = FlowControl(
             OrgGate(3),
             3,
@@ -190,7 +190,7 @@ class Lives(RuleBasedStateMachine):
             entries.append(
                 NewLine(key, 1, lane, lane, ended, State.PENDING, body(str(key)).decode())
             )
-        self.do(self.ledger.take(entries))
+        self.do(self.ledger.take(FeedName.STATISTICS, entries))
         self.sender.wake()
 
     @rule(
@@ -345,7 +345,7 @@ async def test_what_people_do_and_what_came_back_are_written_beside_each_other(
     """Both change the same lines, each in an order of its own, and neither may fail for it."""
     keys = [LineKey(number, 0, 0, 0) for number in range(1, 41)]
     async with open_ledger(dsn, "callstatsd") as ledger:
-        await ledger.take(
+        await ledger.take(FeedName.STATISTICS,
             [NewLine(key, 1, str(key), None, ENDED, State.PENDING, body(str(key)).decode())
              for key in keys]
         )  # fmt: skip

@@ -16,7 +16,7 @@ from daemon.delivery.outcome_writer import OutcomeWriter
 from daemon.delivery.pending_reader import FETCH, LOW_WATER
 from daemon.delivery.sender import LANE_DEPTH, Limits, Sender
 from daemon.ledger.store import Ledger, open_ledger
-from daemon.lines import LineKey, NewLine, PauseReason, PendingLine, State
+from daemon.lines import FeedName, LineKey, NewLine, PauseReason, PendingLine, State
 from daemon.salesforce.responses import NoResponse, Response, TokenFailure
 
 BASE = datetime.now(UTC) - timedelta(hours=1)
@@ -30,8 +30,10 @@ class Reader(Ledger):
 
     reads = 0
 
-    async def pending(self, limit: int, without_lanes: Sequence[str]) -> list[PendingLine]:
-        lines = await super().pending(limit, without_lanes)
+    async def pending(
+        self, feed: FeedName, limit: int, without_lanes: Sequence[str]
+    ) -> list[PendingLine]:
+        lines = await super().pending(feed, limit, without_lanes)
         self.reads += 1
         return lines
 
@@ -98,7 +100,7 @@ async def test_crowded_records_keep_nobody_else_waiting(dsn: str) -> None:
     others = [pending(len(crowd) + n, f"other {n}") for n in range(1, 10)]
     endpoint, stop = EndpointUrl(), asyncio.Event()
     async with open_ledger(dsn, "callstatsd") as ledger:
-        await ledger.take(crowd + others)
+        await ledger.take(FeedName.STATISTICS, crowd + others)
         async with sending(ledger, endpoint, concurrency, stop):
             await until(lambda: len(endpoint.posted) == concurrency)
             endpoint.answers.set()
@@ -112,7 +114,7 @@ async def test_a_full_page_of_known_lines_is_not_the_end(dsn: str) -> None:
     endpoint, stop = EndpointUrl(), asyncio.Event()
     async with open_ledger(dsn, "callstatsd") as opened:
         ledger = Reader(opened.database)
-        await ledger.take(lines)
+        await ledger.take(FeedName.STATISTICS, lines)
         async with sending(ledger, endpoint, 8, stop) as (sender, _):
             await until(lambda: len(endpoint.posted) == 8)
             reads = ledger.reads
@@ -129,7 +131,7 @@ async def test_a_defect_ends_the_sender(dsn: str, *, draining: bool) -> None:
     endpoint, stop = EndpointUrl(), asyncio.Event()
     endpoint.fault = ValueError("a defect")
     async with open_ledger(dsn, "callstatsd") as ledger:
-        await ledger.take([pending(1, "a"), pending(2, "b")])
+        await ledger.take(FeedName.STATISTICS, [pending(1, "a"), pending(2, "b")])
         async with sending(ledger, endpoint, 2, stop) as (_, running):
             await until(lambda: len(endpoint.posted) == 2)
             if draining:
@@ -155,7 +157,7 @@ async def test_an_answer_that_cannot_be_judged_is_unanswered_and_a_defect(dsn: s
     endpoint, stop = Odd(), asyncio.Event()
     endpoint.answers.set()
     async with open_ledger(dsn, "callstatsd") as ledger:
-        await ledger.take([pending(1, "a")])
+        await ledger.take(FeedName.STATISTICS, [pending(1, "a")])
         with capture_logs() as logs:
             async with sending(ledger, endpoint, 1, stop) as (sender, running):
                 async with ledger.database.connection() as connection:
@@ -206,7 +208,7 @@ async def test_a_pause_that_a_second_probe_did_not_end_is_reported_where_the_org
     flow = FlowControl(OrgGate(1), 1, backoff, endpoint_proven=True)
     stop = asyncio.Event()
     async with open_ledger(dsn, "callstatsd") as ledger:
-        await ledger.take([pending(n, f"record {n}") for n in range(1, 10)])
+        await ledger.take(FeedName.STATISTICS, [pending(n, f"record {n}") for n in range(1, 10)])
         writer = OutcomeWriter(ledger, 86400.0)
         sender = Sender(
             *(ledger, Away(), writer, flow, backoff),
@@ -236,7 +238,7 @@ async def test_what_never_left_when_the_sender_is_cut_counts_as_no_attempt(dsn: 
     """A request that still waits for its permit is not sent; one that is out may have arrived."""
     endpoint, stop = EndpointUrl(), asyncio.Event()
     async with open_ledger(dsn, "callstatsd") as ledger:
-        await ledger.take([pending(1, "a"), pending(2, "b")])
+        await ledger.take(FeedName.STATISTICS, [pending(1, "a"), pending(2, "b")])
         async with sending(ledger, endpoint, 2, stop):
             await until(lambda: len(endpoint.posted) == 2)
             endpoint.without_permit = {"1-0-0-0"}

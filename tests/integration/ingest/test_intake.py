@@ -19,15 +19,16 @@ from daemon.demo.calls import day
 from daemon.demo.record_ids import ids
 from daemon.demo.rows import load
 from daemon.errors import UnreachableError
-from daemon.ingest.intake import NO_ID, Intake, RecordOptions
-from daemon.ingest.source import RowRef, Window, open_source
+from daemon.ingest.feed import RowRef
+from daemon.ingest.intake import Intake
+from daemon.ingest.readiness import Window
+from daemon.ingest.source import open_source
+from daemon.ingest.statistics import RecordOptions, StatisticsFeed
 from daemon.ledger import migrate
-from daemon.lines import NOT_AN_ID, LineKey, NewLine, State, missing_keys
+from daemon.lines import NO_ID, NOT_AN_ID, Covered, FeedName, LineKey, NewLine, State, missing_keys
 from tests.support.expected import BERLIN, data_lines
 from tests.support.rows import RECORD, START, at, call, code, leg, retype, sample, visit
-from tests.support.site import EITHER_WAY, LONG_AGO, Site, opened
-
-SENDING = RecordOptions(BERLIN, empty_as_string=False, send_without_id=False)
+from tests.support.site import EITHER_WAY, LONG_AGO, RULES, SENDING, Site, opened
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ async def site(
 
 @pytest.fixture
 async def intake(site: Site) -> AsyncIterator[Intake]:
-    async with site.rooms(SENDING) as (_, _, intake):
+    async with site.taking() as (_, _, intake):
         yield intake
 
 
@@ -105,9 +106,10 @@ async def test_what_the_ledger_has_is_left_alone_even_if_the_rows_changed(
 
 async def test_only_the_lines_of_the_codes_asked_for_are_taken(site: Site, intake: Intake) -> None:
     await site.add(call(1), leg(31, 1, None), *(code(n, 1, None, 31) for n in (41, 42, 43)))
-    assert await take(intake, 1, only_codes={42}) == {LineKey(1, 0, 31, 42)}
-    assert await take(intake, 1, only_codes={41, 42}) == {LineKey(1, 0, 31, 41)}
-    assert await take(intake, 1, only_codes=set()) == set()
+    codes = [RowRef(1, code_id, START) for code_id in (41, 42)]
+    assert await intake.take(codes[1:], whole=False) == {LineKey(1, 0, 31, 42)}
+    assert await intake.take(codes, whole=False) == {LineKey(1, 0, 31, 41)}
+    assert await intake.take([], whole=False) == set()
     assert [line["ordinal"] for line in await site.lines()] == [1, 2]
 
 
@@ -155,7 +157,7 @@ async def test_a_code_that_carries_an_id_is_sent_beside_skipped_lines(
 async def test_lines_without_an_id_are_sent_where_that_is_wanted(site: Site) -> None:
     await site.add(call(1, userdata=None))
     form = RecordOptions(BERLIN, empty_as_string=True, send_without_id=True)
-    async with site.rooms(form) as (_, _, intake):
+    async with site.taking(form) as (_, _, intake):
         with capture_logs() as events:
             await take(intake, 1)
     (line,) = await site.lines()
@@ -235,8 +237,8 @@ async def test_a_call_whose_id_is_no_whole_number_ends_as_one_invalid_line(
     await site.add(call(1), call(2), leg(31, 2, None), leg(32, 2, None))
     await retype(site.db, "StatisticsPartA", type_name, "ID")
     await site.db.execute("UPDATE StatisticsPartA SET ID = '18446744073709551615' WHERE ID = '2'")
-    async with site.rooms(SENDING) as (source, _, intake):
-        (page,) = [page async for page in source.ended(Window(START, at(200)))]
+    async with site.taking() as (feed, _, intake):
+        (page,) = [page async for page in feed.ready_in(Window(START, at(200)))]
         with capture_logs() as events:
             assert len(await intake.take(page.found)) == 2
         assert await intake.take(page.found) == set()
@@ -265,15 +267,18 @@ async def any_bytes(site: Site, server: str) -> str:
 
 
 @asynccontextmanager
-async def over(site: Site, dsn: str) -> AsyncIterator[tuple[asyncpg.Connection, Intake]]:
-    """A connection to that source, and an intake from it."""
+async def over(
+    site: Site, dsn: str
+) -> AsyncIterator[tuple[asyncpg.Connection, StatisticsFeed, Intake]]:
+    """A connection to that source, its feed, and an intake from it."""
     db = await asyncpg.connect(dsn, server_settings={"search_path": "jtelstats"})
     try:
         async with (
             open_source(dsn, ("jtelstats",), BERLIN, None) as source,
-            site.rooms(SENDING) as (_, ledger, _),
+            site.taking() as (_, ledger, _),
         ):
-            yield db, Intake(source, ledger, SENDING)
+            feed = StatisticsFeed(source, RULES, SENDING)
+            yield db, feed, Intake(feed, ledger)
     finally:
         await db.close()
 
@@ -281,7 +286,7 @@ async def over(site: Site, dsn: str) -> AsyncIterator[tuple[asyncpg.Connection, 
 async def test_a_text_that_the_source_cannot_give_spoils_its_own_call_only(
     site: Site, any_bytes: str
 ) -> None:
-    async with over(site, any_bytes) as (db, intake):
+    async with over(site, any_bytes) as (db, _, intake):
         await load(db, sample(*(call(n) for n in range(1, 8)), leg(31, 3, None), leg(32, 3, None)))
         await db.execute("UPDATE StatisticsPartA SET ANumber = 'M' || chr(252) WHERE ID IN (3, 6)")
         with capture_logs() as events:
@@ -297,12 +302,12 @@ async def test_a_text_that_the_source_cannot_give_holds_up_no_other_line(
     site: Site, any_bytes: str
 ) -> None:
     """Neither what is made anew, nor what waits for an id that came late."""
-    async with over(site, any_bytes) as (db, intake):
+    async with over(site, any_bytes) as (db, feed, intake):
         await load(db, sample(*(call(n, userdata=None) for n in range(1, 4))))
         await take(intake, 1, 2, 3)
         await db.execute("UPDATE StatisticsPartA SET UserData = $1", RECORD)
         await db.execute("UPDATE StatisticsPartA SET ANumber = 'M' || chr(252) WHERE ID = 2")
-        entries = await intake.lines_by_key([LineKey(n, 0, 0, 0) for n in (1, 2, 3)])
+        entries = await feed.lines_by_key([LineKey(n, 0, 0, 0) for n in (1, 2, 3)])
         assert [(entry.key.call_id, entry.state) for entry in entries] == [
             (1, State.PENDING), (3, State.PENDING), (2, State.INVALID),
         ]  # fmt: skip
@@ -317,11 +322,11 @@ async def test_the_watermark_moves_with_the_lines_and_forward_only(
     async with site.poller(start_from=LONG_AGO):
         pass
     await site.add(call(1))
-    await take(intake, 1, watermark=at(0))
+    await take(intake, 1, covered=Covered(at(0), None))
     assert await site.watermark() == at(0)
-    await take(intake, watermark=at(-10))
+    await take(intake, covered=Covered(at(-10), None))
     assert await site.watermark() == at(0)
-    await take(intake, watermark=at(10))
+    await take(intake, covered=Covered(at(10), None))
     assert await site.watermark() == at(10)
     await take(intake, 1)
     assert await site.watermark() == at(10)
@@ -340,12 +345,12 @@ async def test_lines_and_watermark_are_stored_together_or_not_at_all(
         capture_logs() as events,
         pytest.raises(UnreachableError, match="P0001"),
     ):
-        await take(intake, *range(1, 6), watermark=at(500))
+        await take(intake, *range(1, 6), covered=Covered(at(500), None))
     assert await site.keys() == []
     assert await site.watermark() == before
     assert [event for event in events if event["event"].startswith("line.")] == []
     await site.accept()
-    assert len(await take(intake, *range(1, 6), watermark=at(500))) == 5
+    assert len(await take(intake, *range(1, 6), covered=Covered(at(500), None))) == 5
     assert await site.watermark() == at(500)
 
 
@@ -353,19 +358,20 @@ async def test_what_counts_as_known_is_the_same_to_the_ledger_and_to_sweeps(site
     chance = random.Random(7)
 
     def some(call_id: int, count: int) -> set[LineKey]:
-        return {LineKey(call_id, *(chance.randrange(4) for _ in range(3))) for _ in range(count)}
+        ids = [[chance.randrange(4) for _ in range(3)] for _ in range(count)]
+        return {LineKey(call_id, group, leg, code) for group, leg, code in ids}
 
-    async with site.rooms(SENDING) as (_, ledger, _):
+    async with site.taking() as (_, ledger, _):
         for call_id in range(1, 41):
             known, keys = some(call_id, 6), some(call_id, 20)
             await site.ledger_db.executemany(
                 "INSERT INTO callstatsd.line (call_id, group_id, leg_id, code_id, ordinal, lane,"
                 " call_ended, backfill, state)"
                 " VALUES ($1, $2, $3, $4, 1, '', $5, false, 'skipped')",
-                [(*key, START) for key in known],
+                [(*key.ids, START) for key in known],
             )
             entries = [NewLine(key, 1, "", None, START, State.SKIPPED, None) for key in keys]
-            assert await ledger.take(entries) == missing_keys(keys, known)
+            assert await ledger.take(FeedName.STATISTICS, entries) == missing_keys(keys, known)
 
 
 async def test_a_line_knows_whether_a_backfill_took_it(site: Site, intake: Intake) -> None:
@@ -426,11 +432,11 @@ async def test_a_large_call_that_was_taken_in_part_is_taken_to_its_end(
     await site.add(call(1), *(leg(n, 1, None) for n in range(1, 5001)))
     await site.refuse("NEW.leg_id = 4500")
     with pytest.raises(UnreachableError, match="P0001"):
-        await take(intake, 1, watermark=at(500))
+        await take(intake, 1, covered=Covered(at(500), None))
     assert len(await site.lines()) == 4000
     assert await site.watermark() == before
     await site.accept()
-    assert len(await take(intake, 1, watermark=at(500))) == 1000
+    assert len(await take(intake, 1, covered=Covered(at(500), None))) == 1000
     assert [line["ordinal"] for line in await site.lines()] == list(range(1, 5001))
     assert await site.watermark() == at(500)
 
@@ -438,7 +444,7 @@ async def test_a_large_call_that_was_taken_in_part_is_taken_to_its_end(
 async def test_what_the_source_cannot_read_far_down_spoils_its_own_call_only(
     site: Site, any_bytes: str
 ) -> None:
-    async with over(site, any_bytes) as (db, intake):
+    async with over(site, any_bytes) as (db, _, intake):
         await load(
             db,
             sample(

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from unittest.mock import patch
 
 import asyncpg
 import pytest
@@ -14,15 +14,17 @@ from daemon import logs
 from daemon.demo.calls import day
 from daemon.demo.rows import Call, load
 from daemon.errors import ConfigurationError, UnreachableError
-from daemon.ingest import source as source_module
-from daemon.ingest.intake import NO_ID, Intake, RecordOptions
-from daemon.ingest.poller import Poller, ReadinessRules
+from daemon.ingest.intake import Intake
+from daemon.ingest.poller import Poller
 from daemon.ingest.source import open_source
-from daemon.ledger.store import Binding, open_ledger
+from daemon.ingest.statistics import StatisticsFeed
+from daemon.ledger.binding import Binding
+from daemon.ledger.store import Ledger, open_ledger
+from daemon.lines import NO_ID, FeedName, LineKey
 from tests.support.daemon_process import PATIENCE
 from tests.support.expected import BERLIN, data_lines
 from tests.support.rows import call, code, leg, local_times, on_local_clocks, retype, sample, visit
-from tests.support.site import EITHER_WAY, LONG_AGO, Site, opened
+from tests.support.site import EITHER_WAY, LONG_AGO, RULES, SENDING, Site, opened
 
 TICK = timedelta(microseconds=1)
 MILLISECOND = timedelta(milliseconds=1)
@@ -189,19 +191,19 @@ async def test_the_databases_own_clock_decides(dsn: str, db: asyncpg.Connection)
         ended(5, now + timedelta(days=1)),
     )
     await load(db, rows)
-    rules = ReadinessRules(timedelta(seconds=120), timedelta(hours=12), now - timedelta(hours=20))
+    rules = replace(RULES, start_from=now - timedelta(hours=20))
     async with (
         open_source(dsn, ("jtelstats",), BERLIN, None) as source,
         open_ledger(dsn, "callstatsd") as ledger,
     ):
         clock = await source.clock()
         await ledger.bind(Binding(None, clock.database, ("jtelstats",)))
-        intake = Intake(source, ledger, RecordOptions(BERLIN, False, False))
-        poller = Poller(source, ledger, intake, rules, lambda: None)
+        feed = StatisticsFeed(source, rules, SENDING)
+        poller = Poller(feed, ledger, Intake(feed, ledger), lambda: None)
         await poller.prepare(None, ("jtelstats",))
         assert (await poller.poll()).call_ids == {1, 3}
         assert (await poller.poll()).call_ids == set()
-        watermark = (await ledger.progress()).watermark
+        watermark = (await ledger.progress(FeedName.STATISTICS)).watermark
     assert watermark is not None
     assert (
         now - timedelta(seconds=120)
@@ -428,7 +430,15 @@ async def test_a_code_does_not_go_before_the_other_lines_of_its_call(
     site: Site, ends: bool
 ) -> None:
     """A call that became ready during downtime, or was committed late, has a code by then."""
-    async with site.sweeping(start_from=site.ago(days=1)) as (poller, _):
+    commits = []
+
+    class Watched(Ledger):
+        async def take(self, *arguments: Any, **how: Any) -> set[LineKey]:
+            new = await super().take(*arguments, **how)
+            commits.extend([sorted(map(str, new))] if new else [])
+            return new
+
+    async with site.poller(start_from=site.ago(days=1), ledger_type=Watched) as poller:
         await poller.poll()
         at = site.ago(minutes=2)  # what a poll covers next begins 5 s before
         changed = {"dtcallend": at if ends else None}
@@ -441,16 +451,8 @@ async def test_a_code_does_not_go_before_the_other_lines_of_its_call(
         await site.pass_time(hours=1)
         await site.add(code(100, 1, None, 12, dtcreated=site.ago(minutes=50)))
         await site.pass_time(hours=2)
-        commits = []
-        take = poller._intake._ledger.take
-
-        async def watched(entries: Any, **how: Any) -> Any:
-            new = await take(entries, **how)
-            commits.extend([sorted(map(str, new))] if new else [])
-            return new
-
-        with patch.object(poller._intake._ledger, "take", watched):
-            await poller.poll()
+        commits.clear()
+        await poller.poll()
     assert commits == [["1-0-11-0", "1-0-12-100"]]
 
 
@@ -510,19 +512,16 @@ async def test_each_call_is_taken_once_however_often_is_polled(site: Site) -> No
     assert await site.keys() == [f"{n}-0-0-0" for n in range(1, 100)]
 
 
-async def test_after_downtime_a_poll_covers_all_of_it_in_pages(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_after_downtime_a_poll_covers_all_of_it_in_pages(site: Site) -> None:
     async with site.poller(start_from=site.ago(days=3)) as poller:
         await poller.poll()
-    monkeypatch.setattr(source_module, "PAGE", 7)
     begin = site.now
     await site.pass_time(days=2)
     # Many of them end in the same second.
     calls = [ended(n, begin + n // 20 * timedelta(hours=1)) for n in range(1, 301)]
     stale = [running(1000 + n, begin + n // 20 * timedelta(hours=1)) for n in range(1, 301)]
     await site.add(*calls, *stale)
-    async with site.poller() as poller:
+    async with site.poller(page=7) as poller:
         taken = await poller.poll()
     assert taken.lines == 600
     assert {line["call_id"] for line in await site.lines()} == {r.id for r in calls + stale}
@@ -530,13 +529,10 @@ async def test_after_downtime_a_poll_covers_all_of_it_in_pages(
 
 
 @EITHER_WAY
-async def test_the_watermark_never_passes_a_line_that_is_not_in_the_ledger(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(source_module, "PAGE", 3)
+async def test_the_watermark_never_passes_a_line_that_is_not_in_the_ledger(site: Site) -> None:
     begin = site.ago(hours=1)
     await site.add(*(ended(n, begin + (n // 2) * timedelta(minutes=1)) for n in range(1, 21)))
-    async with site.poller(start_from=LONG_AGO) as poller:
+    async with site.poller(start_from=LONG_AGO, page=3) as poller:
         for number in (2, 8, 11, 15, 20):
             await site.refuse(f"NEW.call_id = {number}")
             with pytest.raises(UnreachableError, match="P0001"):
@@ -558,13 +554,12 @@ async def test_the_watermark_never_passes_a_line_that_is_not_in_the_ledger(
 
 
 async def test_the_watermark_stays_before_a_moment_whose_calls_are_not_all_taken(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site,
 ) -> None:
-    monkeypatch.setattr(source_module, "PAGE", 3)
     moment = site.ago(hours=1)
     await site.add(*(ended(n, moment) for n in range(1, 11)))
     await site.refuse("NEW.call_id = 8")
-    async with site.poller(start_from=LONG_AGO) as poller:
+    async with site.poller(start_from=LONG_AGO, page=3) as poller:
         with pytest.raises(UnreachableError):
             await poller.poll()
         assert len(await site.keys()) == 6
@@ -598,14 +593,11 @@ async def test_the_watermark_waits_for_late_codes_and_stale_calls_too(
     assert sorted(await site.keys()) == ["1-0-0-0", "1-0-0-41", "2-0-0-0", "3-0-0-0"]
 
 
-async def test_lines_taken_before_a_failure_are_announced(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_lines_taken_before_a_failure_are_announced(site: Site) -> None:
     """The sender is woken, and the log has the lines, though the poll did not finish."""
-    monkeypatch.setattr(source_module, "PAGE", 3)
     await site.add(*(ended(n, site.ago(minutes=60 - n)) for n in range(1, 11)))
     await site.refuse("NEW.call_id = 8")
-    async with site.poller(start_from=LONG_AGO) as poller:
+    async with site.poller(start_from=LONG_AGO, page=3) as poller:
         with capture_logs() as events, pytest.raises(UnreachableError):
             await poller.poll()
     assert len(await site.keys()) == 6
@@ -701,14 +693,11 @@ async def test_a_standby_that_has_replayed_nothing_yet_is_read_and_the_watermark
 
 
 @EITHER_WAY
-async def test_a_day_is_taken_as_the_contract_has_it(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(source_module, "PAGE", 50)
+async def test_a_day_is_taken_as_the_contract_has_it(site: Site) -> None:
     rows = day(400, 21, site.now)
     await site.db.execute("TRUNCATE ServiceNumbers, Users, AcdGroups, TransactionCodes")
     await load(site.db, rows)
-    async with site.poller(start_from=site.ago(days=2)) as poller:
+    async with site.poller(start_from=site.ago(days=2), page=50) as poller:
         taken = await poller.poll()
     expected = data_lines(rows)
     assert await site.keys() == [line.key for line in expected]
@@ -794,10 +783,9 @@ NIGHTS = {
 @pytest.mark.parametrize("kind", ["timestamptz", "timestamp"])
 @pytest.mark.parametrize("night", NIGHTS)
 async def test_when_the_clocks_change_no_call_or_code_is_lost(
-    site: Site, monkeypatch: pytest.MonkeyPatch, night: str, kind: str
+    site: Site, night: str, kind: str
 ) -> None:
     """Calls every 97 s, each with a code 200 s later; every tenth never ends."""
-    monkeypatch.setattr(source_module, "PAGE", 2)
     begin = NIGHTS[night]
     if kind == "timestamp":
         await local_times(site.db)
@@ -810,7 +798,7 @@ async def test_when_the_clocks_change_no_call_or_code_is_lost(
         row = running(number, moment) if number % 10 == 0 else ended(number, moment)
         arriving += [(moment, row), (later, code(number, number, None, None, dtcreated=later))]
         expected |= {f"{number}-0-0-0", f"{number}-0-0-{number}"}
-    async with site.poller(start_from=begin, stale_call_after=3600) as poller:
+    async with site.poller(start_from=begin, stale_call_after=3600, page=2) as poller:
         while site.now < begin + timedelta(hours=9):
             due = [row for moment, row in arriving if moment <= site.now]
             arriving = [pair for pair in arriving if pair[0] > site.now]

@@ -16,21 +16,13 @@ from daemon.demo.calls import day
 from daemon.demo.record_ids import ids
 from daemon.demo.rows import Sample, load
 from daemon.errors import CallstatsdError, ConfigurationError
-from daemon.ingest import source as source_module
-from daemon.ingest.intake import RecordOptions
+from daemon.ingest.columns import MAX_TIME, MIN_TIME
+from daemon.ingest.feed import Page, RowRef
+from daemon.ingest.readiness import Readiness, Window
 from daemon.ingest.record import salesforce_id
-from daemon.ingest.source import (
-    BLANKS,
-    MAX_TIME,
-    MIN_TIME,
-    SHORT_TEXT,
-    Page,
-    Readiness,
-    RowRef,
-    Source,
-    Window,
-    open_source,
-)
+from daemon.ingest.schema import BLANKS, SHORT_TEXT
+from daemon.ingest.source import PAGE, Source, open_source
+from daemon.ingest.statistics import RecordOptions
 from daemon.lines import NOT_AN_ID, DataLine, NewLine, State
 from tests.support.expected import BERLIN, Line, data_lines
 from tests.support.rows import (
@@ -65,15 +57,20 @@ TABLES = (
 
 
 def opened(
-    dsn: str, *, zone: ZoneInfo = BERLIN, clients_id: int | None = None
+    dsn: str, *, zone: ZoneInfo = BERLIN, clients_id: int | None = None, page: int = PAGE
 ) -> AbstractAsyncContextManager[Source]:
-    return open_source(dsn, ("jtelstats",), zone, clients_id)
+    return open_source(dsn, ("jtelstats",), zone, clients_id, page=page)
 
 
 @pytest.fixture
-async def source(dsn: str) -> AsyncIterator[Source]:
-    async with opened(dsn) as source:
+async def source(request: pytest.FixtureRequest, dsn: str) -> AsyncIterator[Source]:
+    """A source that is read in pages of 2000 rows, or of as many as a test asks for."""
+    async with opened(dsn, page=getattr(request, "param", PAGE)) as source:
         yield source
+
+
+def in_pages_of(*rows: int) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("source", rows, indirect=True)
 
 
 async def read(source: Source, rows: Sample) -> list[DataLine]:
@@ -86,7 +83,7 @@ def keys(lines: list[DataLine]) -> list[str]:
 
 
 def taken(lines: list[DataLine]) -> list[NewLine]:
-    return [FORM.entry(line) for line in lines]
+    return [FORM.new_line(line) for line in lines]
 
 
 def records(lines: list[DataLine]) -> list[tuple[str, str | None]]:
@@ -439,7 +436,7 @@ async def test_local_time_is_that_of_the_acd_servers_zone(dsn: str, db: asyncpg.
     async with opened(dsn, zone=zone) as source:
         (line,) = await source.lines([1])
         assert line.call_ended == at(120)
-        entry = RecordOptions(zone, empty_as_string=False, send_without_id=True).entry(line)
+        entry = RecordOptions(zone, empty_as_string=False, send_without_id=True).new_line(line)
         assert entry.record == data_lines(rows, zone)[0].body
 
 
@@ -512,7 +509,7 @@ async def test_an_id_that_is_no_number_spoils_its_own_line_only(
     entries = taken(await source.lines([1201]))
     spoilt = [entry for entry in entries if entry.state is State.INVALID]
     assert [
-        "-".join("?" if part < 0 else str(part) for part in entry.key) for entry in spoilt
+        "-".join("?" if part < 0 else str(part) for part in entry.key.ids) for entry in spoilt
     ] == invalid
     assert [entry.error for entry in spoilt] == [f"{table}.ID {NOT_AN_ID}"]
     assert all(entry.record is None for entry in spoilt)
@@ -556,16 +553,13 @@ async def test_a_call_whose_id_is_no_number_is_found_and_named(
     ]
 
 
-@pytest.mark.parametrize("full_page", [False, True])
+@in_pages_of(10, 1)
 @pytest.mark.parametrize("number", ["99999999999999999999", "12.5", "NaN"])
 async def test_a_call_whose_id_is_no_whole_number_is_found_and_hides_no_other(
     db: asyncpg.Connection,
     source: Source,
-    monkeypatch: pytest.MonkeyPatch,
     number: str,
-    full_page: bool,
 ) -> None:
-    monkeypatch.setattr(source_module, "PAGE", 1 if full_page else 10)
     await load(db, sample(call(12), call(13), call(14, dtcallend=at(121))))
     await retype(db, "StatisticsPartA", "numeric", "ID")
     await db.execute(f"UPDATE StatisticsPartA SET ID = '{number}' WHERE ID = 13")
@@ -806,10 +800,10 @@ async def test_thousands_of_calls_that_end_in_one_millisecond_are_paged_by_id(
     assert {found.moment for page in pages for found in page} == {at(120)}
 
 
+@in_pages_of(7)
 async def test_never_ended_calls_and_late_codes_are_paged_alike(
-    db: asyncpg.Connection, source: Source, monkeypatch: pytest.MonkeyPatch
+    db: asyncpg.Connection, source: Source
 ) -> None:
-    monkeypatch.setattr(source_module, "PAGE", 7)
     rows = calls_at_once(21, dtcallend=None)
     rows.codes.extend(code(40 + n, 1 + n % 3, None, None) for n in range(20))
     await load(db, rows)
@@ -822,10 +816,10 @@ async def test_never_ended_calls_and_late_codes_are_paged_alike(
     assert [found.call_id for page in pages for found in page] == [1 + n % 3 for n in range(20)]
 
 
+@in_pages_of(2)
 async def test_rows_that_appear_between_two_pages_disturb_no_other(
-    db: asyncpg.Connection, source: Source, monkeypatch: pytest.MonkeyPatch
+    db: asyncpg.Connection, source: Source
 ) -> None:
-    monkeypatch.setattr(source_module, "PAGE", 2)
     await load(db, sample(*(call(n, dtcallend=at(120 + n // 3)) for n in range(10, 20))))
     pages = source.ended(Window(at(0), at(500)))
     first = await anext(pages)
@@ -939,18 +933,17 @@ async def a_night(db: asyncpg.Connection, kind: str, begin: datetime, choice: st
     return list(moments)
 
 
+@in_pages_of(3)
 @pytest.mark.parametrize("choice", CHOOSE)
 @pytest.mark.parametrize("kind", ["timestamptz", "timestamp"])
 @pytest.mark.parametrize("night", NIGHTS)
 async def test_when_the_clocks_change_windows_and_pages_find_every_row_once(
     db: asyncpg.Connection,
     source: Source,
-    monkeypatch: pytest.MonkeyPatch,
     night: str,
     kind: str,
     choice: str,
 ) -> None:
-    monkeypatch.setattr(source_module, "PAGE", 3)
     begin = NIGHTS[night]
     expected = await a_night(db, kind, begin, choice)
     one_window = await ids_of(CHOOSE[choice](source, Window(begin, begin + HOURS)))
@@ -967,11 +960,11 @@ async def test_when_the_clocks_change_windows_and_pages_find_every_row_once(
         assert many_windows == expected
 
 
+@in_pages_of(3)
 async def test_local_times_that_the_clock_skipped_are_found_once_too(
-    db: asyncpg.Connection, source: Source, monkeypatch: pytest.MonkeyPatch
+    db: asyncpg.Connection, source: Source
 ) -> None:
     """An ACD whose own clock was not put forward writes 02:30 in that night."""
-    monkeypatch.setattr(source_module, "PAGE", 3)
     begin = NIGHTS["the clock is put forward"]
     expected = await a_night(db, "timestamptz", begin, "ended")
     await local_times(db, zone="Etc/GMT-1")
@@ -1053,12 +1046,12 @@ async def test_of_user_data_as_much_is_read_as_an_id_can_need(
 
 
 async def test_a_call_of_thousands_of_lines_is_read_a_few_at_a_time(
-    db: asyncpg.Connection, source: Source, monkeypatch: pytest.MonkeyPatch
+    dsn: str, db: asyncpg.Connection, source: Source
 ) -> None:
     await add(db, call(1), call(2), *(leg(n, 1, None) for n in range(1, 51)), leg(99, 2, None))
     to_bigint = await source.lines([1, 2])
-    monkeypatch.setattr(source_module, "LINES", 7)
-    pages = [lines async for lines in source.line_pages([1, 2])]
+    async with open_source(dsn, ("jtelstats",), BERLIN, None, lines=7) as frugal:
+        pages = [lines async for lines in frugal.line_pages([1, 2])]
     assert [len(lines) for lines in pages] == [7] * 7 + [2]
     assert [line for lines in pages for line in lines] == to_bigint
     assert [line.ordinal for line in to_bigint] == [*range(1, 51), 1]

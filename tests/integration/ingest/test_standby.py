@@ -5,6 +5,7 @@ import itertools
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,18 @@ from daemon.demo.postgres import (
     running,
 )
 from daemon.demo.rows import Call, load
-from daemon.ingest.intake import Intake, RecordOptions
-from daemon.ingest.poller import Poller, ReadinessRules
+from daemon.ingest.intake import Intake
+from daemon.ingest.poller import Poller
 from daemon.ingest.source import Source, open_source
+from daemon.ingest.statistics import StatisticsFeed
 from daemon.ingest.sweeper import Sweeper
 from daemon.ledger import migrate
-from daemon.ledger.store import Binding, Ledger, open_ledger
+from daemon.ledger.binding import Binding
+from daemon.ledger.store import Ledger, open_ledger
+from daemon.lines import FeedName
 from tests.support.expected import BERLIN
 from tests.support.rows import add, call, code, leg, sample
+from tests.support.site import RULES, SENDING
 
 PATIENCE = 30.0
 SCHEMAS = ("jtelstats",)
@@ -125,21 +130,21 @@ class Replica:
         self, settle_delay: float = 0.0
     ) -> AsyncIterator[tuple[Poller, Sweeper, Source, Ledger]]:
         """Poll and sweep the standby, as a role that may SELECT and no more."""
-        rules = ReadinessRules(
-            timedelta(seconds=settle_delay),
-            timedelta(hours=12),
-            await self.now() - timedelta(days=1),
+        rules = replace(
+            RULES,
+            settle_delay=timedelta(seconds=settle_delay),
+            start_from=await self.now() - timedelta(days=1),
         )
         async with (
             open_source(self.source, SCHEMAS, BERLIN, None) as source,
             open_ledger(self.ledger, "callstatsd") as ledger,
         ):
-            intake = Intake(source, ledger, RecordOptions(BERLIN, False, False))
+            feed = StatisticsFeed(source, rules, SENDING)
+            intake = Intake(feed, ledger)
             await ledger.bind(Binding(None, (await source.clock()).database, SCHEMAS))
-            poller = Poller(source, ledger, intake, rules, lambda: None)
+            poller = Poller(feed, ledger, intake, lambda: None)
             await poller.prepare(None, SCHEMAS)
-            rooms = (source, ledger, intake, rules)
-            sweeper = Sweeper(*rooms, timedelta(hours=26), lambda: None)
+            sweeper = Sweeper(feed, ledger, intake, timedelta(hours=26), lambda: None)
             yield poller, sweeper, source, ledger
 
 
@@ -208,7 +213,7 @@ async def test_a_hot_standby_is_read_with_select_alone(replica: Replica) -> None
         assert clock.replayed is not None
         assert now < clock.replayed <= clock.now
         assert (await poller.poll()).lines == 50
-        watermark = (await ledger.progress()).watermark
+        watermark = (await ledger.progress(FeedName.STATISTICS)).watermark
         assert watermark == clock.replayed
         await add(
             replica.primary,
@@ -221,8 +226,10 @@ async def test_a_hot_standby_is_read_with_select_alone(replica: Replica) -> None
         assert new == 3
         for wide in (False, True):
             assert (await sweeper.sweep(wide=wide)).lines == 0
-        assert len(await ledger.known([*range(1, 102)])) == 53
-        assert (await ledger.progress()).swept_at == await replica.last_replayed()
+        assert len(await ledger.known(FeedName.STATISTICS, [*range(1, 102)])) == 53
+        assert (
+            await ledger.progress(FeedName.STATISTICS)
+        ).swept_at == await replica.last_replayed()
 
 
 async def test_a_replay_that_lags_holds_the_watermark_back_and_loses_nothing(
@@ -240,17 +247,17 @@ async def test_a_replay_that_lags_holds_the_watermark_back_and_loses_nothing(
         await replica.pause()
         replayed = await replica.last_replayed()
         await taken(poller.poll, 3)
-        assert (await ledger.progress()).watermark == replayed
+        assert (await ledger.progress(FeedName.STATISTICS)).watermark == replayed
         # The primary goes on meanwhile.
         hidden = [ended(n, await replica.now()) for n in range(4, 20)]
         await add(replica.primary, *hidden, leg(31, 4, None), code(41, 4, None, 31, dtcreated=now))
         beyond = await replica.now()
         assert (await poller.poll()).lines == 0
-        assert (await ledger.progress()).watermark == replayed
+        assert (await ledger.progress(FeedName.STATISTICS)).watermark == replayed
         assert (await source.clock()).now > beyond
         await replica.resume()
         assert (await poller.poll()).lines == 16
-        watermark = (await ledger.progress()).watermark
+        watermark = (await ledger.progress(FeedName.STATISTICS)).watermark
         assert watermark == await replica.last_replayed()
         assert watermark > replayed
         assert (await poller.poll()).lines == 0
@@ -296,4 +303,4 @@ async def test_a_statement_cancelled_by_the_replay_is_repeated_and_no_fault(
                 await asyncio.sleep(0.1)
             assert (await polling).lines == 1
         assert [event["event"] for event in events] == [logs.POLL_TAKEN]
-        assert len(await ledger.known([1])) == 1
+        assert len(await ledger.known(FeedName.STATISTICS, [1])) == 1

@@ -2,10 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from unittest.mock import patch
 
 import asyncpg
 import pytest
@@ -16,11 +15,12 @@ from daemon import logs
 from daemon.demo.record_ids import ids
 from daemon.demo.rows import Call
 from daemon.errors import DatabaseSetupError, UnreachableError
-from daemon.ingest import source as source_module
-from daemon.ingest.intake import NO_ID, RecordOptions
 from daemon.ingest.poller import Poller
+from daemon.ingest.readiness import Window
+from daemon.ingest.statistics import StatisticsFeed
 from daemon.ingest.sweeper import Sweeper
-from daemon.lines import Digest
+from daemon.ledger.store import Ledger
+from daemon.lines import NO_ID, Digest, FeedName, LineKey
 from tests.support.daemon_process import PATIENCE
 from tests.support.expected import BERLIN
 from tests.support.rows import add, call, code, leg, local_times, on_local_clocks, retype, visit
@@ -336,12 +336,22 @@ async def test_rows_that_exchange_their_places_change_the_digest(site: Site) -> 
         )
     async with site.sweeping(start_from=site.ago(days=1)) as (poller, sweeper):
         await start(poller, sweeper)
-        source, ledger = sweeper._source, sweeper._ledger
-        assert all([await source.digest([n]) == await ledger.digest([n]) for n in range(1, 41)])
+        feed, ledger = sweeper._feed, sweeper._ledger
+        assert all(
+            [
+                await feed.digest([n]) == await ledger.digest(FeedName.STATISTICS, [n])
+                for n in range(1, 41)
+            ]
+        )
         await site.db.execute(
             "UPDATE AcdStatisticsTransactionCodes SET StatisticsPartBID = StatisticsPartBID + 1000"
         )
-        assert not any([await source.digest([n]) == await ledger.digest([n]) for n in range(1, 41)])
+        assert not any(
+            [
+                await feed.digest([n]) == await ledger.digest(FeedName.STATISTICS, [n])
+                for n in range(1, 41)
+            ]
+        )
 
 
 @pytest.mark.parametrize("kind", ["ended", "never ended"])
@@ -437,9 +447,9 @@ async def test_a_call_that_appears_late_with_an_id_that_is_no_number_is_one_inva
 
 async def settle(site: Site, call_id: int, state: str, error: str | None) -> None:
     await site.ledger_db.execute(
-        "UPDATE callstatsd.line SET state = $2, last_error = $3, settled_at = now()"
-        " WHERE call_id = $1",
-        *(call_id, state, error),
+        "UPDATE callstatsd.line SET state = $2, last_error = $3, settled_at = now(),"
+        " skip_reason = CASE WHEN $4 THEN 'discarded' ELSE skip_reason END WHERE call_id = $1",
+        *(call_id, state, error, error == DISCARDED),
     )
 
 
@@ -614,9 +624,8 @@ async def test_ids_are_not_looked_for_in_calls_from_before_start_from(site: Site
     await site.add(
         ended(1, start_from - MILLISECOND, userdata=None), ended(2, start_from, userdata=None)
     )
-    async with site.rooms(RecordOptions(BERLIN, False, False)) as (source, _, intake):
-        window = source_module.Window(site.ago(days=2), site.now)
-        async for page in source.ended(window):
+    async with site.taking() as (feed, _, intake):
+        async for page in feed.ready_in(Window(site.ago(days=2), site.now)):
             await intake.take(page.found, backfill=True)
     async with site.sweeping(start_from=start_from) as (poller, sweeper):
         await start(poller, sweeper)
@@ -703,11 +712,8 @@ async def test_what_was_pruned_after_a_long_downtime_is_not_taken_again(site: Si
 
 
 @pytest.mark.parametrize("failing", ["ledger", "source", "the ids"])
-async def test_a_wide_sweep_counts_only_when_it_was_completed(
-    site: Site, monkeypatch: pytest.MonkeyPatch, failing: str
-) -> None:
-    monkeypatch.setattr(source_module, "PAGE", 3)
-    async with site.sweeping(start_from=site.ago(days=5)) as (poller, sweeper):
+async def test_a_wide_sweep_counts_only_when_it_was_completed(site: Site, failing: str) -> None:
+    async with site.sweeping(start_from=site.ago(days=5), page=3) as (poller, sweeper):
         await start(poller, sweeper)
         swept_at = await site.ledger_value("swept_at")
         assert swept_at is not None
@@ -796,27 +802,31 @@ async def test_where_nothing_is_missing_nothing_is_taken_said_or_written_and_no_
         *(code(n, n, None, None, dtcreated=site.ago(minutes=2 * n)) for n in range(3, 60)),
         *(leg(n, 1 + n % 60, None) for n in range(60)),
     )
-    async with site.sweeping(start_from=site.ago(days=2)) as (poller, sweeper):
+    allowed = True
+
+    class Watched(StatisticsFeed):
+        async def keys(self, call_ids: Sequence[int]) -> list[LineKey]:
+            assert allowed, "the keys were read, though their digest is known"
+            return await super().keys(call_ids)
+
+    async with site.sweeping(start_from=site.ago(days=2), feed_type=Watched) as (poller, sweeper):
         await start(poller, sweeper)
         before = await versions(site)
         announced = site.announced
         # Only records need a user's name.
         await site.db.execute("ALTER TABLE Users RENAME TO hidden")
-        with capture_logs() as events, patch.object(sweeper._source, "keys", never):
+        allowed = False
+        with capture_logs() as events:
             for wide in (False, True):
                 taken = await sweeper.sweep(wide=wide)
                 assert (taken.lines, taken.call_ids) == (0, set())
         assert events == []
         assert site.announced == announced
         assert await versions(site) == before
+        allowed = True
         await site.db.execute("UPDATE StatisticsPartB SET ID = ID + 1000 WHERE ID = 7")
         with pytest.raises(DatabaseSetupError):
             await sweeper.sweep(wide=False)
-
-
-async def never(_: object) -> list[Any]:
-    """Stand for what must not be read."""
-    raise AssertionError("the keys were read, though their digest is known")
 
 
 @pytest.mark.parametrize("type_name", ["integer", "numeric", "double precision", "text"])
@@ -841,19 +851,17 @@ async def test_ids_of_other_types_are_compared_all_the_same(site: Site, type_nam
 
 @EITHER_WAY
 async def test_two_servers_that_hash_differently_are_compared_by_their_keys(site: Site) -> None:
-    await site.add(*(ended(n, site.ago(minutes=n)) for n in range(3, 30)))
-    async with site.sweeping(start_from=site.ago(days=2)) as (poller, sweeper):
-        await start(poller, sweeper)
-        digest = sweeper._ledger.digest
-
-        async def another(call_ids: Any) -> Digest:
-            lines, hashes = await digest(call_ids)
+    class Another(Ledger):
+        async def digest(self, *arguments: Any) -> Digest:
+            lines, hashes = await super().digest(*arguments)
             return Digest(lines, None if hashes is None else hashes + 1)
 
-        with patch.object(sweeper._ledger, "digest", another):
-            assert (await sweeper.sweep(wide=True)).lines == 0
-            await site.add(leg(31, 7, None))
-            assert (await sweeper.sweep(wide=True)).lines == 1
+    await site.add(*(ended(n, site.ago(minutes=n)) for n in range(3, 30)))
+    async with site.sweeping(start_from=site.ago(days=2), ledger_type=Another) as (poller, sweeper):
+        await start(poller, sweeper)
+        assert (await sweeper.sweep(wide=True)).lines == 0
+        await site.add(leg(31, 7, None))
+        assert (await sweeper.sweep(wide=True)).lines == 1
     assert "7-0-31-0" in await site.keys()
 
 
@@ -861,17 +869,14 @@ async def test_two_servers_that_hash_differently_are_compared_by_their_keys(site
 
 
 @EITHER_WAY
-async def test_sweeps_beside_polls_take_nothing_twice(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(source_module, "PAGE", 7)
+async def test_sweeps_beside_polls_take_nothing_twice(site: Site) -> None:
     chance = random.Random(1)
     begin = site.now
     total = 0
     expected: set[str] = set()
     async with (
-        site.sweeping(start_from=begin) as (poller, sweeper),
-        site.sweeping() as (_, other),
+        site.sweeping(start_from=begin, page=7) as (poller, sweeper),
+        site.sweeping(page=7) as (_, other),
     ):
         for step in range(12):
             for number in range(step * 20 + 1, step * 20 + 21):
@@ -918,12 +923,9 @@ async def test_only_the_calls_of_our_client_are_swept(site: Site) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ended", "never ended", "codes"])
-async def test_many_rows_of_one_moment_are_swept_across_pages(
-    site: Site, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    monkeypatch.setattr(source_module, "PAGE", 3)
+async def test_many_rows_of_one_moment_are_swept_across_pages(site: Site, kind: str) -> None:
     await site.add(ended(99, site.ago(days=3)))
-    async with site.sweeping(start_from=site.ago(days=4)) as (poller, sweeper):
+    async with site.sweeping(start_from=site.ago(days=4), page=3) as (poller, sweeper):
         await start(poller, sweeper)
         moment = site.ago(hours=13)
         expected = {f"{n}-0-0-0" for n in range(1, 32)}
@@ -1019,10 +1021,9 @@ NIGHTS = {
 @pytest.mark.parametrize("kind", ["timestamptz", "timestamp"])
 @pytest.mark.parametrize("night", NIGHTS)
 async def test_when_the_clocks_change_polls_and_sweeps_take_each_line_once(
-    site: Site, monkeypatch: pytest.MonkeyPatch, night: str, kind: str, seed: int
+    site: Site, night: str, kind: str, seed: int
 ) -> None:
     """Calls every two minutes, each with a code soon after; many rows are committed late."""
-    monkeypatch.setattr(source_module, "PAGE", 5)
     chance = random.Random(seed)
     begin = NIGHTS[night]
     if kind == "timestamp":
@@ -1041,7 +1042,7 @@ async def test_when_the_clocks_change_polls_and_sweeps_take_each_line_once(
         ]
         expected |= {f"{number}-0-0-0", f"{number}-0-0-{number}"}
     total = 0
-    async with site.sweeping(start_from=begin, stale_call_after=3600) as (poller, sweeper):
+    async with site.sweeping(start_from=begin, stale_call_after=3600, page=5) as (poller, sweeper):
         while site.now < begin + timedelta(hours=11):
             due = [row for moment, row in arriving if moment <= site.now]
             arriving = [pair for pair in arriving if pair[0] > site.now]
@@ -1088,28 +1089,47 @@ async def test_a_loop_that_is_stopped_before_it_began_does_not_sweep(site: Site)
 async def test_a_sweep_that_fails_leaves_no_query_behind(site: Site) -> None:
     """What is read from the source meanwhile ends with it, so that its connection is free again."""
     reading = asyncio.Event()
+    failing = ""
 
-    async def endless(_: object) -> list[Any]:
-        reading.set()
-        await asyncio.sleep(3600)
-        return []
+    class Silent(StatisticsFeed):
+        async def digest(self, call_ids: Sequence[int]) -> Digest:
+            await endless("digest")
+            return await super().digest(call_ids)
 
-    async def away(_: object) -> set[Any]:
-        await reading.wait()
-        raise UnreachableError("the ledger is away")
+        async def keys(self, call_ids: Sequence[int]) -> list[LineKey]:
+            await endless("keys")
+            return await super().keys(call_ids)
 
-    async with site.sweeping(start_from=site.ago(days=2)) as (poller, sweeper):
+    class Away(Ledger):
+        async def digest(self, *arguments: Any) -> Digest:
+            await away("digest")
+            return await super().digest(*arguments)
+
+        async def known(self, *arguments: Any) -> set[LineKey]:
+            await away("keys")
+            return await super().known(*arguments)
+
+    async def endless(asked: str) -> None:
+        if asked == failing:
+            reading.set()
+            await asyncio.sleep(3600)
+
+    async def away(asked: str) -> None:
+        if asked == failing:
+            await reading.wait()
+            raise UnreachableError("the ledger is away")
+
+    async with site.sweeping(
+        start_from=site.ago(days=2), page=2, feed_type=Silent, ledger_type=Away
+    ) as (poller, sweeper):
         await start(poller, sweeper)
         await add(site.db, *(ended(n, site.ago(minutes=n)) for n in range(10, 20)))
-        for here, there in (("digest", "digest"), ("known", "keys")):
+        for asked in ("digest", "keys"):
             reading.clear()
+            failing = asked
             before = asyncio.all_tasks()
-            with (
-                patch.object(source_module, "PAGE", 2),
-                patch.object(sweeper._source, there, endless),
-                patch.object(sweeper._ledger, here, away),
-                pytest.raises(UnreachableError),
-            ):
+            with pytest.raises(UnreachableError):
                 await sweeper.sweep(wide=True)
             assert asyncio.all_tasks() == before
+            failing = ""
         assert (await sweeper.sweep(wide=True)).lines == 10

@@ -10,15 +10,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daemon.demo.rows import Call, Code, Leg, Visit
-from daemon.ingest import source as source_module
-from daemon.ingest.intake import Intake, RecordOptions
-from daemon.ingest.poller import Poller, ReadinessRules
-from daemon.ingest.source import Source
-from daemon.ingest.sweeper import NEAR, Sweeper
-from daemon.ledger.store import Ledger
+from daemon.ingest.intake import Intake
+from daemon.ingest.poller import Poller
+from daemon.ingest.readiness import NEAR, ReadinessRules
+from daemon.ingest.source import Source, open_source
+from daemon.ingest.statistics import StatisticsFeed
+from daemon.ingest.sweeper import Sweeper
+from daemon.ledger.store import Ledger, open_ledger
 from tests.support.expected import BERLIN, data_lines, lines_of
 from tests.support.rows import call, code, leg, local_times, on_local_clocks, sample, visit
-from tests.support.site import LOOKBACK, SCHEMAS, Site, opened
+from tests.support.site import LOOKBACK, SCHEMAS, SENDING, Site, opened
 
 SETTLE = timedelta(seconds=120)
 STALE = timedelta(hours=12)
@@ -47,7 +48,6 @@ class World:
     site: Site
     source: Source
     ledger: Ledger
-    intake: Intake
     local: bool
     rows: dict[int, Call | Visit | Leg | Code] = field(default_factory=dict)
     versions: dict[str, Any] = field(default_factory=dict)
@@ -57,10 +57,11 @@ class World:
         self.restart()
 
     def restart(self) -> None:
-        rules = ReadinessRules(SETTLE, STALE, self.site.now)
-        rooms = (self.source, self.ledger, self.intake, rules)
-        self.poller = Poller(*rooms, lambda: None)
-        self.sweeper = Sweeper(*rooms, LOOKBACK, lambda: None)
+        rules = ReadinessRules(SETTLE, STALE, BERLIN, self.site.now)
+        feed = StatisticsFeed(self.source, rules, SENDING)
+        intake = Intake(feed, self.ledger)
+        self.poller = Poller(feed, self.ledger, intake, lambda: None)
+        self.sweeper = Sweeper(feed, self.ledger, intake, LOOKBACK, lambda: None)
 
     async def go(self, step: tuple[Any, ...]) -> None:
         match step:
@@ -234,16 +235,17 @@ STEPS = st.lists(
 @given(steps=STEPS, page=st.sampled_from([2, 2000]))
 async def test_whatever_the_order_every_line_is_taken_once_and_the_watermark_passes_none(
     site: Site,
-    monkeypatch: pytest.MonkeyPatch,
     begin: str,
     local: bool,
     steps: list[Any],
     page: int,
 ) -> None:
-    monkeypatch.setattr(source_module, "PAGE", page)
     await start_over(site, BEGINNINGS[begin], local=local)
-    async with site.rooms(RecordOptions(BERLIN, False, False)) as rooms:
-        world = World(site, *rooms, local)
+    async with (
+        open_source(site.source_dsn, SCHEMAS, BERLIN, None, page=page) as source,
+        open_ledger(site.ledger_dsn, "callstatsd") as ledger,
+    ):
+        world = World(site, source, ledger, local)
         await world.poller.prepare(None, SCHEMAS)
         # Rows of the days before START_FROM would be nobody's.
         await site.pass_time(hours=26)
@@ -275,7 +277,7 @@ async def start_over(site: Site, begin: datetime, *, local: bool) -> None:
         await local_times(site.db)
     await site.ledger_db.execute(
         "TRUNCATE callstatsd.line;"
-        " UPDATE callstatsd.ledger SET start_from = NULL, watermark = NULL, swept_at = NULL,"
+        " UPDATE callstatsd.feed SET start_from = NULL, watermark = NULL, swept_at = NULL,"
         " never_ended_until = NULL"
     )
     await site.set_clock(begin)

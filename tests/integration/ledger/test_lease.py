@@ -9,8 +9,10 @@ import pytest
 
 from daemon.errors import DatabaseSetupError, LeaseLostError, UnreachableError
 from daemon.ledger import lease
+from daemon.ledger.binding import Binding
+from daemon.ledger.instance import InstanceStatus
 from daemon.ledger.lease import GRACE, LOST_AFTER, TRUSTED_FOR, Lease, seconds_since_boot
-from daemon.ledger.store import Binding, InstanceStatus, Ledger, open_ledger
+from daemon.ledger.store import Ledger, open_ledger
 from tests.support.daemon_process import PATIENCE
 from tests.support.proxy import Mode, proxied
 
@@ -81,12 +83,12 @@ class Holder:
 
 
 @asynccontextmanager
-async def instance(dsn: str) -> AsyncIterator[Holder]:
+async def instance(dsn: str, connect_within: float = lease.CONNECT_WITHIN) -> AsyncIterator[Holder]:
     async with (
         open_ledger(dsn, "callstatsd") as ledger,
-        Lease(ledger.database, is_daemon=True) as lease,
+        Lease(ledger.database, is_daemon=True, connect_within=connect_within) as held,
     ):
-        holder = Holder(ledger, lease)
+        holder = Holder(ledger, held)
         try:
             yield holder
         finally:
@@ -339,11 +341,12 @@ async def test_a_try_that_waits_for_a_locked_table_has_a_limit_of_its_own(
                 await first.acquire()
 
 
-async def test_a_try_over_a_network_that_fell_silent_has_a_limit_of_its_own(
-    bound: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lease, "CONNECT_WITHIN", 0.5)
-    async with proxied(bound) as (proxy, near), instance(bound) as first, instance(near) as second:
+async def test_a_try_over_a_network_that_fell_silent_has_a_limit_of_its_own(bound: str) -> None:
+    async with (
+        proxied(bound) as (proxy, near),
+        instance(bound) as first,
+        instance(near, connect_within=0.5) as second,
+    ):
         assert await first.acquire()
         assert not await second.acquire()
         await proxy.switch(Mode.DEAF)

@@ -5,11 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -19,17 +21,15 @@ from alembic.script import ScriptDirectory
 from daemon.demo.standin import Reply
 from daemon.errors import ConfigurationError, DatabaseSetupError
 from daemon.ledger import migrate
-from daemon.ledger.store import (
-    ACTIVE_LOCK,
-    SCHEMA_VERSION,
-    UPGRADE_LOCK,
-    InstanceStatus,
-    Ledger,
-    Tenure,
-    open_ledger,
-)
+from daemon.ledger.binding import SCHEMA_VERSION
+from daemon.ledger.instance import InstanceStatus, Tenure
+from daemon.ledger.locks import ACTIVE_LOCK, UPGRADE_LOCK
+from daemon.ledger.operator import LineFilter, OperatorStore
+from daemon.ledger.store import Ledger, open_ledger
+from daemon.lines import NO_ID, FeedName, State
 from tests.support.calls import plain_call, record_id
-from tests.support.daemon_process import PATIENCE, command, running
+from tests.support.daemon_process import PATIENCE, Daemon, command, running
+from tests.support.load import stretched
 from tests.support.whole import CallCentre
 
 PROJECT = Path(__file__).parents[3]
@@ -63,7 +63,7 @@ async def test_two_ledgers_live_in_one_database(empty_dsn: str) -> None:
         async with open_ledger(empty_dsn, schema) as ledger:
             await migrate.upgrade(ledger.database, schema)
             await ledger.check_version()
-            assert (await ledger.progress()).watermark is None
+            assert (await ledger.progress(FeedName.STATISTICS)).watermark is None
 
 
 async def test_whoever_may_not_create_schemas_is_told_so(empty_dsn: str) -> None:
@@ -92,6 +92,8 @@ def test_alembic_itself_prints_the_script_from_a_checkout() -> None:
 
 
 LINES = 100_000
+CONCURRENCY = 4
+"""The setting's default."""
 HOLD = "SELECT pg_advisory_lock($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)"
 BEAT = InstanceStatus("acd1", 4711, "0.0.9", 1.0, "sending", None, None)
 
@@ -203,7 +205,7 @@ def newer(tmp_path: Path) -> Path:
         f"from alembic import op\n\nrevision, down_revision = {version!r}, {SCHEMA_VERSION!r}\n"
         "def upgrade():\n    op.execute('CREATE TABLE later (number integer)')\n"
     )
-    module = folder / "daemon" / "ledger.py"
+    module = folder / "daemon" / "ledger" / "binding.py"
     own, later = (f'SCHEMA_VERSION = "{number}"' for number in (SCHEMA_VERSION, version))
     text = module.read_text(encoding="utf-8")
     assert own in text
@@ -255,3 +257,174 @@ async def test_a_backfill_that_sends_is_asked_too(centre: CallCentre, newer: Pat
     assert (code, "install the new version here too" in errors) == (78, True)
     assert (await migrating)[0] == 0
     assert await centre.states() == Counter(delivered=1)
+
+
+# From version 0002, in use.
+
+WITHIN = 15.0
+"""Seconds for a hundred thousand lines: an ACD's calls wait meanwhile, its agents do not."""
+PROGRESS = (
+    "start_from, watermark, never_ended_until, swept_at, pruned_before, dropped_before,"
+    " endpoint_proven, delivered_at, paused_since, paused_seconds"
+)
+ORDER = "backfill, call_ended, call_id, ordinal"
+
+
+async def fill(db: asyncpg.Connection) -> None:
+    """Lines in all states as the program of version 0002 left them, and all that is beside them."""
+    await db.execute(
+        """
+        INSERT INTO line (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id,
+                          call_ended, backfill, state, generation, record, attempts, tries,
+                          unanswered, last_status, last_error, first_try, next_try_at, settled_at)
+        SELECT n / 3, n % 3, n % 5, n, 1 + n % 3, (n % 1000)::text, NULL,
+               now() - n * interval '7 s', n % 11 = 0, s.state, n % 2, '{"n": 1}', n % 4, n % 3,
+               n % 2, CASE WHEN n % 4 > 0 THEN 500 END,
+               CASE WHEN s.state <> 'skipped' THEN 'the endpoint said so'
+                    WHEN n % 4 = 0 THEN 'discarded by operator'
+                    WHEN n % 4 = 1 THEN 'erased on request'
+                    ELSE $2 END,
+               CASE WHEN n % 4 > 0 THEN 1000 END,
+               CASE WHEN n % 7 = 0 THEN now() + interval '1 h' END,
+               CASE WHEN s.state <> 'pending' THEN now() - n * interval '5 s' END
+        FROM generate_series(1, $1::bigint) AS n
+        CROSS JOIN LATERAL (
+            SELECT ($3::text[])[1 + n / 16 % cardinality($3::text[])] AS state
+        ) AS s
+        """,
+        LINES,
+        NO_ID,
+        [state.value for state in State],
+    )
+    await db.execute(
+        """
+        UPDATE ledger SET start_from = now() - interval '9 d', watermark = now(),
+            never_ended_until = now() - interval '12 h', swept_at = now() - interval '1 min',
+            pruned_before = now() - interval '8 d', dropped_before = now() - interval '3 d',
+            endpoint_proven = true, delivered_at = now(), paused_since = now(),
+            paused_seconds = 12.5, held_since = now(), held_reason = 'maintenance',
+            probe_requested = 7, clients_id = 3, source_database = 'acd',
+            source_schemas = '{jtelstats}', bound_at = now();
+        INSERT INTO lane SELECT n::text, now() + interval '1 h', 2 FROM generate_series(1, 9) AS n;
+        INSERT INTO streak (since, until) SELECT now() - interval '1 h', now();
+        INSERT INTO act (kind, who) VALUES ('pause', 'alice@acd1');
+        """
+    )
+
+
+async def lines_as_stored(db: asyncpg.Connection, columns: str) -> dict[Any, tuple[Any, ...]]:
+    """Of each line where it is, who wrote it, and the hash of its columns; by its code's id."""
+    rows = await db.fetch(
+        "SELECT code_id, ctid::text, xmin::text, hashtextextended((" + columns + ")::text, 0)"
+        " FROM line"
+    )
+    return {row[0]: tuple(row[1:]) for row in rows}
+
+
+def hashes(lines: dict[Any, tuple[Any, ...]]) -> dict[Any, Any]:
+    return {code_id: line[-1] for code_id, line in lines.items()}
+
+
+async def test_a_hundred_thousand_lines_are_upgraded_in_place(empty_dsn: str) -> None:
+    async with session(empty_dsn) as db, open_ledger(empty_dsn, "callstatsd") as ledger:
+        await db.execute(script("0002"))
+        await fill(db)
+        columns = await db.fetchval(
+            "SELECT string_agg(attname, ',' ORDER BY attnum) FROM pg_attribute"
+            " WHERE attrelid = 'line'::regclass AND attnum > 0"
+        )
+        before = await lines_as_stored(db, columns)
+        assert len(before) == LINES
+        progress = tuple(await db.fetchrow(f"SELECT {PROGRESS} FROM ledger"))
+        binding = await db.fetchrow(
+            "SELECT clients_id, source_database, source_schemas, bound_at, held_since, held_reason,"
+            " probe_requested FROM ledger"
+        )
+        pending_before = await db.fetchval("SELECT count(*) FROM line WHERE state = 'pending'")
+        skipped = {
+            row["code_id"]: row["last_error"]
+            for row in await db.fetch(
+                "SELECT code_id, last_error FROM line WHERE state = 'skipped'"
+            )
+        }
+        ready = await db.fetch(
+            "SELECT code_id FROM line LEFT JOIN lane USING (lane) WHERE state = 'pending'"
+            f" AND next_try_at IS NULL AND until IS NULL ORDER BY {ORDER} LIMIT 500"
+        )
+
+        began = time.monotonic()
+        # From several places at once: one of them does it.
+        await asyncio.gather(*(bring_up_to_date(ledger) for _ in range(3)))
+        assert time.monotonic() - began < stretched(WITHIN)
+
+        await ledger.check_version()
+        after = await lines_as_stored(db, columns)
+        reasons = {NO_ID: "no_id", "discarded by operator": "discarded"}
+        written = {code_id for code_id, error in skipped.items() if error in reasons}
+        assert {code_id for code_id in after if after[code_id] != before[code_id]} == written
+        assert hashes(after) == hashes(before)
+        assert {
+            row["code_id"]: row["skip_reason"]
+            for row in await db.fetch("SELECT code_id, skip_reason FROM line")
+        } == {code_id: reasons.get(skipped.get(code_id, "")) for code_id in before}
+        assert await db.fetchval("SELECT count(*) FROM line WHERE feed <> 'statistics'") == 0
+
+        # What was counted for the whole ledger is the feed's; whose it is stays with the ledger.
+        assert tuple(await db.fetchrow(f"SELECT {PROGRESS} FROM feed")) == progress
+        assert await db.fetchval("SELECT name FROM feed") == "statistics"
+        assert tuple(await db.fetchrow("SELECT * FROM ledger"))[1:] == tuple(binding)
+        assert await db.fetchval("SELECT feed FROM streak") == "statistics"
+
+        # The same lines come next, in the same order.
+        pending = await ledger.pending(FeedName.STATISTICS, 500, [])
+        assert [line.key.code_id for line in pending] == [row["code_id"] for row in ready]
+        counts = await OperatorStore(ledger.database).count(LineFilter((State.PENDING,)))
+        assert counts == {"pending": pending_before}
+
+
+async def test_an_active_instance_under_load_drains_and_one_that_stands_by_gives_up(
+    centre: CallCentre, newer: Path
+) -> None:
+    calls, answered = 120, 20
+    for number in range(1, calls + 1):
+        await plain_call(centre.db, number, record=record_id(number))
+    gate = asyncio.Event()
+    salesforce = centre.salesforce
+    salesforce.rule = lambda _: Reply(hold=gate if salesforce.received > answered else None)
+    async with (
+        running(centre.settings(), centre.folder) as one,
+        running(centre.settings(), centre.folder) as two,
+    ):
+        async with asyncio.timeout(PATIENCE):
+            await salesforce.until(lambda salesforce: salesforce.in_flight == CONCURRENCY)
+        migrating = asyncio.create_task(
+            command("migrate", environment=centre.settings(), folder=newer)
+        )
+        active = await first_to_log("daemon.stopping", one, two)
+        other = two if active is one else one
+        gate.set()
+        assert await active.ended() == 78
+        code, _, errors = await migrating
+        assert code == 0, errors
+        assert await other.ended() == 78
+    assert "callstatsd migrate is upgrading the ledger" in active.text
+    assert f"newer than this program's {SCHEMA_VERSION}" in other.text
+    assert "line.delivered" not in other.text
+    # What was in flight has its outcome, the rest is untouched.
+    states = await centre.states()
+    assert states["delivered"] == salesforce.received < calls
+    assert states["pending"] == calls - states["delivered"]
+    async with running(centre.settings(), newer):
+        async with asyncio.timeout(stretched(PATIENCE)):
+            while await centre.states() != Counter(delivered=calls):
+                await asyncio.sleep(0.05)
+    assert salesforce.received == calls
+
+
+async def first_to_log(event: str, *daemons: Daemon) -> Daemon:
+    waiting = {asyncio.create_task(daemon.until(event)): daemon for daemon in daemons}
+    done, others = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    return waiting[done.pop()]

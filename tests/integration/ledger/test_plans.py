@@ -1,6 +1,6 @@
 """Each named query finds what it wants by the right index, and touches few rows of a long history.
 
-Every statement of the three .sql files is in the tables below, so that none is forgotten. What is
+Every statement of the .sql files is in the tables below, so that none is forgotten. What is
 not expected to touch a large table must not; rows are counted as Postgres reports them after
 running the statement (in a transaction that is rolled back).
 """
@@ -8,7 +8,7 @@ running the statement (in a transaction that is rolled back).
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,20 +19,20 @@ import pytest
 from daemon.database import statements
 from daemon.delivery.pending_reader import FETCH
 from daemon.demo.postgres import create_database
-from daemon.ingest.intake import NO_ID
-from daemon.ingest.source import MIN_TIME, PAGE, open_source
-from daemon.ledger.store import (
-    ACTIVE_LOCK,
-    DAEMON_LOCK,
-    NEWEST_PAGE,
-    RETENTION_LOCK,
-    UPGRADE_LOCK,
-    open_ledger,
-)
+from daemon.ingest.columns import MIN_TIME
+from daemon.ingest.source import PAGE, open_source
+from daemon.ledger.locks import ACTIVE_LOCK, DAEMON_LOCK, RETENTION_LOCK, UPGRADE_LOCK
+from daemon.ledger.sending import NEWEST_PAGE
+from daemon.ledger.store import open_ledger
 from tests.benchmark import data
 from tests.support.counters import no_autovacuum
 from tests.support.expected import BERLIN
 
+LEDGER_SQL = {
+    name: text
+    for part in ("binding", "taking", "sending", "instance", "pruning", "lease", "migrate")
+    for name, text in statements.load(f"ledger/{part}.sql").items()
+}
 CALLS = 200_000
 DAYS = 100
 PER_DAY = CALLS // DAYS
@@ -42,6 +42,8 @@ BACKLOG = 20_000
 BLOCKS = 4 * 32 * 60
 """Rows that a BRIN index may touch beside those asked for: of some ranges of 32 pages."""
 
+FEED = "statistics"
+BEFORE_ALL = (-(2**63), 0, 0, 0)
 NOW = datetime.now(UTC)
 READY = NOW - timedelta(minutes=2)
 LARGE = {"statisticsparta", "acdstatisticspartb", "statisticspartb", "line",
@@ -85,7 +87,7 @@ def entries(keys: list[list[int]], state: str) -> list[list[Any]]:
     count = len(keys[0])
     return [
         *keys, [1] * count, ["003000000000000"] * count, [None] * count, [NOW] * count,
-        [state] * count, ["{}"] * count, [None] * count,
+        [state] * count, ["{}"] * count, [None] * count, [None] * count,
     ]  # fmt: skip
 
 
@@ -147,47 +149,54 @@ LEDGER = {
     "may_create": small("callstatsd"),
     "binding": small(),
     "bind": small(None, "acd", ["jtelstats"], True),
-    "progress": small(),
-    "start": small(NOW, NOW),
+    "progress": small(FEED),
+    "start": small(FEED, NOW, NOW),
     "in_bulk": small(),
     # What the calls have is looked at, and where the new lines go.
-    "take": by("line_pkey", rows=3 * 64, given=(*entries(CODED_KEYS, "pending"), False, None)),
-    "advance": small(NOW + timedelta(days=1), NOW),
-    "swept": small(NOW),
+    "take": by(
+        "line_pkey", rows=3 * 64, given=(*entries(CODED_KEYS, "pending"), False, None, FEED)
+    ),
+    "advance": small(FEED, NOW + timedelta(days=1), NOW),
+    "swept": small(FEED, NOW),
     # Without an id of its own choice: the window's lines, found by their place in the table.
     "without_id": by(
         "line_call_ended",
         "line_settled_at",
         rows=6 * PER_DAY + 2 * BLOCKS,
-        given=(NOW - timedelta(hours=26), NO_ID, -(2**63), 0, 0, 0, PAGE, NOW - timedelta(99)),
+        given=(NOW - timedelta(hours=26), "no_id", *BEFORE_ALL, PAGE, NOW - timedelta(99), FEED),
     ),
-    "identify": by("line_pkey", rows=64, given=(*entries(OLD_KEYS, "pending"), NO_ID)),
-    "pull_back": small(NOW, NOW),
+    "identify": by("line_pkey", rows=64, given=(*entries(OLD_KEYS, "pending"), "no_id", FEED)),
+    "pull_back": small(FEED, NOW, NOW),
     "in_order": small(),
-    "pending": by("line_pending", rows=FETCH + 64 + 16, given=(FETCH + 64, ["003000000000000"])),
+    "pending": by(
+        "line_pending", rows=FETCH + 64 + 16, given=(FETCH + 64, ["003000000000000"], FEED)
+    ),
     # All of the page, and the lines of each record in it: none is the first of its record.
     "newest": by(
         "line_pending",
         "line_lane",
         rows=NEWEST_PAGE * 100,
-        given=(False, NEWEST_PAGE, None, None, None),
+        given=(False, NEWEST_PAGE, None, None, None, FEED),
         also=["line_pkey"],
     ),
-    "streak_began": by("line_failed", rows=64 + 1000, given=FEW_KEYS, also=["line_pkey"]),
-    "streak_ended": by("line_failed", rows=1000),
-    "streak_lasts": small(),
-    "probe_failed": by("line_pkey", rows=1, given=(100_014, 0, 0, 0)),
-    "refused_last": by("line_failed", rows=100, given=(100,)),
+    "streak_began": by("line_failed", rows=64 + 1000, given=(*FEW_KEYS, FEED), also=["line_pkey"]),
+    "streak_ended": by("line_failed", rows=1000, given=(FEED,)),
+    "streak_lasts": small(FEED),
+    "probe_failed": by("line_pkey", rows=1, given=(100_014, 0, 0, 0, FEED)),
+    "refused_last": by("line_failed", rows=100, given=(100, FEED)),
     "prune_streaks": by("line_failed", rows=1000),
-    "settle": by("line_pkey", rows=64, given=(*outcomes(SENT_KEYS), 3600.0, *LANE)),
+    "settle": by(
+        "line_pkey", rows=64, given=(*outcomes(SENT_KEYS), 3600.0, *LANE, FEED, [0] * 64, False)
+    ),
     "settle_void": by(
         "line_pkey",
         rows=64,
-        given=(*OLD_KEYS, [0] * 64, [False] * 64, [200] * 64),
+        given=(*OLD_KEYS, [0] * 64, [False] * 64, [200] * 64, FEED),
     ),
-    "pause_began": small(),
-    "pause_ended": small(),
-    "proven": small(),
+    "pause_began": small(FEED),
+    "pause_ended": small(FEED),
+    "proven": small(FEED),
+    "endpoint_proven": small(FEED),
     "succeed": small("a-2", 16400, "a-1"),
     "write_heartbeat": small("host", 1, "0", 1.0, "sending", None, None, False, "a-2", 16400, None),
     "wishes": small(UPGRADE_LOCK + 1, UPGRADE_LOCK + 9999),
@@ -199,38 +208,36 @@ LEDGER = {
     "ping": small(),
     "lock_retention": small(RETENTION_LOCK),
     "may_prune": small(RETENTION_LOCK),
-    "prune": by("line_settled_at", rows=3000 + BLOCKS, given=(95 * 86400.0, 1000)),
-    "drop_records": by("line_settled_at", rows=BLOCKS, given=(30 * 86400.0, 1000)),
-    "count_act": small(1, 64),
+    "prune": by("line_settled_at", rows=3000 + BLOCKS, given=(95 * 86400.0, 1000, FEED)),
+    "drop_records": by("line_settled_at", rows=BLOCKS, given=(30 * 86400.0, 1000, FEED)),
     # Two acts that lines name, and as many as there are that no line does.
     "prune_acts": by("line_act", rows=2, given=(95 * 86400.0, 1000)),
     "prune_lanes": by("line_lane", rows=10, given=(1000,)),
-    "notify": small(),
     "channel": small(),
     "announce_daemon": small(DAEMON_LOCK),
     "daemon_waiting": small(DAEMON_LOCK),
-    "digest": by("line_pkey", rows=2 * len(CALL_IDS), given=(CALL_IDS,)),
-    "known": by("line_pkey", rows=2 * len(CALL_IDS), given=(CALL_IDS,)),
-    "settled_keys": by("line_pkey", rows=2 * len(CALL_IDS), given=(CALL_IDS,)),
+    "digest": by("line_pkey", rows=2 * len(CALL_IDS), given=(CALL_IDS, FEED)),
+    "known": by("line_pkey", rows=2 * len(CALL_IDS), given=(CALL_IDS, FEED)),
+    "settled_keys": by("line_pkey", rows=2 * len(CALL_IDS), given=(CALL_IDS, FEED)),
 }
 
-CHOICE = (["rejected"], None, None, None, False, None, None)
+CHOICE = (["rejected"], None, None, None, False, None, None, None)
 AN_HOUR = (NOW - timedelta(days=2), NOW - timedelta(days=2) + timedelta(hours=1))
-SETTLED = (["delivered"], None, None, None, False, *AN_HOUR)
+SETTLED = (["delivered"], None, None, None, False, *AN_HOUR, FEED)
 PLANNED = {"pending": "in_order", "newest": "in_order", "take": "in_bulk"}
 """Statements before which another one tells the planner what it cannot know."""
 
 DESK = {
     # An operator's question about everything: it may read everything.
-    "counts": by(rows=10**9),
-    "waiting": by("line_pending", "line_kept", "line_failed", rows=3 * BACKLOG),
-    "oldest": by("line_pending", rows=BACKLOG + 1),
-    "status": small(),
-    "streaks": by("line_failed", rows=1000, given=(50,)),
+    "counts": by(rows=10**9, given=(FEED,)),
+    "waiting": by("line_pending", "line_kept", "line_failed", rows=3 * BACKLOG, given=(FEED,)),
+    "oldest": by("line_pending", rows=BACKLOG + 1, given=(FEED,)),
+    "status": small(FEED),
+    "streaks": by("line_failed", rows=1000, given=(50, FEED)),
     "active": small(ACTIVE_LOCK),
     "pause": small("maintenance"),
     "resume": small(1),
-    "allow_probe": by("line_pending", "line_pkey", rows=4),
+    "allow_probe": by("line_pending", "line_pkey", rows=4, given=(FEED,)),
     "any_pending": by("line_pending", rows=1),
     "begin_act": small(
         *("requeue", "alice@acd1", ["rejected"], None, None, None, None, None, False, False),
@@ -239,31 +246,33 @@ DESK = {
     "end_act": small(1),
     "latest_acts": small(2),
     "select_lines": by(
-        "line_kept", rows=SKIPPED, given=(*CHOICE, -(2**63), 0, 0, 0, 1000), also=["line_failed"]
+        "line_kept", rows=SKIPPED, given=(*CHOICE, *BEFORE_ALL, "", 1000), also=["line_failed"]
     ),
     "count_lines": by("line_kept", rows=SKIPPED, given=CHOICE, also=["line_failed"]),
-    "lock_lines": by("line_pkey", rows=64, given=OLD_KEYS),
-    "requeue": by("line_pkey", rows=64, given=(*OLD_KEYS, ["delivered"] * 64, 1)),
-    "discard": by("line_pkey", rows=64, given=(*OLD_KEYS, ["delivered"] * 64, 1)),
+    "lock_lines": by("line_pkey", rows=64, given=(*OLD_KEYS, FEED)),
+    "requeue": by("line_pkey", rows=64, given=(*OLD_KEYS, FEED, ["delivered"] * 64, 1)),
+    "discard": by("line_pkey", rows=64, given=(*OLD_KEYS, FEED, ["delivered"] * 64, 1)),
     "renew": by(
-        "line_pkey", rows=64, given=(*entries(OLD_KEYS, "pending"), None, ["delivered"], 1)
+        "line_pkey", rows=64, given=(*entries(OLD_KEYS, "pending"), None, ["delivered"], 1, FEED)
     ),
     "window": by(
         "line_call_ended",
         rows=3 * PER_DAY + BLOCKS,
-        given=(NOW - timedelta(days=2), NOW - timedelta(days=1)),
+        given=(NOW - timedelta(days=2), NOW - timedelta(days=1), FEED),
     ),
     "window_pending": by(
-        "line_pending", rows=BACKLOG, given=(NOW - timedelta(days=2), NOW - timedelta(days=1))
+        "line_pending", rows=BACKLOG, given=(NOW - timedelta(days=2), NOW - timedelta(days=1), FEED)
     ),
-    "pruned": small(),
-    "of_call": by("line_pkey", rows=4, given=(100_014, None)),
-    "calls_of_lane": by("line_lane", rows=200, given=("003000000000000", 10)),
+    "pruned": small(FEED),
+    "of_call": by("line_pkey", rows=4, given=(100_014, None, FEED)),
+    "calls_of_lane": by("line_lane", rows=200, given=("003000000000000", 10, FEED)),
     "now": small(),
-    "oldest_pending": by("line_pending", rows=20, given=(5,)),
-    "latest_failed": by("line_failed", rows=100, given=(10,)),
+    "count_act": small(1, 64),
+    "notify": small(),
+    "oldest_pending": by("line_pending", rows=20, given=(5, FEED)),
+    "latest_failed": by("line_failed", rows=100, given=(10, FEED)),
     "settled_by_hour": by(
-        "line_settled_at", rows=2 * PER_DAY + BLOCKS, given=(NOW - timedelta(days=1),)
+        "line_settled_at", rows=2 * PER_DAY + BLOCKS, given=(NOW - timedelta(days=1), FEED)
     ),
 }
 
@@ -286,8 +295,8 @@ async def make(server: str, template: str) -> str:
         last = NOW - timedelta(minutes=3)
         calls = data.Calls(CALLS, last, timedelta(days=DAYS), 5000, lost=True)
         await data.add(db, calls, taken=True)
-        await db.execute("UPDATE ledger SET start_from = '2020-01-01', watermark = now()")
-        await db.execute("UPDATE ledger SET dropped_before = now() - interval '30 days 15 minutes'")
+        await db.execute("UPDATE feed SET start_from = '2020-01-01', watermark = now()")
+        await db.execute("UPDATE feed SET dropped_before = now() - interval '30 days 15 minutes'")
         await db.execute(f"UPDATE line SET state = 'rejected' WHERE call_id % {CALLS // 100} = 0")
         await db.execute(
             "INSERT INTO streak (since, until)"
@@ -386,7 +395,7 @@ INDEXES = {index for look in (SOURCE | LEDGER | DESK).values() for index in look
 
 def test_every_named_query_is_looked_at() -> None:
     assert statements.load("ingest/source.sql").keys() == SOURCE.keys() | PARTS
-    assert statements.load("ledger/store.sql").keys() == LEDGER.keys()
+    assert LEDGER_SQL.keys() == LEDGER.keys()
     assert statements.load("ledger/operator.sql").keys() == DESK.keys()
 
 
@@ -398,7 +407,7 @@ async def test_source(name: str, long_ledger: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in LEDGER if name not in {"in_order", "in_bulk"}])
 async def test_ledger(name: str, long_ledger: str) -> None:
-    sql = statements.load("ledger/store.sql")
+    sql = LEDGER_SQL
     async with ledger_session(long_ledger) as connection, connection.transaction():
         if name in PLANNED:
             await connection.execute(sql[PLANNED[name]])
@@ -410,13 +419,13 @@ async def test_desk(name: str, long_ledger: str) -> None:
     sql = statements.load("ledger/operator.sql")
     async with ledger_session(long_ledger) as connection, connection.transaction():
         if name in {"oldest_pending", "allow_probe"}:
-            await connection.execute(statements.load("ledger/store.sql")["in_order"])
+            await connection.execute(LEDGER_SQL["in_order"])
         check(await explained(connection, sql[name], DESK[name].arguments), DESK[name])
 
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [("count_lines", SETTLED), ("select_lines", (*SETTLED, -(2**63), 0, 0, 0, 1000))],
+    [("count_lines", SETTLED), ("select_lines", (*SETTLED, *BEFORE_ALL, "", 1000))],
 )
 async def test_lines_settled_in_a_window_are_found_by_when_they_were_settled(
     name: str, arguments: tuple[Any, ...], long_ledger: str
@@ -436,13 +445,24 @@ async def test_a_backlog_of_a_new_ledger_is_read_in_order(dsn: str, db: asyncpg.
     calls = data.Calls(data.calls_of(BACKLOG), READY, timedelta(hours=9), 1000)
     await data.add(db, calls, taken=True, record="{}")
     await db.execute("UPDATE line SET state = 'pending', settled_at = NULL")
-    sql = statements.load("ledger/store.sql")
+    sql = LEDGER_SQL
     look = LEDGER["pending"]
     async with ledger_session(dsn) as connection, connection.transaction():
         await connection.execute(sql["in_order"])
         plan = await explained(connection, sql["pending"], look.arguments)
-    check(plan, look)
-    assert all(node["Node Type"] != "Sort" for node in nodes(plan))
+        check(plan, look)
+        assert all(node["Node Type"] != "Sort" for node in nodes(plan))
+        # Of another feed, whose lines come after all of these, it reads none of these.
+        await db.execute(
+            "INSERT INTO line (call_id, group_id, leg_id, code_id, feed, ordinal, lane, call_ended,"
+            " backfill, state, record) SELECT n, 0, 0, 0, 'other', 1, n::text, now(), false,"
+            " 'pending', '{}' FROM generate_series(1, 5) AS n"
+        )
+        plan = await explained(connection, sql["pending"], (*look.arguments[:-1], "other"))
+        check(plan, replace(look, rows=5))
+        look = LEDGER["newest"]
+        plan = await explained(connection, sql["newest"], (*look.arguments[:-1], "other"))
+        check(plan, replace(look, rows=10 * 5))
 
 
 async def test_taking_into_a_ledger_without_statistics_compares_no_line_with_each(
@@ -462,10 +482,10 @@ async def test_taking_into_a_ledger_without_statistics_compares_no_line_with_eac
     )
     count = 2000
     lines = entries([[10**9] * count, [7] * count, [*range(1, count + 1)], [0] * count], "pending")
-    sql = statements.load("ledger/store.sql")
+    sql = LEDGER_SQL
     async with ledger_session(dsn) as connection, connection.transaction():
         await connection.execute(sql["in_bulk"])
-        plan = await explained(connection, sql["take"], (*lines, False, None))
+        plan = await explained(connection, sql["take"], (*lines, False, None, FEED))
     check(plan, by("line_pkey", rows=BACKLOG + count))
     assert all(node["Node Type"] != "Nested Loop" for node in nodes(plan))
     assert not [node for node in nodes(plan) if node.get("Rows Removed by Join Filter", 0) > count]

@@ -5,23 +5,23 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from unittest.mock import patch
 
 import asyncpg
 import pytest
 
 from daemon.cli import operations
 from daemon.errors import UnreachableError
-from daemon.ingest.intake import Intake, RecordOptions
 from daemon.ingest.source import open_source
+from daemon.ingest.statistics import StatisticsFeed
 from daemon.ledger.acts import Act, ActKind
 from daemon.ledger.operator import LineFilter, OperatorStore, SelectedLine
 from daemon.ledger.retention import BATCH, Pruned, Pruner
 from daemon.ledger.store import Ledger, open_ledger
-from daemon.lines import LineKey, NewLine, State
+from daemon.lines import FeedName, LineKey, NewLine, State
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
 from tests.support.expected import BERLIN
+from tests.support.site import RULES, SENDING
 from tests.support.whole import CallCentre
 
 DAY = 86_400.0
@@ -38,7 +38,9 @@ async def add(ledger: Ledger, db: asyncpg.Connection, call: int, state: State, d
     """A line in that state, settled so many days ago."""
     key = LineKey(call, 0, 0, 0)
     ended = ENDED + timedelta(seconds=call)
-    await ledger.take([NewLine(key, 1, str(key), None, ended, state, '{"CallerID":"49"}')])
+    await ledger.take(
+        FeedName.STATISTICS, [NewLine(key, 1, str(key), None, ended, state, '{"CallerID":"49"}')]
+    )
     if state is not State.PENDING:
         await db.execute(
             "UPDATE line SET settled_at = now() - $1 * interval '1 day' WHERE call_id = $2",
@@ -77,7 +79,7 @@ async def test_lines_go_after_retention_and_records_before_them(
 
     rows = await db.fetch("SELECT call_id, record IS NULL FROM line ORDER BY call_id")
     assert [tuple(row) for row in rows] == [(3, True), (4, True), (5, False)]
-    assert await db.fetchval("SELECT pruned_before FROM ledger") == ENDED + timedelta(seconds=2)
+    assert await db.fetchval("SELECT pruned_before FROM feed") == ENDED + timedelta(seconds=2)
 
 
 async def test_what_was_said_of_a_line_goes_with_its_record(
@@ -201,10 +203,10 @@ async def test_nothing_that_is_still_to_be_polled_falls_below_what_was_pruned(
     """A backfill took a window ahead of the watermark, or a clock was wrong for a while."""
     await add(ledger, db, 1, State.DELIVERED, 100.0)
     await add(ledger, db, 3, State.DELIVERED, 100.0)
-    await db.execute("UPDATE ledger SET watermark = $1", ENDED + timedelta(seconds=2))
+    await db.execute("UPDATE feed SET watermark = $1", ENDED + timedelta(seconds=2))
     assert (await prune(ledger)).lines == 1
-    assert await db.fetchval("SELECT pruned_before FROM ledger") == ENDED + timedelta(seconds=1)
-    await db.execute("UPDATE ledger SET watermark = $1", ENDED + timedelta(seconds=3))
+    assert await db.fetchval("SELECT pruned_before FROM feed") == ENDED + timedelta(seconds=1)
+    await db.execute("UPDATE feed SET watermark = $1", ENDED + timedelta(seconds=3))
     assert (await prune(ledger)).lines == 1
 
 
@@ -218,26 +220,24 @@ async def test_a_record_that_goes_while_its_line_is_requeued_is_made_anew(
         await centre.until(delivered=2)
         assert await daemon.stop() == 0
     await centre.db.execute("UPDATE line SET settled_at = now() - interval '31 days'")
-    await centre.db.execute("UPDATE ledger SET dropped_before = NULL")
+    await centre.db.execute("UPDATE feed SET dropped_before = NULL")
     await centre.db.execute("DELETE FROM StatisticsPartA WHERE ID = 2")
     async with (
         open_ledger(centre.dsn, "callstatsd") as ledger,
         open_source(centre.dsn, ("jtelstats",), BERLIN, None) as source,
     ):
-        operator_store = OperatorStore(ledger.database)
-        requeue = operator_store.requeue
 
-        async def late(lines: Sequence[SelectedLine], act_id: int) -> set[LineKey]:
-            assert all(line.has_record for line in lines)
-            assert (await prune(ledger)).records == 2
-            return await requeue(lines, act_id)
+        class Late(OperatorStore):
+            async def requeue(self, lines: Sequence[SelectedLine], act_id: int) -> set[LineKey]:
+                assert all(line.has_record for line in lines)
+                assert (await prune(ledger)).records == 2
+                return await super().requeue(lines, act_id)
 
-        intake = Intake(source, ledger, RecordOptions(BERLIN, False, False))
+        feed = StatisticsFeed(source, RULES, SENDING)
         choice, changed = LineFilter((State.DELIVERED,)), operations.Changed()
-        with patch.object(operator_store, "requeue", late):
-            await operations.requeue(
-                operator_store, intake, choice, "alice@acd1", changed, asyncio.Event()
-            )
+        await operations.requeue(
+            Late(ledger.database), feed, choice, "alice@acd1", changed, asyncio.Event()
+        )
     assert changed == operations.Changed(Counter(pending=1, gone=1), complete=True)
     assert await centre.states() == Counter(pending=1, delivered=1)
     assert await centre.db.fetchval("SELECT count(*) FROM line WHERE record IS NULL") == 1
@@ -268,7 +268,7 @@ async def test_neither_polls_nor_sweeps_take_again_what_retention_removed(
     async with open_ledger(centre.dsn, "callstatsd") as ledger:
         assert (await prune(ledger)).lines == 1
     # As on a standby that stood still: the watermark lies before what was pruned.
-    await centre.db.execute("UPDATE ledger SET watermark = start_from, swept_at = NULL")
+    await centre.db.execute("UPDATE feed SET watermark = start_from, swept_at = NULL")
 
     await plain_call(centre.db, 2, record=record_id(2))
     async with running(centre.settings(), centre.folder) as daemon:

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from daemon import __version__
 from daemon.demo.postgres import create_database
 from daemon.demo.standin import Reply
-from daemon.ledger.store import ACTIVE_LOCK
+from daemon.ledger.locks import ACTIVE_LOCK
 from daemon.web.listener import listening
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import running

@@ -19,9 +19,11 @@ from daemon.database import statements
 from daemon.demo.standin import Reply
 from daemon.ingest.source import open_source
 from daemon.ledger.acts import Act, ActKind
+from daemon.ledger.instance import InstanceStatus, Tenure
+from daemon.ledger.locks import ACTIVE_LOCK
 from daemon.ledger.operator import OperatorStore
-from daemon.ledger.store import ACTIVE_LOCK, InstanceStatus, Ledger, Tenure, open_ledger
-from daemon.lines import LineKey, NewLine, PauseReason, State
+from daemon.ledger.store import Ledger, open_ledger
+from daemon.lines import FeedName, LineKey, NewLine, PauseReason, State
 from daemon.reports import meanings
 from daemon.settings.model import Settings
 from daemon.web import page, wording
@@ -82,7 +84,9 @@ class Look:
             LineKey(call, 0, 0, columns.pop("code", 0)), 1, record_id(call), record_id(call),
             NOW + timedelta(seconds=call), state, record,
         )  # fmt: skip
-        await self.ledger.take([entry], backfill=columns.pop("backfill", False))
+        await self.ledger.take(
+            FeedName.STATISTICS, [entry], backfill=columns.pop("backfill", False)
+        )
         for name, value in columns.items():
             await self.db.execute(
                 f"UPDATE line SET {name} = $1 WHERE call_id = $2 AND code_id = $3",
@@ -139,7 +143,7 @@ async def holder(dsn: str) -> AsyncIterator[None]:
 async def look(dsn: str, db: asyncpg.Connection, holder: None) -> AsyncIterator[Look]:
     async with looking(dsn, db) as look:
         await look.beat()
-        await db.execute("UPDATE ledger SET watermark = now() - interval '2 minutes'")
+        await db.execute("UPDATE feed SET watermark = now() - interval '2 minutes'")
         yield look
 
 
@@ -300,7 +304,7 @@ async def test_every_pause_is_told_with_its_remedy_and_the_next_try(
 
 
 async def test_the_poller_says_when_it_waits_for_the_source_or_is_behind(look: Look) -> None:
-    await look.db.execute("UPDATE ledger SET watermark = NULL")
+    await look.db.execute("UPDATE feed SET watermark = NULL")
     assert "No poll has been made yet." in (await look.get()).text
     view = wording.PageContext(NOW, BERLIN, timedelta(minutes=2), active=True, source_away=False)
     status = await OperatorStore(look.ledger.database).status()

@@ -25,7 +25,7 @@ class SlowLedger(Ledger):
         self.under_way = self.together = 0
 
     async def settle(
-        self, settlements: Sequence[Settlement], retry_for: float
+        self, settlements: Sequence[Settlement], retry_for: float, *, again: bool = False
     ) -> dict[LineKey, tuple[State, int]]:
         self.under_way += 1
         self.together = max(self.together, self.under_way)

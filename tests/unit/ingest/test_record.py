@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from daemon.errors import InvalidLineError
+from daemon.ingest.columns import local_time, whole_number
 from daemon.ingest.record import (
     CallStatistics,
     call_statistics,
@@ -22,10 +23,8 @@ from daemon.ingest.record import (
     case_suffix,
     duration,
     lane,
-    local_time,
     salesforce_id,
     to_json,
-    whole_number,
 )
 from daemon.lines import NON_NUMERIC_ID, NOT_AN_ID, DataLine, LineKey
 

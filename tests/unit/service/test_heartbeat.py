@@ -8,7 +8,10 @@ import pytest
 
 from daemon.database.pool import Database
 from daemon.delivery.flow_control import SenderStatus
-from daemon.ledger.store import Binding, InstanceStatus, Ledger, OperatorPause, Tenure, Wishes
+from daemon.ledger.binding import Binding
+from daemon.ledger.instance import InstanceStatus, OperatorPause, Tenure, Wishes
+from daemon.ledger.store import Ledger
+from daemon.lines import FeedName
 from daemon.service.heartbeat import Heartbeat
 from daemon.web.health import InstanceState
 
@@ -30,7 +33,7 @@ class FakeLedger(Ledger):
     async def succeed(self, tenure: Tenure) -> None:
         self.calls.append("succeed")
 
-    async def pause_ended(self) -> None:
+    async def pause_ended(self, feed: FeedName) -> None:
         self.calls.append("pause_ended")
 
     async def check_binding(self, binding: Binding) -> None:

@@ -1,0 +1,96 @@
+"""What the active instance says of itself, and what people want of it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from daemon.database import statements
+from daemon.errors import LeaseLostError
+from daemon.ledger.binding import SCHEMA_VERSION
+from daemon.ledger.locks import LAST_VERSION, UPGRADE_LOCK
+from daemon.ledger.tables import LedgerTables
+
+_SQL = statements.load("ledger/instance.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceStatus:
+    """What the active instance tells of itself every few seconds."""
+
+    host: str
+    pid: int
+    version: str
+    uptime: float
+    state: str
+    reason: str | None
+    retry_in: float | None
+    stopped: bool = False
+    probe_answered: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tenure:
+    """One holding of the ledger's lock: its name, the ledger's oid, and who held it before."""
+
+    lease: str | None = None
+    ledger_oid: int | None = None
+    previous: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorPause:
+    """An operator's pause: since when, and why."""
+
+    since: datetime
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What people want of the active instance.
+
+    An operator's pause; the latest act that asked to end an automatic pause with a try at once;
+    whether a migration wants to bring the ledger to a newer version than this program knows.
+    """
+
+    pause: OperatorPause | None
+    probe: int | None
+    upgrade: bool
+
+
+class InstanceStore(LedgerTables):
+    """Writes the instance's row, and reads what people want."""
+
+    async def succeed(self, tenure: Tenure) -> None:
+        """Begin after another instance, which may have been killed; the next beat says whether."""
+        async with self.database.connection() as connection:
+            await connection.execute(
+                _SQL["succeed"], tenure.lease, tenure.ledger_oid, tenure.previous
+            )
+
+    async def write_heartbeat(self, beat: InstanceStatus, tenure: Tenure) -> Wishes:
+        """Write what this instance does; return what people want of it.
+
+        Raises `LeaseLostError`, and writes nothing, once another instance holds the ledger.
+        """
+        async with self.database.connection("write_heartbeat") as connection:
+            written = await connection.fetchval(
+                _SQL["write_heartbeat"],
+                beat.host,
+                beat.pid,
+                beat.version,
+                beat.uptime,
+                beat.state,
+                beat.reason,
+                beat.retry_in,
+                beat.stopped,
+                tenure.lease,
+                tenure.ledger_oid,
+                beat.probe_answered,
+            )
+        if not written:
+            raise LeaseLostError("another instance has taken the ledger over")
+        own, last = UPGRADE_LOCK + int(SCHEMA_VERSION), UPGRADE_LOCK + LAST_VERSION
+        row = await self._only_row(_SQL["wishes"], own, last)
+        since = row["held_since"]
+        pause = None if since is None else OperatorPause(since, row["held_reason"])
+        return Wishes(pause, row["probe_requested"], row["upgrade"])
