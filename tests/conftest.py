@@ -12,6 +12,7 @@ import structlog
 from daemon.database.pool import Database
 from daemon.demo.postgres import create_database, embedded
 from daemon.demo.standin import StandIn, serve
+from daemon.ingest import reference_schema
 from daemon.ledger import migrate
 from daemon.ledger.binding import Binding
 from daemon.ledger.store import open_ledger
@@ -57,7 +58,7 @@ def template(server: str) -> str:
     async def make() -> None:
         dsn = await create_database(server, "template_all")
         async with Database("source", dsn, session={}, size=1) as database:
-            await migrate.create_reference_schema(database, SCHEMA)
+            await reference_schema.create_reference_schema(database, SCHEMA)
         async with open_ledger(dsn, LEDGER_SCHEMA) as ledger:
             await migrate.upgrade(ledger.database, LEDGER_SCHEMA)
 

@@ -12,6 +12,7 @@ from daemon import logs
 from daemon.cli import check as checks
 from daemon.cli import output, progress
 from daemon.cli.faults import faults_of, log_refusals
+from daemon.cli.grants import Grants
 from daemon.cli.options import invocation
 from daemon.cli.runtime import (
     MAX_CALL_ID,
@@ -28,7 +29,6 @@ from daemon.database.pool import Database
 from daemon.errors import CallstatsdError
 from daemon.ingest.source import open_source
 from daemon.ledger.binding import SCHEMA_VERSION, Binding
-from daemon.ledger.grants import Grants
 from daemon.ledger.operator import OperatorStore, StatusReport
 from daemon.ledger.store import open_ledger
 from daemon.lines import State
@@ -297,6 +297,7 @@ def demo(
 
 async def _migrate(settings: Settings, *, reference_schema: bool, rebind: bool) -> None:
     """Print each step as soon as it is done, because the next one may fail."""
+    from daemon.ingest import reference_schema as reference  # noqa: PLC0415
     from daemon.ledger import migrate  # noqa: PLC0415
 
     source_dsn = settings.source_dsn.get_secret_value()
@@ -305,8 +306,8 @@ async def _migrate(settings: Settings, *, reference_schema: bool, rebind: bool) 
     if reference_schema:
         # Not through the source's own sessions: those are read only.
         async with Database("source", source_dsn, session={}, size=1) as database:
-            created = await migrate.create_reference_schema(database, schemas[0])
-            say(migrate.reference_schema_sentence(created, schemas[0]))
+            created = await reference.create_reference_schema(database, schemas[0])
+            say(reference.reference_schema_sentence(created, schemas[0]))
     async with open_ledger(ledger_dsn, schema) as ledger:
         await ledger.check_upgradable()
         patience = settings.request_timeout + migrate.STOPS_WITHIN

@@ -1,6 +1,6 @@
-"""Creates and upgrades the ledger (alembic), and the reference schema where asked for."""
+"""Creates and upgrades the ledger (alembic)."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from io import StringIO
 from pathlib import Path
@@ -18,13 +18,12 @@ from daemon.database import statements
 from daemon.database.errors import faults
 from daemon.database.pool import Database, quoted
 from daemon.errors import ConfigurationError, DatabaseSetupError
-from daemon.ingest.schema import TABLES
 from daemon.ledger.binding import SCHEMA_VERSION, Binding
 from daemon.ledger.locks import ACTIVE_LOCK, UPGRADE_LOCK
 from daemon.ledger.store import Ledger
 
 # One constant for all ledgers of a database: migrations are rare, so they may take turns.
-_MIGRATION_LOCK = 0x63616C6C73746174
+MIGRATION_LOCK = 0x63616C6C73746174
 _NOTIFY = statements.load("ledger/operator.sql")["notify"]
 _SQL = statements.load("ledger/migrate.sql")
 
@@ -109,38 +108,6 @@ async def upgrade(database: Database, schema: str) -> str | None:
     return before
 
 
-async def create_reference_schema(database: Database, schema: str) -> list[str]:
-    """Create the tables of contract section 2 where they are missing, in the first source schema.
-
-    Returns those that were missing. Raises `UnreachableError`.
-    """
-    statements = (folder() / "reference_schema.sql").read_text(encoding="utf-8")
-    connection = await database.connect()
-    try:
-        with faults(database.place):
-            async with connection.transaction():
-                await connection.execute(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
-                rows = await connection.fetch(
-                    "SELECT tablename FROM pg_tables WHERE schemaname = $1", schema
-                )
-                await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
-                await connection.execute(f"SET LOCAL search_path TO {quoted(schema)}")
-                await connection.execute(statements)
-    finally:
-        await connection.close()
-    there = {row["tablename"] for row in rows}
-    return [table for table in TABLES if table.lower() not in there]
-
-
-def reference_schema_sentence(created: Sequence[str], schema: str) -> str:
-    """Return a sentence: which of the ACD's tables were created, and which were there."""
-    there = [table for table in TABLES if table not in created]
-    if not created:
-        return f"The ACD's {len(there)} tables are in schema {schema} already."
-    sentence = f"Created in schema {schema}: {', '.join(created)}."
-    return f"{sentence} Already there: {', '.join(there)}." if there else sentence
-
-
 def upgrade_sentence(before: str | None, schema: str) -> str | None:
     """Return what `upgrade` did, in words; None if there was nothing to do."""
     if before is None:
@@ -180,7 +147,7 @@ def versions() -> list[str]:
 
 def _locked_version(connection: Connection, schema: str) -> str | None:
     """Let no other migration run in this transaction; return the version that is there."""
-    connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+    connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
     options = {"version_table_schema": schema}
     return MigrationContext.configure(connection, opts=options).get_current_revision()
 

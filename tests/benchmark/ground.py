@@ -19,6 +19,7 @@ import orjson
 
 from daemon.database.pool import Database
 from daemon.demo.postgres import create_database, embedded
+from daemon.ingest import reference_schema
 from daemon.ledger import migrate
 from daemon.ledger.binding import Binding
 from daemon.ledger.store import open_ledger
@@ -74,7 +75,7 @@ class Ground:
         """Make the database that all others are copied from: reference schema and ledger."""
         dsn = await create_database(self.server, EMPTY)
         async with Database("source", dsn, session={}, size=1) as database:
-            await migrate.create_reference_schema(database, data.SOURCE)
+            await reference_schema.create_reference_schema(database, data.SOURCE)
         async with open_ledger(dsn, data.LEDGER) as ledger:
             await migrate.upgrade(ledger.database, data.LEDGER)
         connection = await asyncpg.connect(dsn)

@@ -19,12 +19,12 @@ from daemon.demo.calls import day
 from daemon.demo.record_ids import ids
 from daemon.demo.rows import load
 from daemon.errors import UnreachableError
+from daemon.ingest import reference_schema
 from daemon.ingest.feed import RowRef
 from daemon.ingest.intake import Intake
 from daemon.ingest.readiness import Window
 from daemon.ingest.source import open_source
 from daemon.ingest.statistics import RecordOptions, StatisticsFeed
-from daemon.ledger import migrate
 from daemon.lines import NO_ID, NOT_AN_ID, Covered, FeedName, LineKey, NewLine, State, missing_keys
 from tests.support.expected import BERLIN, data_lines
 from tests.support.rows import RECORD, START, at, call, code, leg, retype, sample, visit
@@ -262,7 +262,7 @@ async def any_bytes(site: Site, server: str) -> str:
     finally:
         await connection.close()
     async with Database("source", dsn, session={}, size=1) as database:
-        await migrate.create_reference_schema(database, "jtelstats")
+        await reference_schema.create_reference_schema(database, "jtelstats")
     return dsn
 
 

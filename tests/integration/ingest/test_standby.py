@@ -27,6 +27,7 @@ from daemon.demo.postgres import (
     running,
 )
 from daemon.demo.rows import Call, load
+from daemon.ingest import reference_schema
 from daemon.ingest.intake import Intake
 from daemon.ingest.poller import Poller
 from daemon.ingest.source import Source, open_source
@@ -157,7 +158,7 @@ async def replica(
     acd = await create_database(primary, name)
     books = await create_database(primary, f"{name}_ledger")
     async with Database("source", acd, session={}, size=1) as database:
-        await migrate.create_reference_schema(database, "jtelstats")
+        await reference_schema.create_reference_schema(database, "jtelstats")
     async with open_ledger(books, "callstatsd") as ledger:
         await migrate.upgrade(ledger.database, "callstatsd")
     on_primary = await asyncpg.connect(acd, server_settings={"search_path": "jtelstats"})
