@@ -68,10 +68,10 @@ class OutcomeWriter:
         self._writing: asyncio.Task[None] | None = None
         self._failing_since: float | None = None
         self._unheard = False
-        self._paused: bool | None = None
-        self._paused_written: bool | None = None
-        self._proven = False
-        self._proven_written = False
+        self._paused: dict[FeedName, bool] = {}
+        self._paused_written: dict[FeedName, bool] = {}
+        self._proven: set[FeedName] = set()
+        self._proven_written: set[FeedName] = set()
         self.write_lock = asyncio.Lock()
         self._on_written: Callable[[Sequence[AttemptResult]], None] | None = None
 
@@ -100,34 +100,35 @@ class OutcomeWriter:
         self._clean.clear()
         self._work.set()
 
-    def mark_paused(self, *, paused: bool) -> None:
+    def mark_paused(self, feed: FeedName, *, paused: bool) -> None:
         """Stop or start the clock by which lines expire, before the next outcomes are written."""
-        self._paused = paused
+        self._paused[feed] = paused
         self._work.set()
 
     def leave_clock(self) -> None:
         """Leave the clock as it is: the next holder of the ledger corrects it at its start."""
-        self._paused = self._paused_written = None
+        self._paused.clear()
+        self._paused_written.clear()
 
-    def note_streak(self, refused: Sequence[LineKey]) -> None:
+    def note_streak(self, feed: FeedName, refused: Sequence[LineKey]) -> None:
         """Record that the sender pauses because the endpoint fails, after all outcomes so far."""
-        self._note(partial(self._ledger.streak_began, FeedName.STATISTICS, refused))
+        self._note(partial(self._ledger.streak_began, feed, refused))
 
     def note_failed_probe(self, key: LineKey) -> None:
         """Record that this line failed as a probe in that pause."""
         self._note(partial(self._ledger.probe_failed, key))
 
-    def note_streak_ended(self) -> None:
+    def note_streak_ended(self, feed: FeedName) -> None:
         """Record and log that the endpoint works again, and which lines stay refused."""
-        self._note(self._end_streak)
+        self._note(partial(self._end_streak, feed))
 
     def _note(self, write: Callable[[], Awaitable[None]]) -> None:
         self._notes.append(write)
         self._clean.clear()
         self._work.set()
 
-    async def _end_streak(self) -> None:
-        streak = await self._ledger.streak_ended(FeedName.STATISTICS)
+    async def _end_streak(self, feed: FeedName) -> None:
+        streak = await self._ledger.streak_ended(feed)
         if streak is None:
             _log.info(logs.SENDER_RESUMED)
             return
@@ -139,9 +140,9 @@ class OutcomeWriter:
             until=streak.until.isoformat(),
         )
 
-    def mark_proven(self) -> None:
+    def mark_proven(self, feed: FeedName) -> None:
         """Record that the endpoint works."""
-        self._proven = True
+        self._proven.add(feed)
 
     async def run(self) -> None:
         """Write outcomes as they come, all that have come at once, until cancelled.
@@ -214,15 +215,19 @@ class OutcomeWriter:
             if writing.done():
                 self._writing = None
 
+    async def _write_marks(self) -> None:
+        """Write which feeds are paused, before outcomes, and whose endpoint works."""
+        for feed, paused in list(self._paused.items()):
+            if paused != self._paused_written.get(feed):
+                await (self._ledger.pause_began if paused else self._ledger.pause_ended)(feed)
+                if feed in self._paused:  # else the next sender marks it anew
+                    self._paused_written[feed] = paused
+        for feed in self._proven - self._proven_written:
+            await self._ledger.proven(feed)
+            self._proven_written.add(feed)
+
     async def _write(self) -> None:
-        paused = self._paused
-        if paused is not None and paused != self._paused_written:
-            write = self._ledger.pause_began if paused else self._ledger.pause_ended
-            await write(FeedName.STATISTICS)
-            self._paused_written = paused
-        if self._proven and not self._proven_written:
-            await self._ledger.proven(FeedName.STATISTICS)
-            self._proven_written = True
+        await self._write_marks()
         batch, notes = list(self._unsettled), len(self._notes)
         settled = {}
         if batch:
@@ -234,7 +239,7 @@ class OutcomeWriter:
             self._unheard = False
             del self._unsettled[: len(batch)]
         elif self._failing_since is not None:
-            await self._ledger.progress(FeedName.STATISTICS)
+            await self._ledger.binding()
         self._failing_since = None
         if self._on_written is not None:
             self._on_written(batch)

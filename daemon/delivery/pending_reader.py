@@ -34,6 +34,7 @@ class PendingReader:
     def __init__(
         self,
         ledger: Ledger,
+        feed: FeedName,
         lanes: Lanes[PendingLine],
         flow: FlowControl,
         write_lock: asyncio.Lock,
@@ -45,6 +46,7 @@ class PendingReader:
         on_progress: Callable[[], None],
     ) -> None:
         self._ledger = ledger
+        self._feed = feed
         self._lanes = lanes
         self._flow = flow
         self._write_lock = write_lock
@@ -121,9 +123,7 @@ class PendingReader:
                 heappop(self._due)
             async with self._write_lock:
                 reloads = self._reloads
-                lines = await self._ledger.pending(
-                    FeedName.STATISTICS, self._limit, self._lanes.full
-                )
+                lines = await self._ledger.pending(self._feed, self._limit, self._lanes.full)
                 if reloads != self._reloads:
                     continue  # read before an operator's act, so it may hold what that withdrew
                 for line in lines:
@@ -142,9 +142,9 @@ class PendingReader:
         """Read the newest line that may be the next probe, for `on_lines` to take."""
         async with self._write_lock:
             reloads = self._reloads
-            line = await self._ledger.newest(FeedName.STATISTICS, backfill=False)
+            line = await self._ledger.newest(self._feed, backfill=False)
             if line is None and not self._backfill_waits():
-                line = await self._ledger.newest(FeedName.STATISTICS, backfill=True)
+                line = await self._ledger.newest(self._feed, backfill=True)
         if reloads != self._reloads:
             self._wake.set()  # read before an operator's act, so it may be what that withdrew
             return

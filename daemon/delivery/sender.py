@@ -24,7 +24,7 @@ from daemon.delivery.outcome_writer import DRAIN_EXTRA, AttemptResult, OutcomeWr
 from daemon.delivery.pending_reader import PendingReader
 from daemon.delivery.settlement import holds_lane, settle
 from daemon.ledger.store import Ledger
-from daemon.lines import PauseReason, PendingLine, State
+from daemon.lines import FeedName, PauseReason, PendingLine, State
 from daemon.salesforce.responses import DEFECT, NoResponse, Response, TokenFailure
 
 _log = structlog.get_logger()
@@ -69,7 +69,7 @@ class Request(NamedTuple):
 
 
 class Sender:
-    """Sends each pending line until it has a final outcome, for as long as one lease lasts.
+    """Sends each pending line of a feed until it has a final outcome, as long as one lease lasts.
 
     Invariants: a line leaves only after it was read from the ledger as pending, and is known here
     until its outcome is written there; one request per lane is out at a time; at most
@@ -79,6 +79,7 @@ class Sender:
     def __init__(
         self,
         ledger: Ledger,
+        feed: FeedName,
         endpoint: Transport,
         writer: OutcomeWriter,
         flow: FlowControl,
@@ -93,6 +94,7 @@ class Sender:
         `on_lasting_pause` is called after each probe but the first that did not end a pause for
         want of an endpoint, `on_progress` after each read from the ledger, also one that failed.
         """
+        self._feed = feed
         self._endpoint = endpoint
         self._writer = writer
         self._backoff = backoff
@@ -102,6 +104,7 @@ class Sender:
         self._lanes: Lanes[PendingLine] = Lanes(LANE_DEPTH, MAX_IN_MEMORY)
         self._reader = PendingReader(
             ledger,
+            feed,
             self._lanes,
             flow,
             writer.write_lock,
@@ -284,7 +287,7 @@ class Sender:
         elif not isinstance(outcome, Unanswered | PauseSender):
             self._end_pause(request)
         if self.flow.endpoint_proven:
-            self._writer.mark_proven()
+            self._writer.mark_proven(self._feed)
         seconds = _now() - request.began
         if isinstance(answer, Response):
             metrics.observe_request(answer.status, seconds, answer.api_usage)
@@ -335,7 +338,7 @@ class Sender:
         if not self.flow.record_success(request.epoch):
             return
         if failing:
-            self._writer.note_streak_ended()
+            self._writer.note_streak_ended(self._feed)
         else:
             _log.info(logs.SENDER_RESUMED)
         self._mark_paused()
@@ -348,7 +351,7 @@ class Sender:
         if pause is None:
             return
         if self.flow.failing and refused is not None:
-            self._writer.note_streak(refused)
+            self._writer.note_streak(self._feed, refused)
         if pause.tries > 2 and pause.reason in ENDPOINT_AWAY:
             self._on_lasting_pause()
         retry_in = pause.until - _now()
@@ -369,7 +372,8 @@ class Sender:
         self._timer = asyncio.get_running_loop().call_later(retry_in, self._start_requests)
 
     def _mark_paused(self) -> None:
-        self._writer.mark_paused(paused=self.operator_paused or self.flow.current_pause is not None)
+        paused = self.operator_paused or self.flow.current_pause is not None
+        self._writer.mark_paused(self._feed, paused=paused)
 
     def _written(self, batch: Sequence[AttemptResult]) -> None:
         """Forget lines whose outcome is in the ledger."""

@@ -16,6 +16,7 @@ from daemon.ingest.source import Source, open_source
 from daemon.ingest.statistics import RecordOptions, StatisticsFeed
 from daemon.ledger.binding import Binding
 from daemon.ledger.store import Ledger, open_ledger
+from daemon.lines import FeedName
 from daemon.reports.lookup import rules_of
 from daemon.salesforce.client import EndpointUrl, Salesforce, Session, open_session
 from daemon.salesforce.oauth import (
@@ -79,13 +80,16 @@ async def retry_until_reachable(
 
 
 @asynccontextmanager
-async def open_salesforce(settings: Settings, permit: Permit) -> AsyncIterator[Salesforce]:
-    """Open the endpoint with its tokens; raises `ConfigurationError` for an unusable key file.
+async def open_salesforce(
+    settings: Settings, permit: Permit
+) -> AsyncIterator[dict[FeedName, Salesforce]]:
+    """Open the endpoint of each feed, with tokens for all.
 
-    No request starts while the permit is not held.
+    Raises `ConfigurationError` for an unusable key file. No request starts while the permit is not held.
     """
     async with open_tokens(settings) as (session, tokens):
-        yield Salesforce(session, EndpointUrl(settings.endpoint_url), tokens, permit)
+        endpoints = {FeedName.STATISTICS: EndpointUrl(settings.endpoint_url)}
+        yield {feed: Salesforce(session, url, tokens, permit) for feed, url in endpoints.items()}
 
 
 @asynccontextmanager

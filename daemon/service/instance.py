@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -58,7 +59,7 @@ class Instance:
     settings: Settings
     source: Source
     ledger: Ledger
-    salesforce: Salesforce
+    salesforce: Mapping[FeedName, Salesforce]
     writer: OutcomeWriter
     lease: Lease
     notifier: SystemdNotifier
@@ -127,12 +128,14 @@ class Instance:
         settings = self.settings
         # What an earlier lease of this process learnt of the endpoint is read from the ledger.
         await run_within(LEARNT_WITHIN, self.writer.wait_written())
-        progress = await self.ledger.progress(FeedName.STATISTICS)
-        failing = await self.ledger.failing_answers(FeedName.STATISTICS)
+        feed = FeedName.STATISTICS
+        progress = await self.ledger.progress(feed)
+        failing = await self.ledger.failing_answers(feed)
         backoff = Backoff(settings.retry_initial, settings.retry_max)
         return Sender(
             self.ledger,
-            self.salesforce,
+            feed,
+            self.salesforce[feed],
             self.writer,
             FlowControl(
                 OrgGate(settings.concurrency, settings.api_budget),
@@ -148,7 +151,7 @@ class Instance:
                 idle=min(1.0, settings.poll_interval),
             ),
             lambda: self.lease.held,
-            on_lasting_pause=self.salesforce.ask_address,
+            on_lasting_pause=self.salesforce[feed].ask_address,
             on_progress=partial(self.notifier.watch.progressed, Loop.SENDING),
         )
 

@@ -29,6 +29,7 @@ from daemon.ingest.source import Source, open_source
 from daemon.ingest.statistics import StatisticsFeed
 from daemon.ingest.sweeper import Sweeper
 from daemon.ledger.store import Ledger, open_ledger
+from daemon.lines import FeedName
 from daemon.salesforce.responses import Response
 from tests.benchmark import data
 from tests.support.counters import Counters, counters, no_autovacuum
@@ -141,6 +142,7 @@ async def lines(opened: Rooms) -> None:
     writer = OutcomeWriter(opened.ledger, 3600)
     sender = Sender(
         opened.ledger,
+        FeedName.STATISTICS,
         Answering(),
         writer,
         FlowControl(OrgGate(4), 4, backoff, endpoint_proven=True),

@@ -96,7 +96,7 @@ async def sending(
         OrgGate(concurrency), concurrency, FAST, endpoint_proven=proven, failing=failing, **more
     )
     limits = Limits(concurrency, request_timeout=60.0, idle=600.0)
-    sender = Sender(ledger, endpoint, writer, flow, FAST, limits, lambda: True)
+    sender = Sender(ledger, FeedName.STATISTICS, endpoint, writer, flow, FAST, limits, lambda: True)
     stop = asyncio.Event()
     settling = asyncio.create_task(writer.run())
     running = asyncio.create_task(sender.run(stop))

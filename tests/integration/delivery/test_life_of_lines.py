@@ -171,7 +171,14 @@ class Lives(RuleBasedStateMachine):
         self.judge.endpoint_fails = lambda: flow.failing
         limits = Limits(concurrency=3, request_timeout=1.0, idle=0.01)
         self.sender = Sender(
-            self.ledger, self.judge, self.writer, flow, backoff, limits, lambda: True
+            self.ledger,
+            FeedName.STATISTICS,
+            self.judge,
+            self.writer,
+            flow,
+            backoff,
+            limits,
+            lambda: True,
         )
         self.sender.operator_paused = self.held
         self.stop = asyncio.Event()

@@ -74,7 +74,9 @@ async def sending(
     backoff = Backoff(1.0, 60.0)
     flow = FlowControl(OrgGate(concurrency), concurrency, backoff, endpoint_proven=True)
     limits = Limits(concurrency, request_timeout=60.0, idle=600.0)
-    sender = Sender(ledger, endpoint, writer, flow, backoff, limits, lambda: True)
+    sender = Sender(
+        ledger, FeedName.STATISTICS, endpoint, writer, flow, backoff, limits, lambda: True
+    )
     settling = asyncio.create_task(writer.run())
     running = asyncio.create_task(sender.run(stop))
     try:
@@ -211,7 +213,7 @@ async def test_a_pause_that_a_second_probe_did_not_end_is_reported_where_the_org
         await ledger.take(FeedName.STATISTICS, [pending(n, f"record {n}") for n in range(1, 10)])
         writer = OutcomeWriter(ledger, 86400.0)
         sender = Sender(
-            *(ledger, Away(), writer, flow, backoff),
+            *(ledger, FeedName.STATISTICS, Away(), writer, flow, backoff),
             Limits(1, request_timeout=60.0, idle=0.1),
             lambda: True,
             lambda: calls.append(flow.current_pause.tries if flow.current_pause else 0),
