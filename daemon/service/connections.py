@@ -85,7 +85,8 @@ async def open_salesforce(
 ) -> AsyncIterator[dict[FeedName, Salesforce]]:
     """Open the endpoint of each feed, with tokens for all.
 
-    Raises `ConfigurationError` for an unusable key file. No request starts while the permit is not held.
+    Raises `ConfigurationError` for an unusable key file. No request starts while the permit is not
+    held.
     """
     async with open_tokens(settings) as (session, tokens):
         endpoints = {FeedName.STATISTICS: EndpointUrl(settings.endpoint_url)}
