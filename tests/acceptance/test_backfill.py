@@ -342,7 +342,7 @@ async def test_a_window_that_is_none_is_a_fault_of_usage(
 ) -> None:
     code, _, errors = await centre.run("backfill", *arguments)
     assert code == 2
-    assert "--from" in errors or "--to" in errors or "no time" in errors
+    assert "--from" in errors or "--to" in errors or "is not a valid time" in errors
 
 
 async def test_a_pause_that_lasts_ends_it_with_69_and_the_lines_stay_pending(

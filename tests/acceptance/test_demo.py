@@ -36,7 +36,7 @@ async def test_the_demo_settles_every_line_and_counts_right(tmp_path: Path) -> N
     counts = {state: int(lines) for state, lines in re.findall(r"│ (\w+) +│ +(\d+) │", output)}
     output = " ".join(output.split())
     settled = re.search(r"(\d+) lines settled", output)
-    written = re.search(r"(\d+) lines written", output)
+    written = re.search(r"(\d+) written", output)
     assert settled
     assert written
     assert sum(counts.values()) == int(settled[1])
@@ -75,7 +75,7 @@ async def test_a_port_that_cannot_be_had_is_told_in_one_line(tmp_path: Path) -> 
             "demo", "--serve-only", "--port", port, environment=environment, folder=tmp_path
         )
     assert (code, output) == (1, "")
-    assert errors == f"callstatsd: port {port} of 127.0.0.1 cannot be had: choose another\n"
+    assert errors == f"callstatsd: port {port} of 127.0.0.1 cannot be used: choose another\n"
 
 
 def demo_environment(folder: Path, **more: str) -> dict[str, str]:
@@ -118,7 +118,7 @@ async def test_on_a_terminal_no_word_is_torn_and_one_record_is_shown_whole(
     assert list(json.loads(text)) == list(FIELDS)
     assert "These refusals are intended" in words(shown)
     # Nothing is cut to fit: an ellipsis stands only where the demo itself has one.
-    cut = [row for row in shown.rows if "…" in row and not re.search(r"Postgres …|further", row)]
+    cut = [row for row in shown.rows if "…" in row and not re.search(r"Postgres …|more of", row)]
     assert [row for row in cut if not row.rstrip().endswith("…")] == []
     assert left_behind(tmp_path) == []
 

@@ -142,7 +142,7 @@ async def test_resume_tries_at_once_and_says_what_came_of_it(centre: CallCentre)
         code, text, _ = await centre.run("resume")
         assert code == 0
         assert "Sending is still paused (unavailable)" in text
-        assert "just tried again; next try at" in text
+        assert "just tried again without success; next try at" in text
         assert centre.salesforce.received == tried + 1
         again = await daemon.until("sender.paused", 2, reason="unavailable")
         names = [event["event"] for event in daemon.events]
