@@ -20,14 +20,14 @@ class FeedName(StrEnum):
 
 
 class SkipReason(StrEnum):
-    """Why a line is skipped; `error` says it to people."""
+    """Why a line is skipped; the line's `error` has it as a sentence."""
 
     NO_ID = "no_id"
     DISCARDED = "discarded"
 
 
 NO_ID = "no Salesforce id in the code's or the call's UserData"
-"""What people are told of `SkipReason.NO_ID`."""
+"""The `error` of a line skipped for `SkipReason.NO_ID`."""
 
 
 class State(StrEnum):
@@ -57,7 +57,7 @@ class PauseReason(StrEnum):
 
 
 NON_NUMERIC_ID = -(2**62)
-"""Ids below stand for ids of the source that are no whole numbers, each for one of them."""
+"""Keys have ids below this for source ids that are not whole numbers: one for each such id."""
 NOT_AN_ID = "is not a whole number from -2^62 to 2^63-1"
 """What is wrong with a column that holds such an id, or a number that low."""
 
@@ -117,9 +117,9 @@ def missing_keys(keys: Iterable[LineKey], known: Collection[LineKey]) -> set[Lin
 
 
 class Digest(NamedTuple):
-    """What the lines of some calls come to: their number, and the sum of their keys' hashes.
+    """A checksum of the lines of some calls: their number, and the sum of their keys' hashes.
 
-    Two digests that are equal stand for the same keys. Postgres computes the hashes; should two
+    Equal digests mean equal keys. Postgres computes the hashes; should two
     servers ever do it differently, digests differ and the keys themselves are compared.
     """
 
@@ -140,7 +140,7 @@ class Covered(NamedTuple):
 class DataLine(NamedTuple):
     """One row of the expanded call, before it is a record; column values as the driver read them.
 
-    `Any` marks numbers that a foreign view may hold as something else; `record` judges them.
+    `Any` marks numbers that a foreign view may have as another type; `record` validates them.
     Times are aware (UTC) where the column is `timestamptz`, naive ACD server time where it is
     `timestamp`. `call_ended` is the instant that orders calls: the call's end, or its start
     where the end was never determined.
@@ -209,11 +209,11 @@ class PendingLine(NamedTuple):
 
 
 class Settlement(NamedTuple):
-    """What came of one attempt. Seconds: `age` since it began, `wait` until the next.
+    """The result of one attempt. Seconds: `age` since it began, `wait` until the next.
 
     `sent` counts an attempt, `failed` one that may expire the line, `unanswered` one that may
-    have arrived, `attempts` how many there had been before. `hold` keeps the whole lane back as
-    well (`lane_tries` so far), `free` ends that.
+    have arrived, `attempts` the number of earlier ones. `hold` makes the whole lane wait as well
+    (after `lane_tries`), `free` ends that wait.
     """
 
     key: LineKey

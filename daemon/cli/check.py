@@ -83,7 +83,7 @@ async def _source(source: Source, clock: Clock, settings: Settings) -> AsyncIter
     for statement in wanted:
         yield _warn(
             "indexes",
-            f"polls read a whole table; ask a DBA to run: {statement};",
+            f"without this index polls read a whole table; ask a DBA to run: {statement};",
         )
     if not wanted:
         yield _ok("indexes", "all indexes that the statements need")
@@ -112,7 +112,7 @@ def _standby(clock: Clock) -> Finding:
     if clock.replayed is None:
         return _warn(
             "standby",
-            "a standby that has not replayed anything yet: no call is taken",
+            "a standby that has not replayed anything yet: no call is taken until it has",
         )
     lag = clock.now - clock.replayed
     text = f"a standby, {lag.total_seconds():.0f} s behind (or its primary is idle for so long)"

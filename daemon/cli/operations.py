@@ -19,7 +19,7 @@ _log = structlog.get_logger()
 ASK_ABOVE = 100
 """More lines than this are changed only after confirmation (contract, section 8)."""
 DISCARDABLE = (State.PENDING, State.REJECTED, State.EXPIRED, State.INVALID)
-"""States that `discard` accepts; what Salesforce answered for good is history and stays."""
+"""States that `discard` accepts; delivered and refused lines are the record of what was sent."""
 RESUME_TIMEOUT = 10.0
 """Seconds for which `resume` waits for the result of the try that it asks for."""
 RESUME_INTERVAL = 0.1

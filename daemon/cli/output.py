@@ -153,7 +153,7 @@ def resume_sentence(result: operations.AfterResume, zone: ZoneInfo) -> str:
     """Return what happened after `resume`."""
     match result:
         case operations.Sends():
-            return "Sending goes on."
+            return "Sending continues."
         case operations.Pauses(reason="operator"):
             return "Somebody has paused sending again; `callstatsd status` shows who."
         case operations.Pauses(reason, retry_at, tried, idle):

@@ -107,7 +107,7 @@ def faults(place: Place, *, connecting: bool = False) -> Iterator[None]:
 
 def _answered(error: asyncpg.PostgresError, place: Place, *, connecting: bool) -> CallstatsdError:
     """Return our error for one that the server, or a pooler before it, sent."""
-    said = _said(error)
+    said = _message(error)
     if isinstance(error, _POOLED) or "unsupported startup parameter" in said:
         return pooler_refused(place, said)
     if isinstance(error, _REFUSING):
@@ -132,7 +132,7 @@ def pooler_refused(place: Place, said: str) -> DatabaseSetupError:
     )
 
 
-def _said(error: asyncpg.PostgresError) -> str:
+def _message(error: asyncpg.PostgresError) -> str:
     """Return the server's message in one line, without values of the tables."""
     if error.sqlstate and error.sqlstate.startswith(_NAMING_VALUES):
         return f"the server answered SQLSTATE {error.sqlstate}; its own log says more"

@@ -7,7 +7,7 @@ CONNECT = "connect"
 QUIET = 3.0
 """Seconds without a fault after which what the server itself refused counts as over."""
 SHORT = 1.0
-"""The same of a server that was gone: it may come back refusing."""
+"""The same for a server that could not be reached: at first it may refuse."""
 UNTRIED = 15.0
 """Seconds after which a use that failed and was not tried again no longer counts."""
 
@@ -62,7 +62,7 @@ class Outages:
         return True
 
     def closed(self) -> bool:
-        """Forget everything; True if an outage was over but for the quiet time."""
+        """Forget all faults; True if every use worked again and only the quiet time was left."""
         over = bool(self._faults) and not self.failing
         self._faults.clear()
         return over

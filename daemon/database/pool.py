@@ -1,4 +1,4 @@
-"""A Postgres that may go away: asyncpg's pool, with errors of ours, each outage logged once."""
+"""asyncpg's pool for a Postgres that may be unreachable; logs each outage once."""
 
 import asyncio
 import re
@@ -118,14 +118,14 @@ class Database:
 
     @property
     def lost(self) -> bool:
-        """Whether the server is away, or refuses a statement of ours."""
+        """Whether the server cannot be reached, or refuses a statement."""
         return self._outages.failing
 
     @contextmanager
     def watched(self, use: str = "read") -> Iterator[None]:
-        """Raise errors of ours, and log when the server goes away and when it is back.
+        """Convert driver errors to `CallstatsdError`, and log when the server is lost and back.
 
-        `use` names the operation: an error of one statement is not over when another one works.
+        `use` names the operation: a fault of one is not over when another one works.
         """
         try:
             with faults(self.place, connecting=use == CONNECT):
@@ -150,7 +150,7 @@ class Database:
 
     @asynccontextmanager
     async def connection(self, use: str = "read") -> AsyncIterator[Any]:
-        """Lend a connection for some use; raise `UnreachableError` when the server is away."""
+        """Lend a connection; raises `UnreachableError` if the server cannot be used."""
         with self.watched(use):
             async with self._pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
                 try:
@@ -173,16 +173,19 @@ class Database:
                     return await work(connection)
             return await work(connection)
 
-    async def connect(self, **session: str) -> Any:
+    async def connect(
+        self, *, command_timeout: float | None = COMMAND_TIMEOUT, **session: str
+    ) -> Any:
         """Open a connection of its own, outside the pool, with further session settings.
 
+        `command_timeout` is the seconds to wait for one statement; None sets no limit.
         Raises `ConfigurationError` where a pooler lends it one session after another.
         """
         try:
             connection = await self._connect(
                 self._dsn,
                 timeout=CONNECT_TIMEOUT,
-                command_timeout=COMMAND_TIMEOUT,
+                command_timeout=command_timeout,
                 server_settings={**self._session, **session},
             )
             with self.watched():

@@ -1,4 +1,4 @@
-"""What answers mean for the next requests of a feed: pauses, and recovery from them. Pure."""
+"""Decides from responses whether requests of a feed may start: pauses and recovery. Pure."""
 
 from math import inf
 from typing import NamedTuple, assert_never
@@ -19,7 +19,7 @@ from daemon.delivery.outcome import (
 from daemon.lines import FailingAnswers, LineKey, PauseReason
 
 FAILING_AFTER = 20
-"""Different records in a row whose answers look as if the endpoint itself were broken."""
+"""Refused or failed requests for so many different records in a row pause the sender."""
 FAILING_MAX = 60.0
 """Most seconds between two probes of such an endpoint: lines wait for minutes, not for hours."""
 UNANSWERED_AFTER = 2
@@ -104,9 +104,9 @@ class FlowControl:
         return [key for key in self._row.values() if key is not None]
 
     def spared(self, outcome: Outcome) -> PauseSender | None:
-        """Return what an outcome means while the endpoint fails; None if the same as ever.
+        """Return the outcome that replaces this one while the endpoint fails; None if it stays.
 
-        A 400, 404 or 500 then means nothing for its line, which stays pending.
+        A 400, 404 or 500 then leaves its line pending.
         """
         if not self.failing:
             return None
@@ -163,7 +163,7 @@ class FlowControl:
         )
 
     def live_only(self, now: float) -> bool:
-        """Whether backfill lines wait: from half of the budget on, unless that is old news."""
+        """Whether backfill lines wait: from half of the budget on, if that was noted lately."""
         return self._org.is_half_used(now, self._backoff.maximum)
 
     def probe_first(self) -> None:
@@ -190,7 +190,7 @@ class FlowControl:
         tries = self.current_pause.tries + 1 if self.current_pause else 1
         delay = self._backoff.delay(tries, pausing.retry_after)
         if self.failing or pausing.reason is PauseReason.ENDPOINT_FAILING:
-            # Also if a probe met another fault: newest and first line alternate, and soon.
+            # Also if a probe met another fault: newest and first line take turns, soon.
             if not pausing.retry_after:
                 delay = min(delay, FAILING_MAX)
             self.newest = self.failing and not self.newest

@@ -1,4 +1,4 @@
-"""A gate that requests pass: open, closed for a pause, then opened step by step. Pure.
+"""Limits requests in flight: closed during a pause, then opened step by step. Pure.
 
 Contract 5: a pause, after it one request, then twice as many for each success. One gate stands
 before the org, and one before the endpoint of each feed.
@@ -25,7 +25,7 @@ class Pause:
 class Gate:
     """Admits so many requests at once, one at a time while a pause is being probed.
 
-    `epoch` counts the pauses: who passed the gate before the newest one says nothing about it.
+    `epoch` counts the pauses; responses to requests that started before the newest do not count.
     """
 
     def __init__(self, concurrency: int, pause: Pause | None = None) -> None:

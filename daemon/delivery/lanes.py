@@ -38,7 +38,7 @@ class _Lane(Generic[Line]):
 
 
 class Lanes(Generic[Line]):
-    """The lines in memory: those waiting, and those taken by `next` and not yet `done`.
+    """The lines in memory: those waiting, and those handed out and not yet forgotten.
 
     Invariants: no two lines of a lane are out at once; a lane hands out its lines in order; a
     lane holds at most `depth` waiting lines, and only one while `max_waiting` wait in all; once it
@@ -70,7 +70,7 @@ class Lanes(Generic[Line]):
         return any(lane.truncated and not lane.waiting for lane in self._lanes.values())
 
     def add(self, lines: Iterable[Line]) -> int:
-        """Add lines, given in order; returns how many were new here and did fit."""
+        """Add lines, given in order; returns how many were new and fitted."""
         added = 0
         for line in lines:
             if line.key in self._keys:
@@ -84,7 +84,7 @@ class Lanes(Generic[Line]):
                 lane.truncated = True
                 self.untruncated -= len(lane.waiting)
                 continue
-            insort(lane.waiting, line, key=lambda held: held.order)
+            insort(lane.waiting, line, key=lambda waiting: waiting.order)
             self._keys.add(line.key)
             self.waiting += 1
             self.untruncated += 1
@@ -125,8 +125,8 @@ class Lanes(Generic[Line]):
     def claim(self, line: Line) -> bool:
         """Hand out this line, which the ledger has as the first of its lane; it may be new here.
 
-        False if it may not be sent now: its lane has one out, or the line is out itself or was,
-        and its outcome is not written yet.
+        False if it may not be sent now: a line of its lane is in flight, or its own outcome is not
+        written yet.
         """
         lane = self._lanes.get(line.lane) or _Lane()
         first = lane.waiting[0] if lane.waiting else None

@@ -1,4 +1,4 @@
-"""Writes the outcomes of attempts into the ledger, then logs them; none is lost while it runs."""
+"""Writes outcomes in batches into the ledger, then logs them; keeps them until that works."""
 
 import asyncio
 import time
@@ -201,8 +201,8 @@ class OutcomeWriter:
     async def _finish_write(self, writing: asyncio.Task[None]) -> None:
         """Wait for a write under way, which goes on when its caller is cancelled.
 
-        Nobody would know what a write that was cut has written, and no second one may run beside
-        it: it would write, and then drop, the same outcomes.
+        A cancelled write may or may not be in the ledger, and a second one beside it would write,
+        and then drop, the same outcomes.
         """
         try:
             await asyncio.shield(writing)
@@ -231,7 +231,7 @@ class OutcomeWriter:
         batch, notes = list(self._unsettled), len(self._notes)
         settled = {}
         if batch:
-            # Set until the end of a write was heard of: what comes next may be written already.
+            # True until a write is confirmed: without that, the batch may be in the ledger.
             again, self._unheard = self._unheard, True
             settled = await self._ledger.settle(
                 [attempt.settlement for attempt in batch], self._retry_for, again=again

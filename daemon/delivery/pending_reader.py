@@ -125,7 +125,7 @@ class PendingReader:
                 reloads = self._reloads
                 lines = await self._ledger.pending(self._feed, self._limit, self._lanes.full)
                 if reloads != self._reloads:
-                    continue  # read before an operator's act, so it may hold what that withdrew
+                    continue  # read before a command, which may have withdrawn some of it
                 for line in lines:
                     self._keep_tries(line)
                 added = self._lanes.add(lines)
@@ -146,7 +146,7 @@ class PendingReader:
             if line is None and not self._backfill_waits():
                 line = await self._ledger.newest(self._feed, backfill=True)
         if reloads != self._reloads:
-            self._wake.set()  # read before an operator's act, so it may be what that withdrew
+            self._wake.set()  # read before a command, which may have withdrawn it
             return
         self._newest_wanted = False
         if line is None:

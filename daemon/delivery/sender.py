@@ -89,10 +89,10 @@ class Sender:
         on_lasting_pause: Callable[[], None] = lambda: None,
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
-        """Ask `may_send` before each request (the ledger's lock).
+        """`may_send` is asked before each request: whether the ledger's lock is held.
 
-        `on_lasting_pause` is called after each probe but the first that did not end a pause for
-        want of an endpoint, `on_progress` after each read from the ledger, also one that failed.
+        `on_lasting_pause` is called when a second or later probe has not ended a pause in which the
+        endpoint may have moved, `on_progress` after each read from the ledger, also a failed one.
         """
         self._feed = feed
         self._endpoint = endpoint
@@ -148,14 +148,14 @@ class Sender:
         else:
             _log.info(logs.SENDER_RESUMED, reason=PauseReason.OPERATOR)
             if self.paused is not None:
-                # The older pause shows through: its own event may be days old.
+                # The automatic pause before it still lasts: log it again.
                 reason, retry_in = self.paused
                 _log.warning(logs.SENDER_PAUSED, reason=reason, retry_in=round(retry_in or 0.0, 3))
         self._mark_paused()
         self.reload()
 
     def status(self) -> SenderStatus:
-        """Return what an operator sees of it."""
+        """Return the sender's pause, for the heartbeat."""
         return SenderStatus(self.paused, self.flow.probing(_now()))
 
     @property
@@ -278,9 +278,9 @@ class Sender:
             self._answered(request, NoResponse(sent, "aborted"))
 
     def _answered(self, request: Request, answer: Response | NoResponse | TokenFailure) -> None:
-        """Decide what becomes of the line, its lane and the sender."""
+        """Apply a response to the line, its lane and the sender."""
         line = request.line
-        outcome, code = self._judge(line, answer)
+        outcome, code = self._classify(line, answer)
         pausing, error = (None, None) if self._stopping else self._assess(request, answer, outcome)
         if pausing is not None:
             self._pause(pausing, request, error)
@@ -303,13 +303,10 @@ class Sender:
             self._lanes.release(line)
         self._writer.add(AttemptResult(line, seconds, outcome, settlement, code))
 
-    def _judge(
+    def _classify(
         self, line: PendingLine, answer: Response | NoResponse | TokenFailure
     ) -> tuple[Outcome, str | None]:
-        """Return what an answer means, which is less of the line while the endpoint fails.
-
-        Beside it is the code that the answer gives for a failure.
-        """
+        """Return the outcome, replaced while the endpoint fails, and the response's error code."""
         outcome, code = _outcome(line, answer)
         if not self.flow.failing:
             return outcome, code

@@ -1,4 +1,4 @@
-"""What to write for an outcome: the line's state, and how long line or record wait. Pure."""
+"""Turns an outcome into what is written: the line's state, and its or its record's wait. Pure."""
 
 from typing import assert_never
 

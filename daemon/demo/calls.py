@@ -17,7 +17,7 @@ from daemon.demo.rows import (
 )
 
 EXAMPLE_CALL = 1201
-"""The call of the table in seed 003, always the first of the day."""
+"""The call of the vendor's example, always the first of the day."""
 
 HOURS = timedelta(hours=10)
 # The last call starts this long before the end of the day, so that it and its codes are complete.
@@ -279,7 +279,7 @@ class CallGenerator:
             self.code(leg.statisticspartaid, about, self.later(*when))
 
     def example(self) -> None:
-        """Add the call of seed 003: two groups, four attempts, three codes, five lines."""
+        """Add the vendor's example call: two groups, four attempts, three codes, five lines."""
         start = self.end - HOURS - timedelta(minutes=20)
 
         def at(seconds: float) -> datetime:

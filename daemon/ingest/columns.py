@@ -40,7 +40,7 @@ KINDS = (
 
 
 def to_bigint(value: Any) -> int:
-    """Return an id as a bigint; one that is none becomes a number below `NON_NUMERIC_ID`."""
+    """Return an id as a bigint; others become a number below `NON_NUMERIC_ID`."""
     if type(value) is int:
         return value
     if value == value and abs(value) <= BIGINT_MAX and value == int(value):  # noqa: PLR0124 - NaN

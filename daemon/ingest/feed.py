@@ -8,15 +8,15 @@ from typing import NamedTuple, Protocol
 from daemon.ingest.readiness import Clock, ReadinessRules, Window
 from daemon.lines import Covered, Digest, FeedName, LineKey, NewLine
 
-UNREADABLE = "one of the call's texts is none in the source's encoding"
+UNREADABLE = "a text of the call is not valid in the encoding of the source's database"
 """What is wrong with a line whose rows the server cannot give."""
 
 
 class RowRef(NamedTuple):
     """A row that a window chose: its call, its own id (a code's, or the call's), its time.
 
-    `call_id` is what the keys of its lines begin with. Below `NON_NUMERIC_ID` it stands for an id
-    that is no whole number.
+    `call_id` is what the keys of its lines begin with. Below `NON_NUMERIC_ID`, the id
+    in the source is not a whole number.
     """
 
     call_id: int
@@ -78,7 +78,7 @@ class Feed(Protocol):
         """Return the keys of all lines, in no order."""
 
     async def digest(self, call_ids: Sequence[int]) -> Digest:
-        """Return what `keys` come to, to compare with the ledger's."""
+        """Return the digest of `keys`, to compare with the ledger's."""
 
     def new_lines(
         self, found: Sequence[RowRef], *, whole: bool = True

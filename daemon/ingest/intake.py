@@ -46,8 +46,8 @@ class Intake:
     ) -> set[LineKey]:
         """Read the lines of rows and insert those that are new; returns their keys.
 
-        Not `whole`, only the rows' own lines are taken. Of many lines a few are held at a time, in
-        transactions of their own; the last one stores how far all is covered.
+        Without `whole` only the rows' own lines are taken. Lines are inserted a few at a time, each
+        batch in its own transaction; the last one stores how far all is covered.
         """
         new: set[LineKey] = set()
         ready: list[NewLine] = []
@@ -77,9 +77,9 @@ class Intake:
         return new
 
     async def look_for_ids(self, since: datetime, floor: datetime) -> set[LineKey]:
-        """Take up skipped lines that have a Salesforce id by now.
+        """Update skipped lines that have a Salesforce id by now; returns their keys.
 
-        Those of calls that ended since then, or taken since then of calls from after the floor.
+        Considers lines whose call ended, or which were taken, after `since`; none before `floor`.
         """
         identified: set[LineKey] = set()
         name, reason = self._feed.name, SkipReason.NO_ID

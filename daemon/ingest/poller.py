@@ -56,7 +56,7 @@ class Poller:
         await self._ledger.start(self._feed.name, start_from, watermark)
 
     async def run(self, interval: float, stop: asyncio.Event) -> None:
-        """Poll every `interval` seconds until told to stop; databases may come and go."""
+        """Poll every `interval` seconds until `stop`; outages of a database are waited out."""
         fault = None
         while not stop.is_set():
             began = time.monotonic()

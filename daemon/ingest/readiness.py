@@ -54,7 +54,7 @@ class Windows:
 
 @dataclass(frozen=True, slots=True)
 class CallFacts:
-    """What the source says of a call: times, and how many rows it has."""
+    """A call's times in the source, and how many rows it has."""
 
     clients_id: Any
     started: datetime | None
@@ -88,7 +88,7 @@ class ReadinessRules:
         return clock.now - self.stale_call_after
 
     def visible_until(self, clock: Clock) -> datetime:
-        """Return up to when all ready calls can be seen; MIN_TIME if a standby cannot tell."""
+        """Return up to when all ready calls can be seen; MIN_TIME if a standby does not know."""
         moment = clock.now
         if clock.standby:
             moment = min(moment, max(clock.replayed or MIN_TIME, MIN_TIME + self.settle_delay))

@@ -140,7 +140,7 @@ def to_json(record: CallStatistics, empty_as_string: bool) -> bytes:
 
 
 def lane(line_key: LineKey, salesforce_id: str | None) -> str:
-    """Name the queue in which lines wait for each other: one for each Salesforce record.
+    """Return the lane of a line: one for each Salesforce record.
 
     The 15- and the 18-character form are one record. A line without an id waits for nobody.
     """
@@ -208,7 +208,7 @@ def salesforce_id(user_data: str | None) -> str | None:
 
 
 def case_suffix(short_id: str) -> str:
-    """Compute the three characters by which an 18-character id tells upper from lower case."""
+    """Compute the suffix of an 18-character id, which encodes upper and lower case."""
     cases = short_id.translate(CASES)
     return SUFFIX_OF_CASES[cases[:5]] + SUFFIX_OF_CASES[cases[5:10]] + SUFFIX_OF_CASES[cases[10:15]]
 

@@ -52,7 +52,7 @@ class Source:
     ) -> None:
         """Sessions of the database have the search path and the ACD server's zone.
 
-        So many calls are read at once, and so many data lines are held.
+        `page` calls are read at once, and `lines` data lines are in memory at once.
         """
         self._database = database
         self._schemas = schemas
@@ -63,7 +63,7 @@ class Source:
 
     @property
     def unreachable(self) -> bool:
-        """Whether the source was away when last asked."""
+        """Whether the last query could not reach the source."""
         return self._database.lost
 
     @property
@@ -72,7 +72,7 @@ class Source:
         return self._database.place
 
     async def clock(self) -> Clock:
-        """Return the source's time; raises `UnreachableError` while it is away."""
+        """Return the source's time; raises `UnreachableError` if it cannot be reached."""
         async with self._database.connection() as connection:
             row = await connection.fetchrow(_STATEMENTS["clock"])
         return Clock(row["now"], row["database"], row["standby"], row["replayed"])
@@ -148,7 +148,7 @@ class Source:
         return self._pages("late_codes", window, *moments, whole=False)
 
     async def about(self, call_id: int) -> CallFacts | None:
-        """Return what can be said of a call, whichever client's; None for an unknown id."""
+        """Return times and row counts of a call, whichever client's; None for an unknown id."""
         rows = await self._fetch("about", call_id)
         return CallFacts(*rows[0]) if rows else None
 

@@ -44,7 +44,7 @@ SELECT now() AS now,
        CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() END AS replayed
 
 -- name: encoding
--- What texts of the source are made of.
+-- The encoding of the source's database.
 SELECT current_setting('server_encoding')
 
 -- name: ended
@@ -93,7 +93,7 @@ ORDER BY t.dtCreated, t.ID
 LIMIT $6
 
 -- name: about
--- What can be said of the call $1, whichever client's: its times and how many rows it has.
+-- The times of the call $1 and how many rows it has, whichever client's it is.
 SELECT a.ClientsID AS clients_id, a.dtCallStart::timestamptz AS started,
        a.dtCallEnd::timestamptz AS ended, a.UserData::text IS NOT NULL AS has_user_data,
        (SELECT count(*) FROM {AcdStatisticsPartB} AS g WHERE g.StatisticsPartAID = a.ID) AS visits,
@@ -218,7 +218,7 @@ FROM line
 
 -- name: digest
 -- How many data lines the calls $1 have, and the sum of their keys' hashes. A record's hash is a sum
--- itself: hashed once more, so that two rows that exchange a part are told apart.
+-- itself: hashed once more, so that two rows that exchange a part have another sum.
 {rows},
 {expansion}
 SELECT count(*) AS lines,

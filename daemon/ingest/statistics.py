@@ -188,7 +188,7 @@ class StatisticsFeed:
 
 
 def _nameless(calls: Mapping[int, RowRef], known: Container[int]) -> list[NewLine]:
-    """Keep a trace of calls whose own id is no whole number, so that no row can be asked for."""
+    """Return an `invalid` line for each call whose id is not a whole number: it has no rows."""
     return [
         _invalid(LineKey(call_id, 0, 0, 0), 1, row.moment, f"StatisticsPartA.ID {NOT_AN_ID}")
         for call_id, row in calls.items()

@@ -54,7 +54,7 @@ class Sweeper:
         self.swept = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Sweep both windows at the start, then each at its time; databases may come and go."""
+        """Sweep both windows at the start, then each at its interval; outages are waited out."""
         wide_at = time.monotonic()
         while not stop.is_set():
             try:
@@ -89,9 +89,8 @@ class Sweeper:
             await self._take_missing(taken, pages)
             taken.add(await self._intake.look_for_ids(max(since, floor), floor))
             if wide and seen > MIN_TIME:
-                # Not the watermark: what lies between is still to be polled, so that whatever
-                # neither sees becomes visible later than now. Where nobody looks back so far
-                # any more, lines may be pruned.
+                # Not the watermark: polls still cover what is between. Retention may remove lines
+                # that are older than the next sweep reaches.
                 await self._ledger.swept(self._feed.name, seen)
         finally:
             reach = metrics.SWEEP_SECONDS.labels("lookback" if wide else "near")
@@ -116,7 +115,7 @@ class Sweeper:
     async def _take_missing_calls(self, page: Page) -> Collection[LineKey]:
         """Take the calls of a page that have a line which the ledger lacks."""
         call_ids = [found.call_id for found in page.found]
-        # Of a call whose own id is no whole number there may be no keys to ask for.
+        # A call whose own id is not a whole number may have no keys in the source.
         nameless = {call_id for call_id in call_ids if call_id < NON_NUMERIC_ID}
         feed, ledger = self._feed, self._ledger
         if not nameless:

@@ -1,4 +1,4 @@
-"""What people did with the commands: who, when, what, how many lines. Pure but for `operator`."""
+"""Commands that operators ran: who, when, what, how many lines. Pure except for `operator`."""
 
 import os
 import pwd
@@ -28,7 +28,7 @@ class ActKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """A command that somebody ran (`who` is user@host), with what it was to choose.
+    """A command that somebody ran (`who` is user@host), with the lines that it selects.
 
     `since` and `until` are ends of calls; `backfill` chose only lines of backfills.
     """

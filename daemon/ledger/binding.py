@@ -21,7 +21,7 @@ class Binding:
     source_schemas: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Name all three as an administrator knows them."""
+        """Return client, database and schemas as a phrase for messages."""
         client = "all clients" if self.clients_id is None else f"client {self.clients_id}"
         return (
             f"{client} of database {self.source_database}, schemas {','.join(self.source_schemas)}"
@@ -90,7 +90,7 @@ class BindingStore(LedgerTables):
         return Binding(row["clients_id"], row["source_database"], tuple(row["source_schemas"]))
 
     async def bind(self, binding: Binding, *, rebind: bool = False) -> None:
-        """Bind an unbound ledger; a bound one is only compared, unless told to rebind."""
+        """Bind an unbound ledger; a bound one is only compared, unless `rebind`."""
         async with self.database.connection() as connection:
             await connection.execute(
                 _SQL["bind"],

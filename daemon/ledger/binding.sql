@@ -5,11 +5,11 @@
 SELECT version_num FROM alembic_version
 
 -- name: migrated
--- Whether the ledger's tables can be seen at all.
+-- Whether the ledger's tables exist in the search path.
 SELECT to_regclass('alembic_version') IS NOT NULL AND to_regclass('ledger') IS NOT NULL
 
 -- name: encoding
--- What the ledger's database can hold.
+-- The encoding of the ledger's database.
 SELECT current_setting('server_encoding')
 
 -- name: lacking_rights
@@ -40,6 +40,6 @@ SELECT CASE WHEN EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)
 SELECT clients_id, source_database, source_schemas, bound_at FROM ledger
 
 -- name: bind
--- Bind to client $1, source database $2 and schemas $3, if unbound or told to ($4).
+-- Bind to client $1, source database $2 and schemas $3, if it is unbound or $4 is true.
 UPDATE ledger SET clients_id = $1, source_database = $2, source_schemas = $3, bound_at = now()
 WHERE bound_at IS NULL OR $4

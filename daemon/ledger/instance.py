@@ -1,4 +1,4 @@
-"""What the active instance says of itself, and what people want of it."""
+"""The status that the active instance reports, and what operators request of it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +14,7 @@ _SQL = statements.load("ledger/instance.sql")
 
 @dataclass(frozen=True, slots=True)
 class InstanceStatus:
-    """What the active instance tells of itself every few seconds."""
+    """What the active instance reports every few seconds."""
 
     host: str
     pid: int
@@ -29,7 +29,7 @@ class InstanceStatus:
 
 @dataclass(frozen=True, slots=True)
 class Tenure:
-    """One holding of the ledger's lock: its name, the ledger's oid, and who held it before."""
+    """One period with the ledger's lock: its id, the ledger's oid, and the id of the one before."""
 
     lease: str | None = None
     ledger_oid: int | None = None
@@ -46,7 +46,7 @@ class OperatorPause:
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What people want of the active instance.
+    """What operators and migrations request of the active instance.
 
     An operator's pause; the latest act that asked to end an automatic pause with a try at once;
     whether a migration wants to bring the ledger to a newer version than this program knows.
@@ -58,34 +58,34 @@ class Wishes:
 
 
 class InstanceStore(LedgerTables):
-    """Writes the instance's row, and reads what people want."""
+    """Writes the instance's row, and reads what operators request."""
 
     async def succeed(self, tenure: Tenure) -> None:
-        """Begin after another instance, which may have been killed; the next beat says whether."""
+        """Take the instance's row over; notes if the instance before did not stop in order."""
         async with self.database.connection() as connection:
             await connection.execute(
                 _SQL["succeed"], tenure.lease, tenure.ledger_oid, tenure.previous
             )
 
-    async def write_heartbeat(self, beat: InstanceStatus, tenure: Tenure) -> Wishes:
-        """Write what this instance does; return what people want of it.
+    async def write_heartbeat(self, status: InstanceStatus, tenure: Tenure) -> Wishes:
+        """Write what this instance does; return what is requested of it.
 
         Raises `LeaseLostError`, and writes nothing, once another instance holds the ledger.
         """
         async with self.database.connection("write_heartbeat") as connection:
             written = await connection.fetchval(
                 _SQL["write_heartbeat"],
-                beat.host,
-                beat.pid,
-                beat.version,
-                beat.uptime,
-                beat.state,
-                beat.reason,
-                beat.retry_in,
-                beat.stopped,
+                status.host,
+                status.pid,
+                status.version,
+                status.uptime,
+                status.state,
+                status.reason,
+                status.retry_in,
+                status.stopped,
                 tenure.lease,
                 tenure.ledger_oid,
-                beat.probe_answered,
+                status.probe_answered,
             )
         if not written:
             raise LeaseLostError("another instance has taken the ledger over")

@@ -1,4 +1,4 @@
--- What the active instance does, and what people want of it.
+-- The status that the active instance reports, and what operators request of it.
 
 -- name: succeed
 -- Take the instance's row over for the lease $1 of the ledger with the oid $2, from the lease $3 and
@@ -25,7 +25,7 @@ WHERE instance.lease IS NOT DISTINCT FROM excluded.lease
 RETURNING true
 
 -- name: wishes
--- What people want of the active instance: an operator's pause, the latest act that asked for a try
+-- What is requested of the active instance: an operator's pause, the latest act that asked for a try
 -- at once, and whether a migration waits to upgrade the ledger (its lock's class is above $1, that
 -- of our own version, and at most $2).
 SELECT held_since, held_reason, probe_requested, EXISTS (

@@ -95,7 +95,7 @@ class Lease:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let go: the lock ends with its session."""
+        """Release the lock; it ends with its session."""
         self.release()
 
     @property
@@ -109,7 +109,7 @@ class Lease:
         )
 
     async def until_held(self) -> None:
-        """Wait until a request may start; needs `keep` to run, which ends if that cannot be."""
+        """Wait until a request may start; `keep` must run, and raises if the lock is lost."""
         while not self.held:
             left = self._may_start_at - seconds_since_boot()
             if left > 0:
@@ -225,7 +225,7 @@ class Lease:
             return bool(await connection.fetchval(_SQL["daemon_waiting"], DAEMON_LOCK))
 
     def release(self) -> None:
-        """Let go of the lock; it ends with its session."""
+        """Release the lock by ending its session."""
         self._pinged_at = float("-inf")
         if self._connection is not None:
             self._connection.terminate()

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def folder() -> Path:
 async def undisturbed(ledger: Ledger, patience: float) -> AsyncIterator[None]:
     """Keep instances away from a ledger while it is upgraded; the active one is asked to stop.
 
-    It hears that with its heartbeat, and drains. Where there is no ledger yet, or nothing to
+    Its next heartbeat reads the request, and it drains. Where there is no ledger yet, or nothing to
     change, nobody is asked. Raises `ConfigurationError`, with nothing changed, naming an instance
     that has not stopped after so many seconds.
     """
@@ -82,9 +83,9 @@ async def upgrade(database: Database, schema: str) -> str | None:
     Returns the version that was there, None if there was no ledger. Raises `UnreachableError`.
     Whoever may not create schemas lets a DBA run `script()` first.
     """
-    engine = create_async_engine(
-        "postgresql+asyncpg://", async_creator=database.connect, poolclass=NullPool
-    )
+    # No limit for a statement: to index all lines of a large ledger takes minutes.
+    connect = partial(database.connect, command_timeout=None)
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     before = None
     try:
         with faults(database.place):
@@ -120,7 +121,7 @@ def upgrade_sentence(before: str | None, schema: str) -> str | None:
 async def bind(ledger: Ledger, wanted: Binding, *, rebind: bool) -> str | None:
     """Bind the ledger, and say what was done; None if there was nothing to do.
 
-    Raises `ConfigurationError` for one that is bound to other calls, unless told to rebind.
+    Raises `ConfigurationError` for one that is bound to other calls, unless `rebind`.
     """
     before = await ledger.binding()
     await ledger.bind(wanted, rebind=rebind)

@@ -1,4 +1,4 @@
--- How a migration and the instances get out of each other's way.
+-- Coordination of migrations with running instances.
 
 -- name: announce_upgrade
 -- Say, for as long as the session lives, that a migration waits ($1 is the class with its version).

@@ -1,4 +1,4 @@
-"""What people ask of the ledger, and what they do to it."""
+"""Queries and changes of the ledger for commands and the status page."""
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ _BEFORE_ALL = (*(BIGINT_MIN,) * 4, "")
 
 @dataclass(frozen=True, slots=True)
 class LedgerStatus:
-    """How far calls are taken, whether an operator holds the sender, what the instance says."""
+    """How far calls are taken, an operator's pause, and what the instance last reported."""
 
     watermark: datetime | None
     start_from: datetime | None
@@ -52,7 +52,7 @@ class LedgerStatus:
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
-    """What `status` shows: counts, the standing, what a failing endpoint refused, and acts."""
+    """What `status` shows: counts, the ledger's status, streaks of refusals, and commands."""
 
     lines: dict[str, int]
     oldest_pending_seconds: float | None
@@ -63,7 +63,7 @@ class StatusReport:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Lines that somebody waits for, per state; ages of the oldest to send, and to look at."""
+    """Lines that are pending or need action, per state; age in seconds of the oldest of each."""
 
     lines: dict[str, int]
     oldest_pending_seconds: float | None
@@ -72,7 +72,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class LineFilter:
-    """Which lines an act is about: by state, end of call [since, until), call, backfills only.
+    """Selects the lines of a command: by state, end of call [since, until), call, backfills only.
 
     And by when they were settled, [settled_since, settled_until).
     """
@@ -101,7 +101,7 @@ class LineFilter:
         )
 
     def act(self, kind: ActKind, who: str) -> Act:
-        """Return what is recorded of an act with this choice."""
+        """Return the command to record for this selection."""
         return Act(
             kind,
             who,
@@ -117,7 +117,7 @@ class LineFilter:
 
 @dataclass(frozen=True, slots=True)
 class SelectedLine:
-    """A line that an act is about; without a record it must be made again to be sent."""
+    """A line that a command selected; without a record, its record is made again first."""
 
     key: LineKey
     state: State
@@ -127,7 +127,7 @@ class SelectedLine:
 
 @dataclass(frozen=True, slots=True)
 class LineDetail:
-    """A line as `show` tells it."""
+    """A line with all that `show` prints."""
 
     key: LineKey
     ordinal: int
@@ -170,9 +170,9 @@ class HourlyCounts:
 
 
 class OperatorStore:
-    """Reads and changes the ledger for people; raises `UnreachableError` while it is away.
+    """Reads and changes the ledger for people; raises `UnreachableError` if it cannot be used.
 
-    What it counts and shows is of one feed; what it changes is of all that are chosen.
+    It counts and shows the lines of one feed; commands change the lines that they select.
     """
 
     def __init__(self, database: Database, feed: FeedName = FeedName.STATISTICS) -> None:
@@ -189,7 +189,7 @@ class OperatorStore:
         return StatusReport(_by_state(counted), _seconds(oldest), status, streaks, acts)
 
     async def status(self) -> LedgerStatus:
-        """Return what the ledger and its instance say of themselves; costs next to nothing."""
+        """Return how far calls are taken and what the instance reported last; cheap."""
         async with self._database.connection() as connection:
             row = dict(await connection.fetchrow(_SQL["status"], self._feed))
             active = await connection.fetchval(_SQL["active"], ACTIVE_LOCK)
@@ -272,24 +272,24 @@ class OperatorStore:
         return [row["call_id"] for row in rows]
 
     async def pause(self, act: Act) -> None:
-        """Pause sending until `release`, across restarts."""
+        """Pause sending until `resume`, also across restarts."""
 
-        async def hold(connection: Any) -> None:
+        async def pause(connection: Any) -> None:
             async with connection.transaction():
                 await _begin(connection, act, over=True)
                 await connection.execute(_SQL["pause"], act.reason)
                 await connection.execute(_NOTIFY)
 
-        await self._database.change(hold)
+        await self._database.change(pause)
 
     async def resume(self, act: Act) -> tuple[int, bool]:
-        """Let sending go on, and an automatic pause try again at once.
+        """Continue sending; an automatic pause tries again at once.
 
         Returns the act's id, which `LedgerStatus.probe_answered` reaches when the instance reports
         the result; and whether any line is pending, to try with.
         """
 
-        async def release(connection: Any) -> tuple[int, bool]:
+        async def resume(connection: Any) -> tuple[int, bool]:
             async with connection.transaction():
                 act_id = await _begin(connection, act, over=True)
                 await connection.execute(_IN_ORDER)
@@ -300,7 +300,7 @@ class OperatorStore:
                 await connection.execute(_NOTIFY)
             return act_id, pending
 
-        return await self._database.change(release)
+        return await self._database.change(resume)
 
     async def begin(self, act: Act) -> int:
         """Record an act before it changes lines; returns its id, by which they are counted."""

@@ -1,4 +1,4 @@
--- What people ask of the ledger, and do to it.
+-- Queries and changes of the ledger for commands and the status page.
 
 -- name: counts
 -- Lines of the feed $1 per state.
@@ -31,7 +31,7 @@ SELECT extract(epoch FROM now() - min(pending_since)) FROM line
 WHERE feed = $1 AND state = 'pending'
 
 -- name: status
--- What the ledger, its feed $1 and its instance say of themselves, in one row.
+-- The status of the ledger, its feed $1 and its instance, in one row.
 SELECT f.watermark, f.start_from, g.held_since, g.held_reason, f.delivered_at AS last_delivered_at,
        i.host, i.pid, i.version, i.started_at, i.beat_at, i.stopped_at, i.unclean_at,
        i.state, i.reason, i.retry_at, i.probe_answered
@@ -82,7 +82,7 @@ SELECT EXISTS (
 UPDATE ledger SET held_since = coalesce(held_since, now()), held_reason = $1
 
 -- name: resume
--- Let sending go on; the act $1 also asks that an automatic pause tries again at once.
+-- Continue sending; the act $1 also asks that an automatic pause tries again at once.
 UPDATE ledger SET held_since = NULL, held_reason = NULL, probe_requested = $1
 
 -- name: allow_probe
@@ -301,5 +301,5 @@ GROUP BY hour, state
 UPDATE act SET lines = lines + $2 WHERE id = $1
 
 -- name: notify
--- Tell the instance that holds this ledger to look again.
+-- Notify the active instance that an operator changed something.
 SELECT pg_notify('callstatsd_' || 'ledger'::regclass::oid, '')

@@ -1,4 +1,4 @@
-"""Removes what nobody needs any more, and keeps that away from who compares with it."""
+"""Removes old lines, records and commands; a lock stops this while a backfill compares."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -29,7 +29,7 @@ class PruningStore(LedgerTables):
         return await self._remove("drop_records", age, limit, feed)
 
     async def prune_lanes(self, limit: int) -> int:
-        """Remove records that hold no line back any more; 0 when none is left."""
+        """Remove back-offs of lanes for which no line waits any more; 0 when none is left."""
         async with self.database.connection() as connection:
             return int(await connection.fetchval(_SQL["prune_lanes"], limit))
 
@@ -49,16 +49,16 @@ class PruningStore(LedgerTables):
 
     @asynccontextmanager
     async def retention_locked(self) -> AsyncIterator[Callable[[], None]]:
-        """Let nothing be pruned meanwhile: a backfill compares with what is there.
+        """Stop pruning during the block, because a backfill compares with the ledger.
 
-        Gives a function that raises `UnreachableError` once that cannot be relied on any more.
+        Yields a function that raises `UnreachableError` once the lock is lost.
         """
         connection = await self.database.connect()
 
         def still() -> None:
             if connection.is_closed():
                 raise UnreachableError(
-                    "the session that keeps retention away has ended: start the backfill again"
+                    "the session that stops retention has ended: start the backfill again"
                 )
 
         try:

@@ -1,11 +1,11 @@
--- What nobody needs any more goes.
+-- Removal of lines, records and commands after their retention times.
 
 -- name: lock_retention
 -- Let nothing be pruned for as long as the session lives ($1 is the lock's class).
 SELECT pg_advisory_lock_shared($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)
 
 -- name: may_prune
--- Whether nobody keeps all; holds for this transaction.
+-- Whether no backfill has locked retention; true until the end of this transaction.
 SELECT pg_try_advisory_xact_lock($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)
 
 -- name: prune

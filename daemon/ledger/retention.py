@@ -32,7 +32,7 @@ class Pruner:
     """Removes what nobody needs any more: lines, and acts that no line refers to.
 
     Never a `pending`, `rejected`, `expired` or `invalid` line, and nothing while a backfill runs,
-    which must be able to tell what was sent. A line that a sweep may still compare with is younger
+    which must know what was sent. A line that a sweep may still compare with is younger
     than RETENTION by the settings' bounds.
     """
 
@@ -43,7 +43,7 @@ class Pruner:
         self._record_retention = record_retention
 
     async def run(self, stop: asyncio.Event, swept: asyncio.Event) -> None:
-        """Prune now and then until told to stop; first when a sweep has covered the downtime."""
+        """Prune every `EVERY` seconds until `stop`, from the first completed wide sweep on."""
         await swept.wait()
         while not stop.is_set():
             try:

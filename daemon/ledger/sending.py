@@ -1,6 +1,7 @@
-"""Lines go out of the ledger: which to send next, what came of them, how long sending paused."""
+"""Which lines to send next, their outcomes, and how long sending has paused."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from daemon.database import statements
@@ -51,17 +52,20 @@ class SendingStore(LedgerTables):
     ) -> dict[LineKey, tuple[State, int]]:
         """Write outcomes; returns state and attempts of each line that took its outcome.
 
-        A line that a person discarded or requeued meanwhile keeps what that person said. With
-        `again` outcomes may be there already, so that no attempt is counted twice.
+        A line that a person discarded or requeued meanwhile keeps its new state. With `again`
+        outcomes may be written already, and no attempt is counted twice.
         """
-
-        async def settle(connection: Any) -> dict[LineKey, tuple[State, int]]:
-            done: dict[LineKey, tuple[State, int]] = {}
-            for feed, some in by_feed(settlements):
-                done |= await self._settle(connection, feed, some, retry_for, again=again)
-            return done
-
-        return await self.database.change(settle, "settle")
+        done: dict[LineKey, tuple[State, int]] = {}
+        for feed, some in by_feed(settlements):
+            settle = partial(
+                self._settle, feed=feed, settlements=some, retry_for=retry_for, again=again
+            )
+            done |= await self.database.change(settle, "settle")
+            # Apart from the outcomes, so that these are not written again if it must be repeated.
+            if void := [s for s in some if s.sent and s.key not in done]:
+                count = partial(self._settle_void, feed=feed, settlements=void)
+                await self.database.change(count, "settle")
+        return done
 
     async def _settle(
         self,
@@ -95,25 +99,20 @@ class SendingStore(LedgerTables):
             [s.attempts for s in settlements],
             again,
         )
-        done = {
+        return {
             LineKey._make((*row[:4], feed)): (State(row["state"]), row["attempts"]) for row in rows
         }
-        if len(done) < len(settlements):
-            void = [s for s in settlements if s.key not in done]
-            await self._settle_void(connection, feed, void)
-        return done
 
     async def _settle_void(
         self, connection: Any, feed: FeedName, settlements: Sequence[Settlement]
     ) -> None:
-        """Count what was sent before a person's act: `show` must not call it unsent."""
-        sent = [s for s in settlements if s.sent]
+        """Count attempts at lines that an operator changed meanwhile, so that `show` has them."""
         await connection.execute(
             _SQL["settle_void"],
-            *key_columns([s.key for s in sent]),
-            [s.generation for s in sent],
-            [s.unanswered for s in sent],
-            [s.status for s in sent],
+            *key_columns([s.key for s in settlements]),
+            [s.generation for s in settlements],
+            [s.unanswered for s in settlements],
+            [s.status for s in settlements],
             feed,
         )
 
@@ -122,7 +121,7 @@ class SendingStore(LedgerTables):
         await self._execute("pause_began", feed)
 
     async def pause_ended(self, feed: FeedName) -> None:
-        """Let the clock by which the feed's lines expire go on."""
+        """Restart the clock by which the feed's lines expire."""
         await self._execute("pause_ended", feed)
 
     async def proven(self, feed: FeedName) -> None:
@@ -130,9 +129,9 @@ class SendingStore(LedgerTables):
         await self._execute("proven", feed)
 
     async def failing_answers(self, feed: FeedName) -> FailingAnswers:
-        """Return whether the pause for a failing endpoint lasts, and the row of refusals since.
+        """Return whether a pause for a failing endpoint lasts, and the latest refusals in a row.
 
-        Answers of 500 settle nothing, so that those of an earlier sender are not known.
+        Failures with 500 settle no line, so those of an earlier sender are not counted.
         """
         async with self.database.connection() as connection:
             paused = await connection.fetchval(_SQL["streak_lasts"], feed)
@@ -161,7 +160,7 @@ class SendingStore(LedgerTables):
         return None if row is None else Streak(*row)
 
     async def probe_failed(self, key: LineKey) -> None:
-        """Choose this line for no further probe as the newest in this pause."""
+        """Exclude this line from probes with the newest line, for the rest of this pause."""
         async with self.database.connection() as connection:
             await connection.execute(_SQL["probe_failed"], *key)
 

@@ -1,4 +1,4 @@
--- Lines to send, and what came of them.
+-- Which lines to send, their outcomes, and pauses.
 
 -- name: in_order
 -- For the rest of this transaction: take from an index what is wanted in order. A planner that
@@ -74,10 +74,10 @@ LEFT JOIN LATERAL (
 
 -- name: settle
 -- Write what came of attempts at lines of the feed $19 (parallel arrays $1 to $13; $20 is how many
--- there had been before), unless a person intervened since. Where this may be written a second time
--- ($21), an attempt that is counted already is not counted again. Hold the lanes $15 for $16 seconds after $17 tries, and free the lanes $18, whose records answer
--- again. A failed line expires $14 seconds after its first attempt, by a clock that stands while
--- the sender pauses. Returns what became of each. Its 'pending' is hidden from the planner, which
+-- before), unless an operator changed them since. If they may be written already ($21), no attempt is
+-- counted twice. The lanes $15 wait for $16 seconds after $17 tries; the lanes $18 wait no longer. A
+-- failed line expires $14 seconds after its first attempt; pauses of the sender do not count.
+-- Returns the state and attempts of each line that was changed. Its 'pending' is hidden from the planner, which
 -- would read the whole backlog by its own index where it believes that to be small.
 WITH sending AS MATERIALIZED (
     SELECT extract(epoch FROM coalesce(paused_since, now())) - paused_seconds AS clock
@@ -142,14 +142,14 @@ WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
 UPDATE feed SET paused_since = now() WHERE name = $1 AND paused_since IS NULL
 
 -- name: pause_ended
--- Sending of the feed $1 goes on.
+-- Sending of the feed $1 continues.
 UPDATE feed
 SET paused_seconds = paused_seconds + extract(epoch FROM now() - paused_since),
     paused_since = NULL
 WHERE name = $1 AND paused_since IS NOT NULL
 
 -- name: proven
--- The endpoint of the feed $1 has written (or judged) a line for the first time.
+-- The endpoint of the feed $1 has accepted (200) or refused for good (409) a line for the first time.
 UPDATE feed SET endpoint_proven = true WHERE name = $1 AND NOT endpoint_proven
 
 -- name: streak_began
@@ -206,5 +206,5 @@ ORDER BY settled_at DESC
 LIMIT $1
 
 -- name: endpoint_proven
--- Whether the endpoint of the feed $1 has ever written or judged a line.
+-- Whether the endpoint of the feed $1 has ever answered a line with 2xx or 409.
 SELECT endpoint_proven FROM feed WHERE name = $1

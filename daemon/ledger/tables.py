@@ -1,4 +1,4 @@
-"""What all that read and write the ledger have in common."""
+"""Base class of the ledger's parts, and lines and keys as parallel arrays for SQL."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
@@ -9,7 +9,7 @@ from daemon.lines import FeedName, LineKey, NewLine
 
 
 class Keyed(Protocol):
-    """Whatever is about one line."""
+    """A value that belongs to one line."""
 
     @property
     def key(self) -> LineKey:
@@ -20,7 +20,7 @@ T = TypeVar("T", bound=Keyed)
 
 
 class LedgerTables:
-    """A part of the ledger; every method raises `UnreachableError` while it is away."""
+    """A part of the ledger; every method raises `UnreachableError` if it cannot be used."""
 
     def __init__(self, database: Database) -> None:
         """Sessions of the database find the ledger's schema first."""
@@ -52,7 +52,7 @@ def by_feed(keyed: Iterable[T]) -> Iterator[tuple[FeedName, list[T]]]:
     """
     sorted_by_key = sorted(keyed, key=lambda one: one.key)
     for feed in FeedName:
-        if mine := [one for one in sorted_by_key if one.key.feed is feed]:
+        if mine := [one for one in sorted_by_key if one.key.feed == feed]:
             yield feed, mine
 
 

@@ -1,4 +1,4 @@
-"""Lines come into the ledger: what is new is inserted, and how far they are taken is kept."""
+"""Inserts new lines into the ledger, and stores how far lines are taken."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class TakingProgress:
 
 
 class TakingStore(LedgerTables):
-    """Inserts new lines, and returns what is there to compare with."""
+    """Inserts new lines, and returns known keys for sweeps and backfills to compare with."""
 
     async def progress(self, feed: FeedName) -> TakingProgress:
         """Return how far lines are taken."""
@@ -88,7 +88,7 @@ class TakingStore(LedgerTables):
         return keys_of(rows, feed)
 
     async def pull_back(self, feed: FeedName, covered: Covered) -> None:
-        """Set a watermark that the source's clock has jumped behind back to that clock."""
+        """Set back a watermark that is ahead of the source's clock."""
         async with self.database.connection("pull_back") as connection:
             await connection.execute(_SQL["pull_back"], feed, *covered)
 
@@ -120,7 +120,7 @@ class TakingStore(LedgerTables):
     async def identify(
         self, feed: FeedName, lines: Sequence[NewLine], reason: SkipReason
     ) -> set[LineKey]:
-        """Put a feed's lines that were skipped for that reason into the state they call for now."""
+        """Give a feed's lines that were skipped for that reason their new state and record."""
         lines = sorted(lines, key=lambda line: line.key)
         rows = await self.database.change(
             lambda connection: connection.fetch(
@@ -143,6 +143,6 @@ class TakingStore(LedgerTables):
         return keys_of(rows, feed)
 
     async def digest(self, feed: FeedName, call_ids: Sequence[int]) -> Digest:
-        """Return what all lines of these calls come to; for comparing with the source's."""
+        """Return the digest of all lines of these calls, to compare with the source's."""
         async with self.database.connection() as connection:
             return Digest(*await connection.fetchrow(_SQL["digest"], call_ids, feed))

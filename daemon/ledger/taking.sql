@@ -1,4 +1,4 @@
--- Lines come into the ledger; how far they are taken.
+-- Inserting new lines, and how far lines are taken.
 
 -- name: progress
 -- How far the lines of the feed $1 are taken.

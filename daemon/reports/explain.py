@@ -131,7 +131,7 @@ def line_sentence(line: LineDetail, zone: ZoneInfo) -> str:
         text = f"pending: not sent yet{reason}."
     else:
         again = f", tried again at {local_time(line.next_try_at, zone)}" if line.next_try_at else ""
-        said = "no answer came" if line.last_status is None else f"answered {line.last_status}"
+        said = "no response" if line.last_status is None else f"answered {line.last_status}"
         reason = f" ({line.last_error})" if line.last_error else ""
         text = f"pending: {said}{reason}{again}."
     if (act := _act(line, zone)) is not None and _by_whom(line, zone) not in text:

@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+from daemon.reports.formats import short_duration
+
 
 def status_line(
     *,
@@ -25,11 +27,11 @@ def status_line(
         reason, retry_in = paused
         if operator_reason:
             reason += f": {operator_reason}"
-        again = "" if retry_in is None else f", next try in {_duration(retry_in)}"
+        again = "" if retry_in is None else f", next try in {short_duration(retry_in)}"
         doing = f"paused ({reason}){again}"
     counts = [f"{pending:,} pending"]
     if oldest_pending_seconds is not None:
-        counts.append(f"oldest {_duration(oldest_pending_seconds)}")
+        counts.append(f"oldest {short_duration(oldest_pending_seconds)}")
     counts.append(f"{delivered:,} delivered since start")
     if need_action:
         counts.append(f"{need_action:,} need action")
@@ -38,10 +40,3 @@ def status_line(
         form = "%H:%M:%S" if local.date() == now.date() else "%Y-%m-%d %H:%M:%S"
         counts.append(f"taken up to {local:{form}}")
     return f"{doing}: {', '.join(counts)}"
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""POSTs one record and returns what came back (contract 5); decides nothing about it."""
+"""POSTs one record and returns the response, which `delivery.outcome` classifies."""
 
 import asyncio
 import ssl
@@ -31,8 +31,8 @@ from daemon.salesforce.transport import (
     Permit,
     WithdrawnError,
     begin_request,
+    describe,
     first_bytes,
-    in_words,
     may_have_left,
     permit,
 )
@@ -192,7 +192,7 @@ class Salesforce:
             UnicodeError,  # a host that is not a valid name
             asyncio.IncompleteReadError,
         ) as error:
-            sent, words = await may_have_left(), in_words(error)
+            sent, words = await may_have_left(), describe(error)
             return NoResponse(sent, words if sent else f"no connection to {_host(url)}: {words}")
         finally:
             permit.reset(asking)

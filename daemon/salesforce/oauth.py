@@ -16,7 +16,7 @@ import structlog
 from daemon import logs
 from daemon.errors import CallstatsdError, ConfigurationError
 from daemon.salesforce.responses import TokenFailure, retry_after_seconds
-from daemon.salesforce.transport import BODY_LIMIT, begin_request, first_bytes, in_words
+from daemon.salesforce.transport import BODY_LIMIT, begin_request, describe, first_bytes
 from daemon.urls import is_safe_base
 
 _log = structlog.get_logger()
@@ -173,7 +173,8 @@ class OAuthTokens:
         except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:
             host = urlsplit(self._url).hostname
             raise TokenError(
-                f"the token endpoint at {host} cannot be reached: {in_words(error)}; {_way(error)}",
+                f"the token endpoint at {host} cannot be reached: "
+                f"{describe(error)}; {_check(error)}",
                 refused=False,
             ) from error
         _log.debug(
@@ -276,7 +277,7 @@ def jwt_bearer(client_id: str, username: str, key_file: Path, token_url: str) ->
     return JwtBearer(client_id, username, key, audience)
 
 
-def _way(error: Exception) -> str:
+def _check(error: Exception) -> str:
     """Return what to check when the token endpoint cannot be reached."""
     match error:
         case aiohttp.ClientConnectorDNSError() | aiohttp.InvalidURL() | UnicodeError():

@@ -8,7 +8,7 @@ import aiohttp
 
 from daemon.salesforce.client import EndpointUrl, Session
 from daemon.salesforce.oauth import Token
-from daemon.salesforce.transport import BODY_LIMIT, begin_request, first_bytes, in_words
+from daemon.salesforce.transport import BODY_LIMIT, begin_request, describe, first_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ async def check_endpoint(session: Session, endpoint: EndpointUrl, token: Token) 
     except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:
         return EndpointCheck(
             69,
-            f"{urlsplit(url).netloc} cannot be reached: {in_words(error)}; check the "
+            f"{urlsplit(url).netloc} cannot be reached: {describe(error)}; check the "
             "network, CALLSTATSD_ENDPOINT_URL, CALLSTATSD_CA_FILE and CALLSTATSD_ENVIRONMENT_PROXY",
         )
 

@@ -192,7 +192,7 @@ async def first_bytes(content: aiohttp.StreamReader, limit: int) -> bytes:
     return body
 
 
-def in_words(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """Return what happened to a request, without path, headers or any part of an answer."""
     protocol = _in_use.get()
     if protocol is not None and (alert := _alert(protocol.lost)) is not None:
@@ -217,10 +217,10 @@ _WORDS: list[tuple[type[BaseException] | tuple[type[BaseException], ...], str]] 
     (TimeoutError, "timed out"),
     (
         (aiohttp.ServerDisconnectedError, asyncio.IncompleteReadError),
-        "the connection was closed before an answer came",
+        "the connection was closed before a response came",
     ),
     (aiohttp.ClientPayloadError, "the answer's body broke off or cannot be read"),
-    ((aiohttp.InvalidURL, UnicodeError), "the address has no possible host name"),
+    ((aiohttp.InvalidURL, UnicodeError), "the address has no valid host name"),
     (aiohttp.ClientResponseError, "the answer is not valid HTTP"),
 ]
 """What other errors mean; the first that fits."""
@@ -258,7 +258,7 @@ def _reason(fault: ssl.SSLError) -> str:
 
 
 def _lower(text: str) -> str:
-    """Fit a system's message into one of ours."""
+    """Lower the first letter and drop the full stop, to use a text inside a sentence."""
     text = text.strip().rstrip(".")
     if not text[1:2].isupper():
         text = text[:1].lower() + text[1:]

@@ -154,7 +154,7 @@ async def send_without_daemon(instance: Instance, stop: asyncio.Event) -> None:
                 handing_over = asyncio.Event()
                 async with in_background(_hand_over(lease, stop, handing_over)):
                     await instance.run_active(handing_over, poll=False)
-                # Whoever comes next must not send again what is only not written yet.
+                # The next sender must not send again lines whose outcome is not written yet.
                 await run_within(DRAIN_EXTRA, instance.writer.wait_written())
                 lease.release()
         except* UnusableError as errors:
@@ -178,7 +178,7 @@ class Backfill:
     """One window, once; started again it leaves alone what the ledger has.
 
     `show` is called when there is progress. `ensure_retention_locked` raises `UnreachableError`
-    where retention may have removed what is compared with. `act` is what is recorded of it.
+    if retention may have removed lines meanwhile. `act` is the recorded command.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ class Backfill:
             earliest = (pruned + timedelta(seconds=1)).astimezone(zone)
             raise WindowPrunedError(
                 "lines of calls that ended earlier were removed by CALLSTATSD_RETENTION, so nobody "
-                f"can tell which were sent: begin at {earliest:%Y-%m-%dT%H:%M:%S} or later, "
+                f"knows which were sent: begin at {earliest:%Y-%m-%dT%H:%M:%S} or later, "
                 "or send all of them (again) with --resend"
             )
         ready = self._feed.rules.ended_by(await self._feed.clock())

@@ -56,7 +56,7 @@ async def open_databases(settings: Settings) -> AsyncIterator[tuple[Source, Ledg
 async def check_ledger(settings: Settings, source: Source, ledger: Ledger) -> None:
     """Raise `ConfigurationError` for a ledger of another version, client or source.
 
-    Commands that need only the ledger work while the source is away: its name is not compared
+    Commands that need only the ledger work without the source: its name is not compared
     then.
     """
     await ledger.check_version()

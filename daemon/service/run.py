@@ -60,6 +60,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                         await instance.run_active(stop, poll=True)
         except* CallstatsdError as errors:
             raise first_error(errors) from errors
+        finally:
+            # First of all that is closed: a standby takes over.
+            lease.release()
         _log.info(logs.DAEMON_STOPPED)
 
 

@@ -14,7 +14,7 @@ from daemon.tasks import sleep_or_stop
 NOTIFY_EVERY = 5.0
 """Seconds between two messages to systemd, fewer where its watchdog asks for more."""
 EXTENSION = 90.0
-"""Seconds by which the start or stop timeout is extended: longer than any turn of a loop."""
+"""Seconds by which the start or stop timeout is extended: longer than any round of a loop."""
 
 
 class Loop(Enum):

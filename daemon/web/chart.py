@@ -122,7 +122,7 @@ def _parts(counts: Mapping[State, int], top: int) -> tuple[Part, ...]:
 
 
 def _round_up(number: int) -> int:
-    """Return the next 1, 2, 4, 6 or 8 times a power of ten, so that its half is a whole number."""
+    """Round up to 1, 2, 4, 6 or 8 times a power of ten, so that half of it is a whole number."""
     if number <= 1:
         return 2
     scale = 1

@@ -66,11 +66,11 @@ class HealthEndpoints:
 
     def _reason(self) -> str | None:
         if self._ledger.database.lost:
-            return "the ledger database is away"
+            return "the ledger database cannot be used"
         if not self._condition.active:
             return "standing by"
         if self._source.unreachable:
-            return "the source database is away"
+            return "the source database cannot be used"
         if self._condition.paused is not None:
             return f"paused: {self._condition.paused}"
         return None

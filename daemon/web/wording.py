@@ -166,12 +166,6 @@ def headline(taken: StatusCard, sent: StatusCard) -> str:
     return worse.heading if worse.heading != "Starting" else other.heading
 
 
-def severity_of(*cards: StatusCard) -> Severity:
-    """Return the worst severity."""
-    order = list(Severity)
-    return max((card.severity for card in cards), key=order.index)
-
-
 def failures(lines: list[LineDetail], limit: int) -> list[Failure]:
     """Group lines of one call with the same outcome, newest first."""
     alike: dict[tuple[object, ...], list[LineDetail]] = {}

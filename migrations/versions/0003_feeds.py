@@ -90,7 +90,7 @@ STATEMENTS = (*SKIPPED, *LINES, *FEEDS)
 
 
 def upgrade() -> None:
-    """Add columns and a table; of the lines only skipped ones are written."""
+    """Add columns and a table; index all lines anew, and write only skipped ones."""
     for statement in STATEMENTS:
         op.execute(statement)
 

@@ -1,4 +1,4 @@
-"""A bad day of a whole daemon at debug level: its log tells of lines, not of people or secrets."""
+"""A bad day of a whole daemon at debug level: its log names lines, not people or secrets."""
 
 import json
 import re
@@ -19,7 +19,7 @@ CALLER = "493012345678"
 PERSONAL = {
     CALLER,
     CALLER[2:],  # however it was written
-    "49301234567",  # who calls in seed 003
+    "49301234567",  # who calls in the example call
     "agent.w",
     "agent.z",
     calls.SERVICE,

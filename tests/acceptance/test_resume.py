@@ -154,7 +154,7 @@ async def test_resume_tries_at_once_and_says_what_came_of_it(centre: CallCentre)
 
         centre.salesforce.rule = None
         code, text, _ = await centre.run("resume")
-        assert (code, text) == (0, "Sending goes on.\n")
+        assert (code, text) == (0, "Sending continues.\n")
         await centre.until(delivered=1)
         assert await daemon.stop() == 0
 
@@ -174,6 +174,6 @@ async def test_resume_asks_for_a_try_also_where_every_line_waits_for_a_later_one
                 await asyncio.sleep(0.02)
         centre.salesforce.rule = None
         _, text, _ = await centre.run("resume")
-        assert text == "Sending goes on.\n"
+        assert text == "Sending continues.\n"
         await centre.until(delivered=1, pending=1)
         assert await daemon.stop() == 0

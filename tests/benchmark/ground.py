@@ -93,7 +93,7 @@ class Ground:
         return site
 
     async def drop(self, site: Site) -> None:
-        """Give a database's room back."""
+        """Give a database's disk space back."""
         connection = await asyncpg.connect(self.server)
         try:
             await connection.execute(f'DROP DATABASE "{site.name}" WITH (FORCE)')

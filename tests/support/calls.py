@@ -35,7 +35,7 @@ async def masters(connection: asyncpg.Connection) -> None:
 async def seed_003(
     connection: asyncpg.Connection, *, call: int = 1201, start: datetime, record: str | None
 ) -> None:
-    """Insert the call of seed 003's table: two groups, four attempts, three codes."""
+    """Insert the vendor's example call: two groups, four attempts, three codes."""
 
     def at(seconds: float) -> datetime:
         return start + timedelta(seconds=seconds)

@@ -1,6 +1,6 @@
 """`callstatsd run` in a process that kills itself at a named step: python -m tests.support.killer.
 
-KILL_POINT names a room's method, KILL_WHEN is before or after, KILL_NTH counts its calls from 1.
+KILL_POINT is a key of POINTS, KILL_WHEN is before or after, KILL_NTH counts its calls from 1.
 The product knows nothing of this.
 """
 

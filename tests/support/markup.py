@@ -1,4 +1,4 @@
-"""Reads HTML as strictly as a browser does not: what is wrong is an error, not mended."""
+"""Reads HTML as strictly as a browser does not: what is wrong is an error, not repaired."""
 
 from html.parser import HTMLParser
 

@@ -1,4 +1,4 @@
-"""A database's faults are told in our words, whenever they come."""
+"""A database's faults become errors of ours, whenever they come."""
 
 import asyncio
 import time

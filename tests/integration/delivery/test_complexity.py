@@ -1,7 +1,7 @@
 """Work per poll and per line does not grow with history: counted, not timed.
 
 Counted are statements as the driver sends them, and rows and buffers as Postgres reports them, by a
-daemon's own rooms over a short history and over one that is twenty times as long.
+daemon's own packages over a short history and over one that is twenty times as long.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ ALLOWANCE = 1.35
 
 @dataclass
 class Rooms:
-    """The daemon's rooms over one database, and the statements they have sent."""
+    """The daemon's parts over one database, and the statements they have sent."""
 
     source: Source
     ledger: Ledger

@@ -120,7 +120,7 @@ def body(key: str) -> bytes:
 
 
 class Lives(RuleBasedStateMachine):
-    """One ledger, one sender at a time, a judge, and people at the desk."""
+    """One ledger, one sender at a time, a judge, and operators."""
 
     server: str
     template: str
@@ -247,7 +247,7 @@ class Lives(RuleBasedStateMachine):
                 for key in chosen_keys:
                     self.judge.settled.pop(key, None)
             await getattr(self.operator_store, act)(chosen, act_id)
-            # As the daemon does on the desk's notice, in the same moment.
+            # As the daemon does when an operator's command notifies it, in the same moment.
             self.sender.reload()
             for key in chosen_keys if act == "discard" else ():
                 if not self._is_out(key):

@@ -454,7 +454,7 @@ def test_a_new_connection_cut_after_the_request_leaves_it_open(
             url = f"http{'s' if tls else ''}://127.0.0.1:{port}/"
             answer = await salesforce(http, url).post("1-0-0-0", b"{}")
         assert isinstance(answer, NoResponse)
-        assert answer == NoResponse(True, "the connection was closed before an answer came")
+        assert answer == NoResponse(True, "the connection was closed before a response came")
 
     run(scenario())
 

@@ -1,4 +1,4 @@
-"""What systemd is told, over a datagram socket of the test's own."""
+"""Messages to systemd, over a datagram socket of the test's own."""
 
 import asyncio
 import re
@@ -19,7 +19,7 @@ from tests.support.whole import CallCentre
 from tests.support.wired import wired
 
 WATCHDOG = 0.4
-"""Seconds; the daemon tells four times as often while it gets around."""
+"""Seconds; the daemon notifies four times as often while it makes progress."""
 
 
 class Systemd:
@@ -161,7 +161,7 @@ async def test_a_database_that_is_away_is_no_reason_for_a_restart(
 @pytest.mark.parametrize(
     "table", ["callstatsd.line", "jtelstats.StatisticsPartA"], ids=["sender", "poller"]
 )
-async def test_a_part_that_does_not_get_around_is_told_by_silence(
+async def test_a_loop_without_progress_stops_feeding_the_watchdog(
     centre: CallCentre, systemd: Systemd, table: str
 ) -> None:
     """Somebody locks a table: the one part waits for it, the other turns all the same."""

@@ -321,7 +321,7 @@ KEYS = [LineKey(number, 0, 0, 0) for number in range(30)]
 
 
 def failing(concurrency: int = 8, *, proven: bool = True, maximum: float = 60.0) -> FlowControl:
-    """A pace that twenty refused lines have just paused."""
+    """Flow control that twenty refused lines have just paused."""
     flow = FlowControl(
         OrgGate(concurrency), concurrency, Backoff(1.0, maximum), endpoint_proven=proven
     )

@@ -1,4 +1,4 @@
-"""What the ledger is told of each outcome: the line's state, and who waits how long."""
+"""What is written for each outcome: the line's state, and who waits how long."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""Settings: where they come from, what they may be, and what an administrator is told."""
+"""Settings: where they come from, what they may be, and the messages about errors."""
 
 import os
 import re
