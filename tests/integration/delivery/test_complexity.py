@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -127,6 +127,25 @@ async def done(dsn: str, what: Any) -> Work:
     return Work(statements, (await counters(dsn)).since(before))
 
 
+NEWEST = """
+SELECT count(*) FROM line
+WHERE (ctid::text::point)[0] >= (
+    SELECT relpages / 32 * 32 FROM pg_class WHERE oid = 'line'::regclass
+)
+"""
+
+
+async def without_newest_range(dsn: str, what: Any) -> Work:
+    """Count all but the newest 32 pages of lines: a BRIN index reads them whole, however full."""
+    db = await asyncpg.connect(dsn, server_settings={"search_path": "callstatsd"})
+    newest = await db.fetchval(NEWEST)
+    await db.close()
+    work = await done(dsn, what)
+    rows = work.counted.rows_read - newest
+    assert rows >= 0
+    return replace(work, counted=replace(work.counted, rows_read=rows))
+
+
 async def polls(opened: Rooms) -> None:
     """Polls that find nothing."""
     for _ in range(POLLS):
@@ -229,7 +248,7 @@ async def test_an_idle_poll_costs_the_same_after_months(histories: tuple[str, st
 async def test_a_sweep_of_the_last_half_hour_costs_the_same_after_months(
     histories: tuple[str, str],
 ) -> None:
-    short, long = [await done(dsn, near_sweep) for dsn in histories]
+    short, long = [await without_newest_range(dsn, near_sweep) for dsn in histories]
     compare(short, long)
 
 
