@@ -476,10 +476,10 @@ from daemon.ledger import store
 
 settle, settling = store.Ledger.settle, False
 
-async def marked(self, *arguments):
+async def marked(self, *arguments, **named):
     global settling
     settling = True
-    return await settle(self, *arguments)
+    return await settle(self, *arguments, **named)
 
 leave = asyncpg.transaction.Transaction.__aexit__
 
