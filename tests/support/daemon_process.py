@@ -44,17 +44,27 @@ async def command(
     *arguments: str, environment: Mapping[str, str], folder: Path
 ) -> tuple[int, str, str]:
     """Run a command to its end: exit code, stdout, stderr."""
-    process: Process | preloaded.Process
-    if needs_an_interpreter(environment, folder):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "daemon", *arguments,
-            env=environment, cwd=folder, stdout=PIPE, stderr=PIPE,
-        )  # fmt: skip
-    else:
-        process = await preloaded.Process.start(*arguments, environment=environment, folder=folder)
+    process = await start(*arguments, environment=environment, folder=folder)
     output, errors = await process.communicate()
     assert process.returncode is not None
     return process.returncode, output.decode(), errors.decode()
+
+
+async def start(
+    *arguments: str, environment: Mapping[str, str], folder: Path, stdout: int = PIPE
+) -> Process | preloaded.Process:
+    """Start a command, at once where it need not have an interpreter of its own."""
+    if needs_an_interpreter(environment, folder):
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "daemon", *arguments,
+            env=environment, cwd=folder, stdout=stdout, stderr=PIPE,
+        )  # fmt: skip
+    return await preloaded.Process.start(
+        *arguments,
+        environment=environment,
+        folder=folder,
+        descriptors=(DEVNULL, stdout, PIPE),
+    )
 
 
 def needs_an_interpreter(environment: Mapping[str, str], folder: Path) -> bool:
@@ -68,7 +78,7 @@ def needs_an_interpreter(environment: Mapping[str, str], folder: Path) -> bool:
 class Daemon:
     """A running `callstatsd run`; `events` is its log so far."""
 
-    def __init__(self, process: preloaded.Process) -> None:
+    def __init__(self, process: Process | preloaded.Process) -> None:
         self.process = process
         self.events: list[dict[str, Any]] = []
         self.text = ""
@@ -77,11 +87,7 @@ class Daemon:
 
     @classmethod
     async def start(cls, environment: Mapping[str, str], folder: Path) -> Self:
-        return cls(
-            await preloaded.Process.start(
-                "run", environment=environment, folder=folder, descriptors=(DEVNULL, DEVNULL, PIPE)
-            )
-        )
+        return cls(await start("run", environment=environment, folder=folder, stdout=DEVNULL))
 
     async def _read(self) -> None:
         assert self.process.stderr is not None

@@ -414,9 +414,10 @@ async def test_an_active_instance_under_load_drains_and_one_that_stands_by_gives
     states = await centre.states()
     assert states["delivered"] == salesforce.received < calls
     assert states["pending"] == calls - states["delivered"]
-    async with running(centre.settings(), newer):
+    async with running(centre.settings(), newer) as upgraded:
         async with asyncio.timeout(stretched(PATIENCE)):
             while await centre.states() != Counter(delivered=calls):
+                assert upgraded.process.returncode is None, upgraded.text
                 await asyncio.sleep(0.05)
     assert salesforce.received == calls
 
