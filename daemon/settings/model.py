@@ -1,48 +1,46 @@
 """Settings: types, bounds and defaults, and a sentence for each error; all errors at once."""
 
 import difflib
-import math
 import os
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
-from urllib.parse import urlsplit
+from typing import Any, Literal, NamedTuple, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator as After
 from pydantic import (
-    AwareDatetime,
     Field,
     PrivateAttr,
     SecretStr,
     TypeAdapter,
     ValidationError,
-    ValidationInfo,
 )
-from pydantic import BeforeValidator as Before
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings
 from pydantic_settings import PydanticBaseSettingsSource as SettingsSource
 
 from daemon.errors import ConfigurationError
 from daemon.settings import sources
-from daemon.settings.dsn import is_host_name, read_dsn
+from daemon.settings.dsn import read_dsn
 from daemon.settings.sources import LOGGING, PREFIX, Found, Request
-from daemon.urls import allows_secrets
-
-HOUR, DAY = 3600.0, 86400.0
-BERLIN = ZoneInfo("Europe/Berlin")
-CENTURY = 36525 * DAY  # longer ones overflow the intervals of Python and Postgres
-
-PART = r"(?:([0-9]+(?:[.,][0-9]+)?){})?".format
-DURATION = re.compile("P(?=.)" + PART("W") + PART("D") + f"(?:T(?=.){''.join(map(PART, 'HMS'))})?")
-DATE, MINUTE = r"\d{4}-\d\d-\d\d", r"T\d\d:\d\d"
-LOCAL_TIME = re.compile(rf"{DATE}({MINUTE}(:\d\d)?)?", re.ASCII)
-ANY_TIME = re.compile(rf"{DATE}({MINUTE}(:\d\d([.,]\d+)?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
-LOCAL_FORMS = "YYYY-MM-DD or YYYY-MM-DDThh:mm[:ss]"
+from daemon.settings.values import (
+    BERLIN,
+    DAY,
+    HOUR,
+    UNSET,
+    Address,
+    Dsn,
+    Id,
+    Identifier,
+    Instance,
+    LaterSeconds,
+    Level,
+    Schemas,
+    Seconds,
+    Start,
+    Url,
+)
 
 
 class Auth(StrEnum):
@@ -69,142 +67,6 @@ NEEDED = {
     Auth.BEARER: ("bearer_token",),
     Auth.NONE: (),
 }
-
-
-def parse_local_time(text: str, zone: tzinfo) -> datetime:
-    """Read `YYYY-MM-DD` or `YYYY-MM-DDThh:mm[:ss]` as local time of `zone`; returns UTC.
-
-    When clocks change, a local time that exists twice, or not at all, has two readings: the
-    earlier instant is returned. Raises ValueError, whose message says what to write (section 8).
-    """
-    try:
-        return earliest_instant(text, zone, LOCAL_TIME, LOCAL_FORMS)
-    except ValueError as error:
-        raise ValueError(f"{text!r} {error}") from None
-
-
-def earliest_instant(text: str, zone: tzinfo, form: re.Pattern[str], wanted: str) -> datetime:
-    """Return the UTC instant of a text in that form, the earlier one if two are possible."""
-    if not form.fullmatch(text):
-        raise ValueError(f"is not a valid time: use {wanted}")
-    try:
-        moment = datetime.fromisoformat(text)
-        readings = [moment.replace(tzinfo=moment.tzinfo or zone, fold=fold) for fold in (0, 1)]
-        return min(reading.astimezone(UTC) for reading in readings)
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"is not in the calendar ({error}): use {wanted}") from None
-
-
-def read_start(value: Any, info: ValidationInfo) -> Any:
-    """Accept what `parse_local_time` accepts, and ISO 8601 with fraction and offset."""
-    if not isinstance(value, str):
-        return value
-    zone = info.data.get("source_timezone", UTC)
-    return earliest_instant(value, zone, ANY_TIME, f"{LOCAL_FORMS}, or with fraction and offset")
-
-
-def read_seconds(value: Any) -> Any:
-    """Accept numbers and ISO 8601 durations, but no years and months, which vary in length."""
-    seconds = value
-    if isinstance(value, str):
-        if re.fullmatch(r"\d+(\.\d*)?|\.\d+", value, re.ASCII):
-            seconds = float(value)
-        elif match := DURATION.fullmatch(value):
-            parts = zip(match.groups("0"), (7 * DAY, DAY, HOUR, 60, 1), strict=True)
-            seconds = math.fsum(float(number.replace(",", ".")) * unit for number, unit in parts)
-        else:
-            raise ValueError("is not a valid duration: use seconds (1.5) or ISO 8601 (PT15M)")
-    if isinstance(seconds, int | float) and not (0 <= seconds <= CENTURY):  # catches nan as well
-        raise ValueError("is not a valid duration: use 0 to P36525D")
-    return seconds
-
-
-def check_order(value: float, info: ValidationInfo) -> float:
-    """Compare with the settings above it; a setting that is itself wrong is not compared."""
-    name, above = info.field_name, info.data
-    if name == "lookback" and value < above.get("stale_call_after", 0) + HOUR:
-        raise ValueError(f"is too short: use at least {PREFIX}STALE_CALL_AFTER plus PT1H")
-    if name == "record_retention" and value <= above.get("lookback", -1):
-        raise ValueError(f"is too short: use more than {PREFIX}LOOKBACK")
-    if name == "record_retention" and value > above.get("retention", math.inf):
-        raise ValueError(f"is too long: use at most {PREFIX}RETENTION")
-    return value
-
-
-def read_schemas(value: Any) -> Any:
-    """Accept names separated by commas; they can be put between quotes in SQL as they are."""
-    names = tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
-    if not all(re.fullmatch(r'[^"\x00-\x1f]{1,63}', name) for name in names):
-        raise ValueError("is not a list of schemas: use names without quotes (jtelstats,public)")
-    return names
-
-
-def check_dsn(value: SecretStr, info: ValidationInfo) -> SecretStr:
-    """Reject what is not a Postgres URL; the ledger's default is the source's."""
-    if info.field_name == "ledger_dsn" and not value.get_secret_value():
-        source: SecretStr = info.data.get("source_dsn", value)
-        return source
-    return SecretStr(read_dsn(value.get_secret_value()).url)
-
-
-def check_instance(value: str) -> str:
-    """Reject what `--instance` rejects, because printed commands contain the name."""
-    if value and not sources.INSTANCE.fullmatch(value):
-        raise ValueError(
-            "is not a valid instance name: use up to 32 of a to z, 0 to 9, - and _, "
-            "and begin with a letter or a digit"
-        )
-    return value
-
-
-def check_url(value: str, info: ValidationInfo) -> str:
-    """Reject URLs that send secrets unencrypted or elsewhere; the endpoint may be a path."""
-    if info.field_name == "token_url" and not value:
-        return value  # sending_faults reports it if the auth needs it
-    if re.search(r"[#\\\s\x00-\x1f]", value):
-        raise ValueError("must not contain #, \\ or white space: use https://HOST/PATH")
-    # `//host` only looks like a path: joined to a URL it names another server.
-    if info.field_name == "endpoint_url" and re.match(r"/(?!/)", value):
-        return value
-    try:
-        parts = urlsplit(value)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not host or parts.scheme not in {"http", "https"}:
-        raise ValueError("is not an absolute URL: use https://HOST/PATH")
-    if "@" in parts.netloc:
-        raise ValueError("must not contain credentials: use https://HOST/PATH")
-    if not allows_secrets(parts.scheme, host):
-        raise ValueError("is not encrypted: use https (http is allowed to loopback only)")
-    return value
-
-
-def read_listen(value: Any) -> Any:
-    """Accept `host:port` or `[::1]:port`; an empty value turns it off."""
-    if not isinstance(value, str) or not value:
-        return value or None
-    match = re.fullmatch(r"(?:\[([^\]\s]+)\]|([^:\s]+)):(\d{1,5})", value, re.ASCII)
-    host, port = (match[1] or match[2], int(match[3])) if match else ("", 0)
-    if not match or port > 65535 or not is_host_name(host):
-        raise ValueError(
-            "is not a valid address: use HOST:PORT or [::1]:PORT, or an empty value for off"
-        )
-    return host, port
-
-
-Dsn = Annotated[SecretStr, After(check_dsn)]
-Url = Annotated[str, After(check_url)]
-Seconds = Annotated[float, Before(read_seconds)]
-LaterSeconds = Annotated[Seconds, After(check_order)]
-Schemas = Annotated[tuple[str, ...], Before(read_schemas)]
-Start = Annotated[AwareDatetime | None, Before(read_start)]
-Address = Annotated[tuple[str, int] | None, Before(read_listen)]
-UNSET = SecretStr("")
-Id = Annotated[int, Field(ge=0, le=2**63 - 1)]
-Identifier = Annotated[str, Field(pattern="^[a-z_][a-z0-9_]{0,62}$")]
-Instance = Annotated[str, After(check_instance)]
-Level = Literal["debug", "info", "warning", "error"]
 
 
 class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_errors=True):

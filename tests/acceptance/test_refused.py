@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from daemon.demo.standin import Incoming, Reply, Rule
-from daemon.settings.model import parse_local_time
+from daemon.settings.values import parse_local_time
 from tests.integration.demo.test_faults import add_lines
 from tests.integration.web.test_health import free_port, get, samples
 from tests.support.calls import plain_call, record_id

@@ -16,8 +16,9 @@ from pydantic import BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 
 from daemon.reports.meanings import MEANINGS, PAUSES
-from daemon.settings.model import DAY, HOUR, Settings, read_seconds
+from daemon.settings.model import Settings
 from daemon.settings.sources import PREFIX
+from daemon.settings.values import DAY, HOUR, read_seconds
 
 PROJECT = Path(__file__).parents[2]
 DOCS = PROJECT / "docs"

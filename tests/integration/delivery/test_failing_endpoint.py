@@ -30,7 +30,7 @@ from daemon.ledger.store import Ledger, open_ledger
 from daemon.lines import FailingAnswers, FeedName, LineKey, NewLine, State, Streak
 from daemon.reports.explain import streak_command
 from daemon.salesforce.responses import Response
-from daemon.settings.model import parse_local_time
+from daemon.settings.values import parse_local_time
 from tests.support.daemon_process import PATIENCE
 
 BASE = datetime.now(UTC) - timedelta(hours=1)

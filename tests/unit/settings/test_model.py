@@ -10,8 +10,9 @@ import pytest
 from pydantic import SecretStr
 
 from daemon.errors import ConfigurationError
-from daemon.settings.model import Auth, EmptyAs, Settings, load_settings, parse_local_time
+from daemon.settings.model import Auth, EmptyAs, Settings, load_settings
 from daemon.settings.sources import PREFIX
+from daemon.settings.values import parse_local_time
 
 DSN = "postgresql://daemon:hunter2@db.example.com/jtel"
 BERLIN = ZoneInfo("Europe/Berlin")
