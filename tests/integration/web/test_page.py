@@ -555,9 +555,9 @@ async def test_what_people_look_at_is_read_by_indexes(look: Look) -> None:
     await look.db.execute("VACUUM ANALYZE line")
     since = datetime.now(UTC) - timedelta(hours=24)
     for name, index, arguments in (
-        ("oldest_pending", "line_pending", (5,)),
-        ("latest_failed", "line_failed", (200,)),
-        ("settled_by_hour", "line_settled_at", (since,)),
+        ("oldest_pending", "line_pending", (5, FeedName.STATISTICS)),
+        ("latest_failed", "line_failed", (200, FeedName.STATISTICS)),
+        ("settled_by_hour", "line_settled_at", (since, FeedName.STATISTICS)),
     ):
         statement = statements.load("ledger/operator.sql")[name]
         plan = "\n".join(row[0] for row in await look.db.fetch(f"EXPLAIN {statement}", *arguments))

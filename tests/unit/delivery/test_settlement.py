@@ -50,6 +50,7 @@ def expected(**fields: Any) -> Settlement:
         "state": State.PENDING,
         "sent": True,
         "age": 0.25,
+        "attempts": 9,
     }
     return Settlement(**(common | fields))
 
