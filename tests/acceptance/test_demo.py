@@ -130,7 +130,7 @@ async def test_to_stay_keeps_all_running_until_ctrl_c_and_prints_what_to_try(
         "demo", "--stay", "--calls", "30", environment=demo_environment(tmp_path),
         folder=tmp_path, columns=80,
     ) as shown:  # fmt: skip
-        await shown.until(lambda shown: "watch this terminal" in words(shown))
+        await shown.until(lambda shown: "see the log here and the page" in words(shown))
         url = re.findall(r"status page: (http://127\.0\.0\.1:\d+/)", words(shown))[0]
         async with aiohttp.ClientSession() as session, session.get(url) as response:
             assert response.status == 200
