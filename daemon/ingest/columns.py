@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -26,6 +27,12 @@ EPOCHS = {
 # The driver gives Postgres' infinities as the first and the last datetime. Nothing else in these
 # years is a call's time either, and no zone's offset pushes a moment between them out of range.
 INFINITE_YEARS = (1, 9999)
+
+MINUTES_KEPT = 16_384
+"""Minutes whose local form is kept: more than a day of calls has."""
+WHOLE_MINUTES_FROM = 1973
+"""The year from which every zone's offset is whole minutes; Monrovia was the last with seconds."""
+_TWO_DIGITS = tuple(f"{number:02}" for number in range(60))
 
 # A subtype before its base: True is an int, a datetime is a date.
 KINDS = (
@@ -76,9 +83,9 @@ def text(value: object, column: str) -> str | None:
     """Return a text column's value unchanged; None where it is empty."""
     if value is None or value == "":
         return None
-    if not isinstance(value, str):
-        raise InvalidLineError(f"{column} holds {kind(value)} where text belongs")
-    return value
+    if isinstance(value, str):
+        return value
+    raise InvalidLineError(f"{column} holds {kind(value)} where text belongs")
 
 
 def kind(value: object) -> str:
@@ -95,8 +102,19 @@ def local_time(moment: datetime | None, zone: ZoneInfo) -> str | None:
         return None
     if moment.year in INFINITE_YEARS:
         raise OverflowError("no moment of a call")
+    if moment.tzinfo is UTC and moment.year >= WHOLE_MINUTES_FROM:
+        minute = _local_minute(
+            zone, moment.year, moment.month, moment.day, moment.hour, moment.minute
+        )
+        return minute + _TWO_DIGITS[moment.second]
     local = moment if moment.tzinfo is None else moment.astimezone(zone)
     return local.isoformat()[:19]
+
+
+@lru_cache(MINUTES_KEPT)
+def _local_minute(zone: ZoneInfo, *minute: int) -> str:
+    """Write a minute of UTC as `YYYY-MM-DDThh:mm:`; calls of a day share few of them."""
+    return datetime(*minute, tzinfo=UTC).astimezone(zone).isoformat()[:17]  # type: ignore[misc,arg-type]
 
 
 def local_column(value: object, zone: ZoneInfo, column: str) -> str | None:

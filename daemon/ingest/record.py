@@ -3,10 +3,10 @@
 
 import re
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_type_hints
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+import orjson
 
 from daemon.errors import InvalidLineError
 from daemon.ingest.columns import (
@@ -43,10 +43,8 @@ SUFFIX_OF_CASES = {
 CASES = {code: "1" if chr(code).isupper() else "0" for code in range(128) if chr(code).isalnum()}
 
 
-class CallStatistics(BaseModel):
+class CallStatistics(NamedTuple):
     """The record: exactly these keys, in this order; None is empty."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     SalesForceID: str | None
     jtelStatisticsPartAID: int
@@ -68,9 +66,8 @@ class CallStatistics(BaseModel):
 
 
 TEXT_KEYS = tuple(
-    name for name, field in CallStatistics.model_fields.items() if field.annotation == (str | None)
+    key for key, kind in get_type_hints(CallStatistics).items() if kind == (str | None)
 )
-RECORD = TypeAdapter(CallStatistics)
 
 
 class LegTiming(NamedTuple):
@@ -133,10 +130,10 @@ def to_json(record: CallStatistics, empty_as_string: bool) -> bytes:
 
     With `empty_as_string` empty strings and times are "" instead of null; integers stay null.
     """
+    fields = record._asdict()
     if empty_as_string:
-        empty = {key: "" for key in TEXT_KEYS if getattr(record, key) is None}
-        record = record.model_copy(update=empty)
-    return RECORD.dump_json(record)
+        fields |= {key: "" for key in TEXT_KEYS if fields[key] is None}
+    return orjson.dumps(fields)
 
 
 def lane(line_key: LineKey, salesforce_id: str | None) -> str:

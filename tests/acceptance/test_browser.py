@@ -34,9 +34,12 @@ HASTE = f"const timer = setTimeout; setTimeout = (work, wait) => timer(work, wai
 CONTRAST = 4.5
 """What WCAG 2.2 AA asks of text."""
 
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="apt-get install chromium chromium-driver"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER), reason="apt-get install chromium chromium-driver"
+    ),
+    pytest.mark.xdist_group("browser"),
+]
 
 
 def contains(piece: str, text: str) -> bool:

@@ -1017,7 +1017,7 @@ NIGHTS = {
 }
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.long) for n in (2, 3))])
 @pytest.mark.parametrize("kind", ["timestamptz", "timestamp"])
 @pytest.mark.parametrize("night", NIGHTS)
 async def test_when_the_clocks_change_polls_and_sweeps_take_each_line_once(

@@ -227,7 +227,7 @@ STEPS = st.lists(
 @pytest.mark.parametrize("local", [False, True], ids=["timestamptz", "timestamp"])
 @pytest.mark.parametrize("begin", BEGINNINGS)
 @settings(
-    max_examples=30,
+    max_examples=12,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
