@@ -9,7 +9,7 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar, NamedTuple, TextIO
 
@@ -38,7 +38,16 @@ class _Waiting(NamedTuple):
 
     data: bytes
     begun: bool
+    lines: int
     reports: int = 0
+
+    def rest(self, written: int) -> "_Waiting":
+        """Return what is left when so many bytes are written."""
+        if not written:
+            return self
+        left = self.data[written:]
+        begun = self.data[written - 1 : written] != b"\n"
+        return self._replace(data=left, begun=begun, lines=min(self.lines, left.count(b"\n")))
 
 
 class LineWriter:
@@ -81,18 +90,24 @@ class LineWriter:
 
     def write(self, text: str | bytes) -> None:
         """Write a line, now or soon; bytes end with their own newline."""
-        line = self._line(text)
+        self._write(self._line(text), 1)
+
+    def write_all(self, texts: Sequence[str | bytes]) -> None:
+        """Write some lines with one call, now or soon."""
+        self._write(b"".join(map(self._line, texts)), len(texts))
+
+    def _write(self, data: bytes, lines: int) -> None:
         with self._lock:
             if self._waiting or self._unreported or self._torn:
-                self._write_in_turn(line)
+                self._write_in_turn(data, lines)
                 return
             try:
-                written = self._put(line)
+                written = self._put(data)
             except OSError:
-                self._drop(1)
+                self._drop(lines)
                 return
-            if written < len(line):
-                self._append(_Waiting(line[written:], begun=written > 0))
+            if written < len(data):
+                self._append(_Waiting(data, begun=False, lines=lines).rest(written))
                 self._write_waiting()
 
     debug = info = warning = error = critical = write
@@ -111,14 +126,14 @@ class LineWriter:
             return text
         return f"{text}\n".encode(self._encoding, "backslashreplace")
 
-    def _write_in_turn(self, line: bytes) -> None:
-        """Write a line behind those that wait, and behind the report of those dropped before it."""
+    def _write_in_turn(self, data: bytes, lines: int) -> None:
+        """Write lines behind those that wait, and behind the report of those dropped before."""
         behind_others = bool(self._waiting)
-        if behind_others and (self._stalled or self._bytes + len(line) > self._most_waiting):
-            self._drop(1)
+        if behind_others and (self._stalled or self._bytes + len(data) > self._most_waiting):
+            self._drop(lines)
             return
         self._append_report()
-        self._append(_Waiting(line, begun=False))
+        self._append(_Waiting(data, begun=False, lines=lines))
         if not behind_others:
             self._write_waiting()
 
@@ -135,7 +150,7 @@ class LineWriter:
     def _append_report(self) -> None:
         if self._unreported:
             line = self._line(self._report(self._unreported))
-            self._append(_Waiting(line, begun=False, reports=self._unreported))
+            self._append(_Waiting(line, begun=False, lines=0, reports=self._unreported))
             self._unreported = 0
 
     def _append(self, waiting: _Waiting) -> None:
@@ -153,7 +168,7 @@ class LineWriter:
         self._bytes -= written
         self._taken_at = time.monotonic()
         if written < len(first.data):
-            self._waiting.appendleft(first._replace(data=first.data[written:], begun=True))
+            self._waiting.appendleft(first.rest(written))
 
     def _drop(self, lines: int) -> None:
         self._unreported += lines
@@ -161,7 +176,7 @@ class LineWriter:
 
     def _drop_waiting(self) -> None:
         self._torn = self._waiting[0].begun
-        self._drop(sum(not waiting.reports for waiting in self._waiting))
+        self._drop(sum(waiting.lines for waiting in self._waiting))
         self._unreported += sum(waiting.reports for waiting in self._waiting)
         self._waiting.clear()
         self._bytes = 0

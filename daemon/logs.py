@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TextIO
 
@@ -122,6 +122,20 @@ def configure(
     route_libraries()
 
 
+def info_each(event: str, several: Sequence[Mapping[str, Any]]) -> None:
+    """Log an event for each of these fields, all with one write."""
+    log = structlog.get_logger()
+    if not several or not log.is_enabled_for(logging.INFO):
+        return
+    config = structlog.get_config()
+    writer = config["logger_factory"]()
+    if not isinstance(writer, LineWriter):
+        for fields in several:
+            log.info(event, **fields)
+        return
+    writer.write_all([_render(config["processors"], "info", event, each) for each in several])
+
+
 def dropped_lines() -> int:
     """Return how many lines of the log this process could not write."""
     return LineWriter.dropped
@@ -129,10 +143,17 @@ def dropped_lines() -> int:
 
 def _dropped(processors: Sequence[Processor], lines: int) -> str | bytes:
     """Return the event that reports how many lines are missing before it."""
-    event: Any = {"event": LOG_DROPPED, "lines": lines}
+    return _render(processors, "warning", LOG_DROPPED, {"lines": lines})
+
+
+def _render(
+    processors: Iterable[Processor], level: str, event: str, fields: Mapping[str, Any]
+) -> str | bytes:
+    """Return an event as the log has it."""
+    rendered: Any = {"event": event, **fields}
     for processor in processors:
-        event = processor(None, "warning", event)
-    return event if isinstance(event, bytes) else str(event)
+        rendered = processor(None, level, rendered)
+    return rendered if isinstance(rendered, bytes) else str(rendered)
 
 
 def drop_personal_data(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:

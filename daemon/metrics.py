@@ -160,9 +160,9 @@ def observe_request(status: int | str, seconds: float, api_usage: float | None) 
         API_USAGE.set(api_usage)
 
 
-def count_line(state: State) -> None:
-    """Count a line that reached a final state in the ledger."""
-    _lines(state).inc()
+def count_lines(state: State, lines: int = 1) -> None:
+    """Count lines that reached a final state in the ledger."""
+    _lines(state).inc(lines)
 
 
 def counted(name: str, **labels: str) -> int:

@@ -32,7 +32,8 @@ Line = TypeVar("Line", bound=Sendable)
 
 @dataclass(slots=True)
 class _Lane(Generic[Line]):
-    waiting: list[Line] = field(default_factory=list)
+    waiting: list[tuple[Any, Line]] = field(default_factory=list)
+    """Lines with their order, sorted."""
     busy: bool = False
     truncated: bool = False
 
@@ -84,13 +85,14 @@ class Lanes(Generic[Line]):
                 lane.truncated = True
                 self.untruncated -= len(lane.waiting)
                 continue
-            insort(lane.waiting, line, key=lambda waiting: waiting.order)
+            order = line.order
+            insort(lane.waiting, (order, line))
             self._keys.add(line.key)
             self.waiting += 1
             self.untruncated += 1
             added += 1
-            if not lane.busy and lane.waiting[0] is line:
-                heappush(self._ready, (line.order, line.lane))
+            if not lane.busy and lane.waiting[0][1] is line:
+                heappush(self._ready, (order, line.lane))
         return added
 
     def next(self, avoid: Mapping[str, int] | None = None, before: Any = None) -> Line | None:
@@ -108,7 +110,7 @@ class Lanes(Generic[Line]):
             entry = heappop(self._ready)
             order, name = entry
             lane = self._lanes.get(name)
-            if lane is None or lane.busy or not lane.waiting or lane.waiting[0].order != order:
+            if lane is None or lane.busy or not lane.waiting or lane.waiting[0][0] != order:
                 continue  # an entry that a newer one replaced
             if avoid and name in avoid:
                 passed.append(entry)
@@ -129,13 +131,12 @@ class Lanes(Generic[Line]):
         written yet.
         """
         lane = self._lanes.get(line.lane) or _Lane()
-        first = lane.waiting[0] if lane.waiting else None
         if lane.busy:
             return False
-        if first is not None and first.key == line.key:
+        if lane.waiting and lane.waiting[0][1].key == line.key:
             self._hand_out(lane)
             return True
-        if line.key in self._keys or (first is not None and first.order < line.order):
+        if line.key in self._keys or (lane.waiting and lane.waiting[0][0] < line.order):
             return False
         self._lanes[line.lane] = lane
         self._keys.add(line.key)
@@ -150,13 +151,13 @@ class Lanes(Generic[Line]):
         lane = self._lanes[line.lane]
         lane.busy = False
         if drop_waiting:
-            self._keys.difference_update(held.key for held in lane.waiting)
+            self._keys.difference_update(line.key for _, line in lane.waiting)
             self.waiting -= len(lane.waiting)
             self.untruncated -= 0 if lane.truncated else len(lane.waiting)
             lane.waiting.clear()
             lane.truncated = False
         if lane.waiting:
-            heappush(self._ready, (lane.waiting[0].order, line.lane))
+            heappush(self._ready, (lane.waiting[0][0], line.lane))
         elif not lane.truncated:
             del self._lanes[line.lane]
 
@@ -175,7 +176,7 @@ class Lanes(Generic[Line]):
     def clear(self) -> None:
         """Forget all waiting lines; those that are out stay known until settled."""
         for name, lane in list(self._lanes.items()):
-            self._keys.difference_update(held.key for held in lane.waiting)
+            self._keys.difference_update(line.key for _, line in lane.waiting)
             lane.waiting.clear()
             lane.truncated = False
             if not lane.busy:
@@ -184,7 +185,7 @@ class Lanes(Generic[Line]):
         self.waiting = self.untruncated = 0
 
     def _hand_out(self, lane: _Lane[Line]) -> Line:
-        line = lane.waiting.pop(0)
+        _, line = lane.waiting.pop(0)
         lane.busy = True
         self.waiting -= 1
         self.untruncated -= not lane.truncated

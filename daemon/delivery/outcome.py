@@ -81,6 +81,8 @@ class PauseSender:
 Outcome = Delivered | Conflict | NotFound | Rejected | Locked | Failed | Unanswered | PauseSender
 
 _IMPOSSIBLE_STATUS = re.compile(r"Invalid status code for HTTP response: ([0-9]{3})\b")
+_MEANS_OTHERWISE = re.compile(f"UNABLE_TO_LOCK_ROW|{_IMPOSSIBLE_STATUS.pattern}")
+_DELIVERED = Delivered(200, expected=True)
 _ERROR_CODE = re.compile(r"[A-Z][A-Z_]{1,63}")
 _SHORT = 200
 
@@ -106,6 +108,8 @@ def classify(answer: Response | NoResponse | TokenFailure) -> Outcome:
 
 
 def _classify_response(answer: Response) -> Outcome:
+    if answer.status == 200 and not _MEANS_OTHERWISE.search(answer.body):
+        return _DELIVERED
     errors = _platform_errors(answer.body)
     codes = {code for code, _ in errors}
     status = answer.status

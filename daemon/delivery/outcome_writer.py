@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
@@ -243,11 +244,7 @@ class OutcomeWriter:
         self._failing_since = None
         if self._on_written is not None:
             self._on_written(batch)
-        now = datetime.now(UTC)
-        for attempt in batch:
-            if attempt.line.key in settled:
-                _count(attempt, settled[attempt.line.key][0], now)
-                _log_outcome(attempt, *settled[attempt.line.key])
+        _report(batch, settled)
         for _ in range(notes):
             await self._notes[0]()
             del self._notes[0]
@@ -271,37 +268,56 @@ async def open_writer(ledger: Ledger, retry_for: float) -> AsyncIterator[Outcome
             await writer.finish(FINAL_FLUSH)
 
 
-def _count(attempt: AttemptResult, state: State, now: datetime) -> None:
-    if state is not State.PENDING:
-        metrics.count_line(state)
-    if state is State.DELIVERED and not attempt.line.backfill:
-        age = (now - attempt.line.call_ended).total_seconds()
-        metrics.DELIVERY_SECONDS.observe(max(0.0, age))
+def _report(batch: Sequence[AttemptResult], settled: Mapping[LineKey, tuple[State, int]]) -> None:
+    """Count and log what the ledger took; deliveries in a row with one write."""
+    now = datetime.now(UTC)
+    counts: Counter[State] = Counter()
+    delivered: list[dict[str, object]] = []
+    for attempt in batch:
+        if attempt.line.key not in settled:
+            continue
+        state, attempts = settled[attempt.line.key]
+        counts[state] += 1
+        if state is State.DELIVERED and not attempt.line.backfill:
+            age = (now - attempt.line.call_ended).total_seconds()
+            metrics.DELIVERY_SECONDS.observe(max(0.0, age))
+        fields = _log_fields(attempt, attempts)
+        if isinstance(attempt.outcome, Delivered) and attempt.outcome.expected:
+            delivered.append(fields)
+            continue
+        logs.info_each(logs.LINE_DELIVERED, delivered)
+        delivered = []
+        _log_outcome(attempt, state, fields)
+    logs.info_each(logs.LINE_DELIVERED, delivered)
+    for state, lines in counts.items():
+        if state is not State.PENDING:
+            metrics.count_lines(state, lines)
 
 
-def _log_outcome(attempt: AttemptResult, state: State, attempts: int) -> None:
-    line, outcome, settlement = attempt.line, attempt.outcome, attempt.settlement
+def _log_fields(attempt: AttemptResult, attempts: int) -> dict[str, object]:
+    line = attempt.line
     fields = {
         "key": str(line.key),
         "call_id": line.key.call_id,
         "salesforce_id": line.salesforce_id,
-        "status": settlement.status,
+        "status": attempt.settlement.status,
         "attempt": attempts,
         "seconds": round(attempt.seconds, 3),
         "record": line.record,
     }
     if attempt.error_code is not None:
         fields["error_code"] = attempt.error_code
+    return fields
+
+
+def _log_outcome(attempt: AttemptResult, state: State, fields: Mapping[str, object]) -> None:
     match state:
-        case State.DELIVERED:
-            expected = isinstance(outcome, Delivered) and outcome.expected
-            log = _log.info if expected else _log.warning
-        case State.CONFLICT | State.NOT_FOUND:
+        case State.DELIVERED | State.CONFLICT | State.NOT_FOUND:
             log = _log.warning
         case State.REJECTED | State.EXPIRED | State.INVALID | State.SKIPPED:
             log = _log.error
         case State.PENDING:
-            _log_retry(outcome, settlement.wait, fields)
+            _log_retry(attempt.outcome, attempt.settlement.wait, fields)
             return
         case _:
             assert_never(state)

@@ -70,18 +70,31 @@ def _final(
             state = State.REJECTED
         case _:
             assert_never(outcome)
-    return _again(line, seconds, status, error)._replace(state=state, free=free)
+    return _settlement(line, state, seconds, status, error, free=free)
 
 
 def _again(line: PendingLine, seconds: float, status: int | None, error: str | None) -> Settlement:
+    return _settlement(line, State.PENDING, seconds, status, error)
+
+
+def _settlement(
+    line: PendingLine,
+    state: State,
+    seconds: float,
+    status: int | None,
+    error: str | None,
+    *,
+    free: bool = False,
+) -> Settlement:
     return Settlement(
         key=line.key,
         generation=line.generation,
         lane=line.lane,
-        state=State.PENDING,
+        state=state,
         sent=True,
         age=seconds,
         status=status,
         error=error,
+        free=free,
         attempts=line.attempts,
     )

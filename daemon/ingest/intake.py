@@ -116,7 +116,7 @@ def _log_settled(lines: Sequence[NewLine], changed: Collection[LineKey]) -> None
     """Log and count those of the changed lines that are not to be sent."""
     for line in lines:
         if line.state is not State.PENDING and line.key in changed:
-            metrics.count_line(line.state)
+            metrics.count_lines(line.state)
             log = _log.debug if line.state is State.SKIPPED else _log.warning
             log(
                 logs.LINE_EVENTS[line.state],

@@ -4,14 +4,17 @@ import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
 import structlog
+from multidict import CIMultiDict
+from yarl import URL
 
 from daemon import logs
 from daemon.errors import ConfigurationError
@@ -64,6 +67,16 @@ class EndpointUrl:
         return f"{instance_url or ''}{self.url}" if self.is_path else self.url
 
 
+class _Target(NamedTuple):
+    """What all requests with one token share."""
+
+    token: Token
+    url: str | URL
+    host: str
+    path: str
+    headers: CIMultiDict[str]
+
+
 class Salesforce:
     """The endpoint; any number of requests at once."""
 
@@ -82,6 +95,7 @@ class Salesforce:
         self._address_wanted = False
         self._address_asked = float("-inf")
         self._permit = permit or Always()
+        self._target: _Target | None = None
         self._unsent: set[str] = set()
 
     def ask_address(self) -> None:
@@ -138,11 +152,11 @@ class Salesforce:
             return token
 
     async def _post(self, token: Token, key: str, record: bytes) -> Response | NoResponse:
-        url = self._endpoint.under(token.instance_url)
+        target = self._target_of(token)
         while True:
             began = time.monotonic()
             try:
-                answer = await self._request(url, token, key, record)
+                answer = await self._request(target, key, record)
             except WithdrawnError:
                 self._unsent.add(key)
                 try:
@@ -154,7 +168,7 @@ class Salesforce:
         _log.debug(
             logs.REQUEST_DONE,
             method="POST",
-            path=urlsplit(url).path,
+            path=target.path,
             key=key,
             status=answer.status if isinstance(answer, Response) else None,
             error=answer.error if isinstance(answer, NoResponse) else None,
@@ -162,27 +176,38 @@ class Salesforce:
         )
         return answer
 
-    async def _request(
-        self, url: str, token: Token, key: str, record: bytes
-    ) -> Response | NoResponse:
+    def _target_of(self, token: Token) -> _Target:
+        """Return address and headers for a token; made once for all its requests."""
+        if self._target is None or self._target.token is not token:
+            text = self._endpoint.under(token.instance_url)
+            url: str | URL = text
+            with suppress(ValueError):  # aiohttp says of the text what is wrong with it
+                url = URL(text)
+            headers = CIMultiDict({"Content-Type": "application/json"})
+            if token.authorization is not None:
+                headers["Authorization"] = token.authorization
+            self._target = _Target(token, url, _host(text), urlsplit(text).path, headers)
+        return self._target
+
+    async def _request(self, target: _Target, key: str, record: bytes) -> Response | NoResponse:
         begin_request()
-        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-        if token.authorization is not None:
-            headers["Authorization"] = token.authorization
+        headers = target.headers.copy()
+        headers["Idempotency-Key"] = key
         # For the connector, in this task only: requests for tokens need no permit.
         asking = permit.set(self._permit)
         try:
             async with self._session.post(
-                url,
+                target.url,
                 data=record,
                 headers=headers,
                 allow_redirects=False,
             ) as response:
                 body = await first_bytes(response.content, BODY_LIMIT)
+                retry_after = response.headers.get("Retry-After")
                 return Response(
                     response.status,
                     body.decode("utf-8", "replace"),
-                    retry_after_seconds(response.headers.get("Retry-After"), datetime.now(UTC)),
+                    retry_after_seconds(retry_after, datetime.now(UTC)) if retry_after else None,
                     api_usage(response.headers.get("Sforce-Limit-Info")),
                 )
         except (
@@ -193,7 +218,7 @@ class Salesforce:
             asyncio.IncompleteReadError,
         ) as error:
             sent, words = await may_have_left(), describe(error)
-            return NoResponse(sent, words if sent else f"no connection to {_host(url)}: {words}")
+            return NoResponse(sent, words if sent else f"no connection to {target.host}: {words}")
         finally:
             permit.reset(asking)
 

@@ -186,9 +186,9 @@ async def may_have_left() -> bool:
 
 async def first_bytes(content: aiohttp.StreamReader, limit: int) -> bytes:
     """Read a body's beginning; one `read` alone gives no more than has arrived so far."""
-    body = b""
-    while len(body) < limit and (more := await content.read(limit - len(body))):
-        body += more
+    body = await content.read(limit)
+    while len(body) < limit and not content.at_eof():
+        body += await content.read(limit - len(body))
     return body
 
 
