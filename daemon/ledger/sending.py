@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from daemon.database import statements
 from daemon.ledger.tables import LedgerTables, by_feed, key_columns
@@ -16,6 +16,8 @@ REFUSED = 100
 """Refused lines that are looked at for a row of failing answers that another sender began."""
 
 _SQL = statements.load("ledger/sending.sql")
+
+T = TypeVar("T")
 
 
 class SendingStore(LedgerTables):
@@ -76,31 +78,38 @@ class SendingStore(LedgerTables):
         *,
         again: bool,
     ) -> dict[LineKey, tuple[State, int]]:
-        held = {s.lane: s for s in settlements if s.hold}
-        freed = {s.lane for s in settlements if s.free} - held.keys()
-        rows = await connection.fetch(
-            _SQL["settle"],
+        arguments = (
             *key_columns([s.key for s in settlements]),
             [s.generation for s in settlements],
             [s.state for s in settlements],
             [s.sent for s in settlements],
-            [s.failed for s in settlements],
-            [s.unanswered for s in settlements],
+            _unless_all([s.failed for s in settlements], usual=False),
+            _unless_all([s.unanswered for s in settlements], usual=False),
             [s.status for s in settlements],
-            [s.error for s in settlements],
+            _unless_all([s.error for s in settlements], usual=None),
             [s.age for s in settlements],
-            [s.wait for s in settlements],
+            _unless_all([s.wait for s in settlements], usual=None),
+            [s.attempts for s in settlements] if again else [],
             retry_for,
-            list(held),
-            [s.wait for s in held.values()],
-            [s.lane_tries for s in held.values()],
-            list(freed),
             feed,
-            [s.attempts for s in settlements],
             again,
         )
+        held = {s.lane: s for s in settlements if s.hold}
+        freed = {s.lane for s in settlements if s.free} - held.keys()
+        if held or freed:
+            async with connection.transaction():
+                rows = await connection.fetch(_SQL["settle"], *arguments)
+                await connection.execute(
+                    _SQL["settle_lanes"],
+                    list(held),
+                    [s.wait for s in held.values()],
+                    [s.lane_tries for s in held.values()],
+                    list(freed),
+                )
+        else:
+            rows = await connection.fetch(_SQL["settle"], *arguments)
         return {
-            LineKey._make((*row[:4], feed)): (State(row["state"]), row["attempts"]) for row in rows
+            settlements[place - 1].key: (State(state), attempts) for place, state, attempts in rows
         }
 
     async def _settle_void(
@@ -167,3 +176,8 @@ class SendingStore(LedgerTables):
     async def _execute(self, statement: str, feed: FeedName) -> None:
         async with self.database.connection(statement) as connection:
             await connection.execute(_SQL[statement], feed)
+
+
+def _unless_all(column: list[T], *, usual: T) -> list[T]:
+    """Return the column, empty if all of it is as usual."""
+    return [] if column.count(usual) == len(column) else column

@@ -73,56 +73,63 @@ LEFT JOIN LATERAL (
 ) AS f ON true
 
 -- name: settle
--- Write what came of attempts at lines of the feed $19 (parallel arrays $1 to $13; $20 is how many
--- before), unless an operator changed them since. If they may be written already ($21), no attempt is
--- counted twice. The lanes $15 wait for $16 seconds after $17 tries; the lanes $18 wait no longer. A
--- failed line expires $14 seconds after its first attempt; pauses of the sender do not count.
--- Returns the state and attempts of each line that was changed. Its 'pending' is hidden from the planner, which
--- would read the whole backlog by its own index where it believes that to be small.
+-- Write what came of attempts at lines of the feed $16 (parallel arrays $1 to $14, the last one with
+-- how many attempts there were before; an empty array is NULL or false for all), unless an operator
+-- changed them since. If they may be written already ($17), no attempt is counted twice. A failed
+-- line expires $15 seconds after its first attempt; pauses of the sender do not count. Returns the
+-- place in the arrays, state and attempts of each line that was changed. Its 'pending' is hidden from
+-- the planner, which would read the whole backlog by its own index where it believes that to be small.
 WITH sending AS MATERIALIZED (
     SELECT extract(epoch FROM coalesce(paused_since, now())) - paused_seconds AS clock
-    FROM feed WHERE name = $19
+    FROM feed WHERE name = $16
 ),
 settled AS (
     UPDATE line AS l
-    SET state = CASE WHEN o.failed AND sending.clock - l.first_try >= $14 THEN 'expired'
+    SET state = CASE WHEN o.failed AND sending.clock - l.first_try >= $15 THEN 'expired'
                      ELSE o.state END,
         settled_at = CASE WHEN o.state <> 'pending'
-                          OR o.failed AND sending.clock - l.first_try >= $14 THEN now() END,
-        attempts = l.attempts + (o.sent AND NOT ($21 AND l.attempts > o.attempts))::integer,
-        tries = l.tries + (o.failed AND NOT ($21 AND l.attempts > o.attempts))::integer,
+                          OR o.failed AND sending.clock - l.first_try >= $15 THEN now() END,
+        attempts = l.attempts + (o.sent AND NOT ($17 AND l.attempts > o.attempts))::integer,
+        tries = l.tries + (o.failed AND NOT ($17 AND l.attempts > o.attempts))::integer,
         unanswered = l.unanswered
-                   + (o.unanswered AND NOT ($21 AND l.attempts > o.attempts))::integer,
+                   + (o.unanswered AND NOT ($17 AND l.attempts > o.attempts))::integer,
         first_try = CASE WHEN o.sent THEN coalesce(l.first_try, sending.clock - o.age)
                          ELSE l.first_try END,
         last_status = CASE WHEN o.sent THEN o.status ELSE l.last_status END,
         last_error = o.error,
         next_try_at = now() + make_interval(secs => o.wait)
-    FROM sending,
-         (SELECT *, $19::text AS feed FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[],
-                $7::boolean[], $8::boolean[], $9::boolean[], $10::integer[], $11::text[],
-                $12::double precision[], $13::double precision[], $20::integer[])
-         AS given (call_id, group_id, leg_id, code_id, generation, state,
-               sent, failed, unanswered, status, error, age, wait, attempts) OFFSET 0) AS o
+    FROM sending, (
+        SELECT place, $16::text AS feed, call_id, group_id, leg_id, code_id, generation, state, sent,
+               coalesce(failed, false) AS failed, coalesce(unanswered, false) AS unanswered,
+               status, error, age, wait, attempts
+        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[],
+                    $6::text[], $7::boolean[], $8::boolean[], $9::boolean[], $10::integer[],
+                    $11::text[], $12::double precision[], $13::double precision[], $14::integer[])
+             WITH ORDINALITY
+             AS given (call_id, group_id, leg_id, code_id, generation, state, sent, failed,
+                       unanswered, status, error, age, wait, attempts, place)
+        OFFSET 0
+    ) AS o
     WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
         = (o.call_id, o.group_id, o.leg_id, o.code_id)
       AND l.feed = o.feed AND l.generation = o.generation AND l.state = (SELECT 'pending')
-    RETURNING l.call_id, l.group_id, l.leg_id, l.code_id, l.state, l.attempts
+    RETURNING o.place, l.state, l.attempts
 ),
 delivered AS (
     UPDATE feed SET delivered_at = now()
-    WHERE name = $19 AND EXISTS (SELECT FROM settled WHERE state = 'delivered')
-),
-held AS (
-    INSERT INTO lane (lane, until, tries)
-    SELECT n.lane, now() + make_interval(secs => n.wait), n.tries
-    FROM unnest($15::text[], $16::double precision[], $17::integer[]) AS n (lane, wait, tries)
-    ON CONFLICT (lane) DO UPDATE SET until = excluded.until, tries = excluded.tries
-),
-freed AS (
-    DELETE FROM lane WHERE lane = ANY ($18::text[])
+    WHERE name = $16 AND EXISTS (SELECT FROM settled WHERE state = 'delivered')
 )
-SELECT call_id, group_id, leg_id, code_id, state, attempts FROM settled
+SELECT place, state, attempts FROM settled
+
+-- name: settle_lanes
+-- The lanes $1 wait for $2 seconds after $3 tries; the lanes $4 wait no longer.
+WITH freed AS (
+    DELETE FROM lane WHERE lane = ANY ($4::text[])
+)
+INSERT INTO lane (lane, until, tries)
+SELECT n.lane, now() + make_interval(secs => n.wait), n.tries
+FROM unnest($1::text[], $2::double precision[], $3::integer[]) AS n (lane, wait, tries)
+ON CONFLICT (lane) DO UPDATE SET until = excluded.until, tries = excluded.tries
 
 -- name: settle_void
 -- Note attempts at lines of the feed $8 that a person changed meanwhile (parallel arrays): their

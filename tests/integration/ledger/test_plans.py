@@ -185,9 +185,8 @@ LEDGER = {
     "probe_failed": by("line_pkey", rows=1, given=(100_014, 0, 0, 0, FEED)),
     "refused_last": by("line_failed", rows=100, given=(100, FEED)),
     "prune_streaks": by("line_failed", rows=1000),
-    "settle": by(
-        "line_pkey", rows=64, given=(*outcomes(SENT_KEYS), 3600.0, *LANE, FEED, [0] * 64, False)
-    ),
+    "settle": by("line_pkey", rows=64, given=(*outcomes(SENT_KEYS), [0] * 64, 3600.0, FEED, False)),
+    "settle_lanes": small(*LANE),
     "settle_void": by(
         "line_pkey",
         rows=64,
