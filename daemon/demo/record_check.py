@@ -1,8 +1,8 @@
-"""Requests to the Salesforce stand-in, compared with sections 4 and 5 of the contract. Pure."""
+"""Requests to the Salesforce stand-in, compared with the contract: headers, JSON, lines. Pure."""
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +13,11 @@ HEADERS = {
     "Accept": "application/json",
     "User-Agent": r"callstatsd/\S+",
     "Authorization": r"Bearer \S+",
-    "Idempotency-Key": r"\d+-\d+-\d+-\d+",
 }
+KEY_SHAPE = r"\d+-\d+-\d+-\d+"
+
+Field = tuple[str, Callable[[Any], bool]]
+"""What a value is, and whether one is that."""
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -33,11 +36,12 @@ def parse(body: bytes) -> tuple[dict[str, Any], list[str]]:
     return (record, []) if isinstance(record, dict) else ({}, ["the body is not an object"])
 
 
-def header_faults(headers: Mapping[str, str], *, token: bool) -> list[str]:
+def header_faults(headers: Mapping[str, str], key_shape: str, *, token: bool) -> list[str]:
     """Return how the headers differ from section 5 of the contract."""
+    shapes = HEADERS | {"Idempotency-Key": key_shape}
     return [
         f"{name} is not {shape}"
-        for name, shape in HEADERS.items()
+        for name, shape in shapes.items()
         if (token or name != "Authorization") and not shaped(shape)(headers[name])
     ]
 
@@ -65,13 +69,15 @@ def is_integer(value: Any) -> bool:
 
 TEXT = ("text", shaped(".+"))
 TIME = ("a time", is_time)
-NUMBER = ("an integer", is_integer)
-FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "SalesForceID": ("a record id", is_id),
-    "jtelStatisticsPartAID": NUMBER,
+INTEGER = ("an integer", is_integer)
+PHONE = ("digits without leading 00", shaped("(?!00)[0-9]+"))
+RECORD_ID = ("a record id", is_id)
+FIELDS: dict[str, Field] = {
+    "SalesForceID": RECORD_ID,
+    "jtelStatisticsPartAID": INTEGER,
     "AgentUID": TEXT,
     "bOutbound": ("0 or 1", lambda value: is_integer(value) and value in (0, 1)),
-    "CallerID": ("digits without leading 00", shaped("(?!00)[0-9]+")),
+    "CallerID": PHONE,
     "ServiceNumber": TEXT,
     "ServiceName": TEXT,
     "AcdAgentGroupsName": TEXT,
@@ -81,26 +87,39 @@ FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "dtCallConnect": TIME,
     "dtCallEnd": TIME,
     "nDuration": ("an integer from -1 on", lambda value: is_integer(value) and value >= -1),
-    "CONNRES": NUMBER,
-    "Cause": NUMBER,
+    "CONNRES": INTEGER,
+    "Cause": INTEGER,
     "TransactionCodeExportKey": TEXT,
 }
+
+
+def field_faults(
+    record: dict[str, Any],
+    fields: Mapping[str, Field],
+    required: Collection[str],
+    empty: str | None,
+) -> list[str]:
+    """Return how keys and values differ from `fields`; empty integers are always null."""
+    if list(record) != list(fields):
+        return [f"the keys are {', '.join(record)}"]
+    faults = []
+    for name, (what, fits) in fields.items():
+        void = None if fields[name] is INTEGER else empty
+        if not fits(record[name]) and (name in required or record[name] != void):
+            faults.append(f"{name} is not {what}: {record[name]!r}")
+    return faults
 
 
 def record_faults(
     record: dict[str, Any], key: str, empty: str | None, *, without_id: bool
 ) -> list[str]:
     """Return how a record differs from section 4 of the contract."""
-    if list(record) != list(FIELDS):
-        return [f"the keys are {', '.join(record)}"]
     required = {"jtelStatisticsPartAID", "bOutbound", "nDuration"}
     if not without_id:
         required.add("SalesForceID")
-    faults = []
-    for name, (what, fits) in FIELDS.items():
-        void = None if name in ("CONNRES", "Cause") else empty
-        if not fits(record[name]) and (name in required or record[name] != void):
-            faults.append(f"{name} is not {what}: {record[name]!r}")
+    faults = field_faults(record, FIELDS, required, empty)
+    if list(record) != list(FIELDS):
+        return faults
     if key.partition("-")[0] != str(record["jtelStatisticsPartAID"]):
         faults.append(f"the key is not one of call {record['jtelStatisticsPartAID']}")
     if (record["nDuration"] == -1) != (record["dtCallConnect"] == empty):

@@ -6,13 +6,14 @@ from typing import Any, Literal
 BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 SUFFIX = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
 
-Outcome = Literal["exists", "missing", "conflict"]
+Outcome = Literal["exists", "missing", "conflict", "rejected"]
+ENDINGS: dict[str, Outcome] = {"404": "missing", "409": "conflict", "400": "rejected"}
 
 
 def ids(number: int, ending: str = "", kind: str = "003") -> tuple[str, str]:
     """Return the 15-character id of the n-th record and its 18-character form.
 
-    `ending` "404" or "409" decides the outcome; other ids end in a letter.
+    `ending`, one of ENDINGS, decides the outcome; other ids end in a letter.
     """
     # The factor is coprime to 62: no two numbers below 62**11 have the same id.
     scrambled = (number + 1) * 0x9E3779B97F4A7C15 % 62**11
@@ -40,6 +41,4 @@ def is_id(value: Any) -> bool:
 
 def expected_outcome(record: str) -> Outcome:
     """Return what Salesforce does with a record id, by the last of its first 15 characters."""
-    if record[12:15] == "404":
-        return "missing"
-    return "conflict" if record[12:15] == "409" else "exists"
+    return ENDINGS.get(record[12:15], "exists")

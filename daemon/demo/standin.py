@@ -1,4 +1,4 @@
-"""A Salesforce stand-in on loopback: the token endpoint and writeCallStatistics.
+"""A Salesforce stand-in on loopback: the token endpoint, writeCallStatistics and createCallback.
 
 Every request is checked: what differs from the contract is answered 400 and kept as a violation.
 """
@@ -15,13 +15,24 @@ from typing import Any, Literal
 
 from aiohttp import web
 
+from daemon.demo import callback_check, record_check
 from daemon.demo.grants import grant_refusal
-from daemon.demo.record_check import HEADERS, header_faults, parse, record_faults
-from daemon.demo.record_ids import expected_outcome
+from daemon.demo.record_ids import Outcome, expected_outcome
 from daemon.errors import CallstatsdError
 
 TOKEN_PATH = "/services/oauth2/token"  # noqa: S105
 WRITE_PATH = "/services/apexrest/jtelACD/writeCallStatistics"
+CALLBACK_PATH = "/services/apexrest/jtelACD/createCallback"
+
+KEY_SHAPES = {WRITE_PATH: record_check.KEY_SHAPE, CALLBACK_PATH: callback_check.KEY_SHAPE}
+ID_FIELDS = {WRITE_PATH: "SalesForceID", CALLBACK_PATH: "SalesforceId"}
+
+REFUSALS: dict[Outcome, tuple[int, str]] = {
+    "missing": (404, "Salesforce record not found"),
+    "conflict": (409, "Conflict in the data"),
+    "rejected": (400, "The record refuses this"),
+}
+HEADERS = (*record_check.HEADERS, "Idempotency-Key")
 
 EXPIRED = "Session expired or invalid"
 MAX_VIOLATIONS = 1000
@@ -31,12 +42,13 @@ MAX_LOCKS = 3
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A write request; `record` is empty if the body is no JSON object.
+    """A request to one of the classes; `record` is empty if the body is no JSON object.
 
     `lane` is the first 15 characters of the record id, or the key where there is none.
     """
 
     number: int
+    path: str
     key: str
     lane: str
     record: dict[str, Any]
@@ -47,7 +59,7 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Received(Incoming):
-    """A write request and its result; status 0 if the connection was cut instead."""
+    """A request and its result; status 0 if the connection was cut instead."""
 
     status: int
     ended: float
@@ -78,8 +90,9 @@ TokenRule = Callable[[Mapping[str, str]], Reply | None]
 
 @dataclass(kw_only=True, eq=False)
 class StandIn:
-    """An org that inserts a task in `work` seconds, its record locked meanwhile; see `serve`.
+    """An org that inserts a task or a case in `work` seconds; see `serve`.
 
+    The record is locked meanwhile, for both classes; a callback without one waits for nobody.
     `lock_rate` is the probability that others have locked the record. `empty` is the expected value
     of empty strings and times (None or ""), `without_id` accepts lines without SalesForceID.
     Without `keep_requests`, `requests` and `written` stay empty and memory stays flat.
@@ -141,7 +154,7 @@ class StandIn:
             self.changed.notify_all()
 
     async def write(self, request: web.Request) -> web.StreamResponse:
-        """Answer writeCallStatistics."""
+        """Answer writeCallStatistics or createCallback."""
         started = time.monotonic()
         self.received += 1
         number = self.received
@@ -150,7 +163,7 @@ class StandIn:
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             body = await request.read()
-            incoming, faults = self.read(number, request.headers, body, started)
+            incoming, faults = self.read(number, request, body, started)
             await self.notify()
             status, response = await self.answer(request, incoming, faults)
         finally:
@@ -163,18 +176,25 @@ class StandIn:
         return response
 
     def read(
-        self, number: int, sent: Mapping[str, str], body: bytes, started: float
+        self, number: int, request: web.Request, body: bytes, started: float
     ) -> tuple[Incoming, list[str]]:
         """Parse a request, and keep what the contract does not allow."""
-        headers = {name: sent.get(name, "") for name in HEADERS}
+        path = request.path
+        headers = {name: request.headers.get(name, "") for name in HEADERS}
         key = headers["Idempotency-Key"]
-        faults = header_faults(headers, token=self.require_token)
-        record, unreadable = parse(body)
-        faults += unreadable or record_faults(record, key, self.empty, without_id=self.without_id)
+        faults = record_check.header_faults(headers, KEY_SHAPES[path], token=self.require_token)
+        record, unreadable = record_check.parse(body)
+        faults += unreadable or self.record_faults(path, record, key)
         if len(self.violations) < MAX_VIOLATIONS:
             self.violations += [f"{key or 'no key'}: {fault}" for fault in faults]
-        lane = str(record.get("SalesForceID") or "")[:15] or key
-        return Incoming(number, key, lane, record, body, headers, started), faults
+        lane = str(record.get(ID_FIELDS[path]) or "")[:15] or key
+        return Incoming(number, path, key, lane, record, body, headers, started), faults
+
+    def record_faults(self, path: str, record: dict[str, Any], key: str) -> list[str]:
+        """Return how a record differs from what the class at `path` takes."""
+        if path == CALLBACK_PATH:
+            return callback_check.record_faults(record, key, self.empty)
+        return record_check.record_faults(record, key, self.empty, without_id=self.without_id)
 
     async def answer(
         self, request: web.Request, incoming: Incoming, faults: list[str]
@@ -194,16 +214,18 @@ class StandIn:
     async def attempt(self, incoming: Incoming, faults: list[str]) -> tuple[int, Any]:
         """Write a record as the org does, under the record's lock."""
         token = incoming.headers["Authorization"].removeprefix("Bearer ")
-        key, lane = incoming.key, incoming.lane
         if faults:
             return 400, platform_error("JSON_PARSER_ERROR", "; ".join(faults))
         if self.require_token and token not in self.tokens:
             return 401, platform_error("INVALID_SESSION_ID", EXPIRED)
-        outcome = expected_outcome(incoming.record["SalesForceID"] or "")
-        if outcome == "missing":
-            return 404, "Salesforce record not found"
-        if outcome == "conflict":
-            return 409, "Conflict in the data"
+        record_id = incoming.record[ID_FIELDS[incoming.path]] or ""
+        outcome = expected_outcome(record_id)
+        if outcome != "exists":
+            return REFUSALS[outcome]
+        if not record_id and incoming.path == CALLBACK_PATH:
+            await asyncio.sleep(self.work)
+            return self.keep(incoming)
+        lane = incoming.lane
         self.self_caused_locks += lane in self.locked
         if lane in self.locked or self.locked_by_others(incoming):
             return 423, "Record is locked"
@@ -212,11 +234,18 @@ class StandIn:
             await asyncio.sleep(self.work)
         finally:
             self.locked.discard(lane)
+        return self.keep(incoming)
+
+    def keep(self, incoming: Incoming) -> tuple[int, Any]:
+        """Insert or update what a request writes, and return the class's answer."""
+        key = incoming.key
         repeated = hash(key) in self.known
         self.repeated += repeated
         self.known.add(hash(key))
         if self.keep_requests:
             self.written[key] = incoming.record
+        if incoming.path == CALLBACK_PATH:
+            return 200, {"CaseNumber": f"{incoming.record['AcdEventsID']:08}"}
         return 200, {"key": key, "updated": repeated}
 
     def locked_by_others(self, incoming: Incoming) -> bool:
@@ -283,8 +312,9 @@ async def serve(standin: StandIn, port: int = 0) -> AsyncIterator[str]:
     """
     application = web.Application()
     application.router.add_post(TOKEN_PATH, standin.token)
-    application.router.add_post(WRITE_PATH, standin.write)
-    application.router.add_get(WRITE_PATH, standin.read_only, allow_head=False)
+    for path in (WRITE_PATH, CALLBACK_PATH):
+        application.router.add_post(path, standin.write)
+        application.router.add_get(path, standin.read_only, allow_head=False)
     application.router.add_get("/", standin.summary)
     application.router.add_route("*", "/{path:.*}", standin.unknown)
     # Responses that are still delayed when a test ends are not waited for.

@@ -11,68 +11,9 @@ import aiohttp
 import pytest
 
 from daemon.demo import grants
-from daemon.demo import standin as demo
 from daemon.demo.record_ids import ids
-from daemon.demo.standin import Incoming, Reply, StandIn, serve
-
-RECORD: dict[str, Any] = {
-    "SalesForceID": "0059E000002GhnoQAC",
-    "jtelStatisticsPartAID": 1201,
-    "AgentUID": "agent.y",
-    "bOutbound": 0,
-    "CallerID": "493023125017",
-    "ServiceNumber": "4930231250100",
-    "ServiceName": "Störungsannahme",
-    "AcdAgentGroupsName": "ACD Group 2",
-    "AcdConfigurationGroupsName": "ACD Group 2",
-    "dtCallStart": "2026-11-20T08:01:20",
-    "dtCallAlert": "2026-11-20T08:01:20",
-    "dtCallConnect": "2026-11-20T08:01:26",
-    "dtCallEnd": "2026-11-20T08:03:26",
-    "nDuration": 119,
-    "CONNRES": 1,
-    "Cause": 16,
-    "TransactionCodeExportKey": "AAA",
-}
-KEY = "1201-2202-3203-4201"
-LANE = "0059E000002Ghno"
-
-
-class Salesforce:
-    """A client that does everything right unless told otherwise."""
-
-    def __init__(self, session: aiohttp.ClientSession, url: str, standin: StandIn) -> None:
-        self.session = session
-        self.url = url
-        self.standin = standin
-        self.bearer = ""
-
-    async def token(self, **form: str) -> tuple[int, Any]:
-        async with self.session.post(self.url + demo.TOKEN_PATH, data=form) as answer:
-            return answer.status, await answer.json()
-
-    async def log_in(self) -> None:
-        status, body = await self.token(
-            grant_type="client_credentials",
-            client_id=grants.CLIENT_ID,
-            client_secret=grants.CLIENT_SECRET,
-        )
-        assert status == 200
-        self.bearer = body["access_token"]
-
-    async def write(
-        self, *, key: str = KEY, body: bytes | None = None, headers: Any = None, **fields: Any
-    ) -> tuple[int, str]:
-        sent = {
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "User-Agent": "callstatsd/0.1.0",
-            "Authorization": f"Bearer {self.bearer}",
-            "Idempotency-Key": key,
-        } | (headers or {})
-        data = json.dumps(RECORD | fields).encode() if body is None else body
-        async with self.session.post(self.url + demo.WRITE_PATH, data=data, headers=sent) as answer:
-            return answer.status, await answer.text()
+from daemon.demo.standin import WRITE_PATH, Incoming, Reply, StandIn, serve
+from tests.support.standin_client import LANE, LINE, LINE_KEY, Salesforce
 
 
 @pytest.fixture
@@ -98,11 +39,11 @@ def jwt(**changes: Any) -> str:
 async def test_a_right_record_is_written(salesforce: Salesforce) -> None:
     assert (await salesforce.write())[0] == 200
     standin = salesforce.standin
-    assert standin.written == {KEY: RECORD}
+    assert standin.written == {LINE_KEY: LINE}
     assert standin.violations == []
     [request] = standin.requests
-    assert (request.number, request.key, request.lane, request.status) == (1, KEY, LANE, 200)
-    assert json.loads(request.body) == request.record == RECORD
+    assert (request.number, request.key, request.lane, request.status) == (1, LINE_KEY, LANE, 200)
+    assert json.loads(request.body) == request.record == LINE
     assert request.started <= request.ended
     assert request.headers["User-Agent"] == "callstatsd/0.1.0"
 
@@ -194,7 +135,7 @@ async def test_a_wrong_field_is_a_violation(salesforce: Salesforce, change: Any)
     assert status == 400
     assert json.loads(body)[0]["errorCode"] == "JSON_PARSER_ERROR"
     [violation] = salesforce.standin.violations
-    assert violation.startswith(f"{KEY}: ")
+    assert violation.startswith(f"{LINE_KEY}: ")
     assert salesforce.standin.written == {}
 
 
@@ -204,9 +145,9 @@ async def test_a_wrong_field_is_a_violation(salesforce: Salesforce, change: Any)
         b"",
         b"[]",
         b'{"a": 1}',
-        json.dumps(RECORD, ensure_ascii=False).encode("latin-1"),
-        json.dumps(dict(reversed(RECORD.items()))).encode(),
-        json.dumps(RECORD).encode()[:-1] + b', "Cause": 16}',
+        json.dumps(LINE, ensure_ascii=False).encode("latin-1"),
+        json.dumps(dict(reversed(LINE.items()))).encode(),
+        json.dumps(LINE).encode()[:-1] + b', "Cause": 16}',
     ],
 )
 async def test_a_wrong_body_is_a_violation(salesforce: Salesforce, body: bytes) -> None:
@@ -281,9 +222,9 @@ async def test_others_lock_records_now_and_then_and_never_for_ever(salesforce: S
 async def test_a_repeated_key_updates_the_line(salesforce: Salesforce) -> None:
     await salesforce.write()
     status, body = await salesforce.write(AgentUID="agent.z")
-    assert (status, json.loads(body)) == (200, {"key": KEY, "updated": True})
+    assert (status, json.loads(body)) == (200, {"key": LINE_KEY, "updated": True})
     assert salesforce.standin.repeated == 1
-    assert salesforce.standin.written[KEY]["AgentUID"] == "agent.z"
+    assert salesforce.standin.written[LINE_KEY]["AgentUID"] == "agent.z"
 
 
 async def test_a_rule_answers_in_place_of_the_org(salesforce: Salesforce) -> None:
@@ -296,7 +237,7 @@ async def test_a_rule_answers_in_place_of_the_org(salesforce: Salesforce) -> Non
     assert await salesforce.write() == (503, "Down")
     assert salesforce.standin.written == {}
     assert await salesforce.write() == (204, "")
-    assert salesforce.standin.written == {KEY: RECORD}
+    assert salesforce.standin.written == {LINE_KEY: LINE}
     assert (await salesforce.write())[0] == 200
     assert dict(salesforce.standin.by_status) == {503: 1, 204: 1, 200: 1}
 
@@ -308,7 +249,7 @@ async def test_a_rule_cuts_the_connection(salesforce: Salesforce, moment: Any) -
         await salesforce.write()
     await salesforce.standin.until(lambda standin: len(standin.requests) == 1)
     assert salesforce.standin.requests[0].status == 0
-    assert list(salesforce.standin.written) == ([KEY] if moment == "after" else [])
+    assert list(salesforce.standin.written) == ([LINE_KEY] if moment == "after" else [])
 
 
 async def test_an_answer_is_held_back_although_the_line_is_written(salesforce: Salesforce) -> None:
@@ -319,7 +260,7 @@ async def test_an_answer_is_held_back_although_the_line_is_written(salesforce: S
     assert not request.done()
     gate.set()
     assert (await request)[0] == 200
-    assert list(salesforce.standin.written) == [KEY]
+    assert list(salesforce.standin.written) == [LINE_KEY]
 
 
 async def test_a_token_rule_answers_in_place_of_the_token_endpoint(salesforce: Salesforce) -> None:
@@ -328,7 +269,7 @@ async def test_a_token_rule_answers_in_place_of_the_token_endpoint(salesforce: S
 
 
 async def test_other_paths_are_answered_as_by_the_platform(salesforce: Salesforce) -> None:
-    for path in ("/services/apexrest/wrong", demo.WRITE_PATH + "/", "/x"):
+    for path in ("/services/apexrest/wrong", WRITE_PATH + "/", "/x"):
         async with salesforce.session.post(salesforce.url + path) as answer:
             assert answer.status == 404
             assert await answer.json() == [
@@ -338,8 +279,8 @@ async def test_other_paths_are_answered_as_by_the_platform(salesforce: Salesforc
 
 async def test_answers_tell_how_much_of_the_daily_limit_is_used(salesforce: Salesforce) -> None:
     salesforce.standin.api_used, salesforce.standin.api_limit = 17, 5000
-    headers = {"Authorization": "Bearer x", "Idempotency-Key": KEY}
-    async with salesforce.session.post(salesforce.url + demo.WRITE_PATH, headers=headers) as answer:
+    headers = {"Authorization": "Bearer x", "Idempotency-Key": LINE_KEY}
+    async with salesforce.session.post(salesforce.url + WRITE_PATH, headers=headers) as answer:
         assert answer.headers["Sforce-Limit-Info"] == "api-usage=18/5000"
 
 

@@ -3,12 +3,12 @@
 from collections import Counter
 
 from daemon.demo.faults import MAX_PER_LINE, Expiry, FaultInjector, all_faults
-from daemon.demo.standin import Incoming, Reply
+from daemon.demo.standin import WRITE_PATH, Incoming, Reply
 
 
 def request(line: int, started: float, token: str = "Bearer first") -> Incoming:
     headers = {"Authorization": token}
-    return Incoming(0, f"{line}-0-0-0", str(line), {}, b"", headers, started)
+    return Incoming(0, WRITE_PATH, f"{line}-0-0-0", str(line), {}, b"", headers, started)
 
 
 def a_day(start: float, seed: int) -> list[Reply | None]:
