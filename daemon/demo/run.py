@@ -189,6 +189,7 @@ async def serve_only(port: int, seed: int) -> None:
             f"CALLSTATSD_TOKEN_URL={url}{standin.TOKEN_PATH}\n"
             f"CALLSTATSD_CLIENT_ID={grants.CLIENT_ID}\n"
             f"CALLSTATSD_CLIENT_SECRET={grants.CLIENT_SECRET}\n"
+            f"CALLSTATSD_CALLBACK_URL={standin.CALLBACK_PATH}\n"
             f"Counts: {url}/",
             flush=True,
         )

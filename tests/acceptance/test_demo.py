@@ -16,7 +16,7 @@ import pytest
 
 from daemon.demo import calls as sample_calls
 from daemon.demo.record_check import FIELDS
-from daemon.demo.standin import TOKEN_PATH
+from daemon.demo.standin import CALLBACK_PATH, TOKEN_PATH
 from tests.support.daemon_process import PATIENCE, command, settings
 from tests.support.terminals import CTRL_C, Terminal, terminal, torn
 
@@ -56,9 +56,10 @@ async def test_the_stand_in_alone_tells_the_settings_for_it(tmp_path: Path) -> N
         assert process.stdout is not None
         async with asyncio.timeout(PATIENCE):
             first = (await process.stdout.readline()).decode()
-            told = (await process.stdout.readline()).decode()
+            told = [(await process.stdout.readline()).decode() for _ in range(4)]
         url = first.split()[6]
-        assert told == f"CALLSTATSD_TOKEN_URL={url}{TOKEN_PATH}\n"
+        assert told[0] == f"CALLSTATSD_TOKEN_URL={url}{TOKEN_PATH}\n"
+        assert told[3] == f"CALLSTATSD_CALLBACK_URL={CALLBACK_PATH}\n"
         async with aiohttp.ClientSession() as session, session.get(f"{url}/") as response:
             assert (await response.json())["requests"] == 0
     finally:
