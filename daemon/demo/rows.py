@@ -1,5 +1,6 @@
 """Rows of the ACD's tables, and loading them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -61,6 +62,27 @@ class Code(NamedTuple):
     userdata: str | None
 
 
+class Event(NamedTuple):
+    """A row of AcdEvents, for example a callback request."""
+
+    id: int
+    acdeventtypesid: int
+    acdgroupsid: int | None
+    usersid: int | None
+    sender: str | None
+    receiver: str | None
+    subject: str | None
+    eventdata: str | None
+    userdata: str | None
+    dtcreated: datetime
+    acdconfigurationgroupsid: int | None
+    acdagentgroupsid: int | None
+    clientsid: int | None
+    creatingusersid: int | None
+    statisticspartaid: int | None
+    salesforcequeryresult: int | None
+
+
 class ServiceNumber(NamedTuple):
     """A row of ServiceNumbers: the number and its name."""
 
@@ -116,3 +138,10 @@ async def load(connection: Any, sample: Sample, schema: str | None = None) -> No
             await connection.copy_records_to_table(
                 table, records=records, columns=columns, schema_name=schema
             )
+
+
+async def load_events(connection: Any, events: Sequence[Event], schema: str | None = None) -> None:
+    """Copy events into AcdEvents, all or none; without `schema` search_path finds it."""
+    await connection.copy_records_to_table(
+        "acdevents", records=events, columns=Event._fields, schema_name=schema
+    )
