@@ -10,17 +10,18 @@ import orjson
 from rich.console import Console
 
 from tests.benchmark.backfill import backfill
-from tests.benchmark.drain import drain
+from tests.benchmark.drain import drain, pgqueuer
 from tests.benchmark.endpoints import hot, slow
-from tests.benchmark.ground import Ground, ground
+from tests.benchmark.harness import Harness, open_harness
 from tests.benchmark.history import idle, sweep
 from tests.benchmark.prompt import latency, life
 from tests.benchmark.result import Effort, Result, markdown, show, this_machine
 
-Scenario = Callable[[Ground, Effort], Awaitable[list[Result]]]
+Scenario = Callable[[Harness, Effort], Awaitable[list[Result]]]
 
 SCENARIOS: dict[str, Scenario] = {
     "drain": drain,
+    "pgqueuer": pgqueuer,
     "slow": slow,
     "hot": hot,
     "idle": idle,
@@ -32,40 +33,42 @@ SCENARIOS: dict[str, Scenario] = {
 
 
 async def measure(
-    place: Ground, names: list[str], effort: Effort
+    harness: Harness, names: list[str], effort: Effort
 ) -> tuple[list[Result], dict[str, str]]:
     """Run scenarios one after another; what they take meanwhile goes to stderr."""
-    connection = await asyncpg.connect(place.server)
+    connection = await asyncpg.connect(harness.server)
     try:
         machine = this_machine(await connection.fetchval("SHOW server_version"))
     finally:
         await connection.close()
-    await place.prepare()
+    await harness.prepare()
     console = Console(stderr=True)
     results: list[Result] = []
     for name in names:
         with console.status(f"measuring {name} …"):
-            results += await SCENARIOS[name](place, effort)
+            results += await SCENARIOS[name](harness, effort)
     return results, machine
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=__doc__)
     parser.add_argument(
-        "--only", nargs="+", choices=SCENARIOS, metavar="NAME", help=", ".join(SCENARIOS)
+        "scenarios", nargs="*", metavar="SCENARIO", help=f"{', '.join(SCENARIOS)}; all, if none"
     )
     parser.add_argument(
         "--scale", type=float, default=1.0, help="a part of the full size, such as 0.1"
     )
-    parser.add_argument("--repeat", type=int, default=3, help="runs of each side, taken in turns")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each side, taken in turns")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="everything measured, for programs")
     form.add_argument("--markdown", action="store_true", help="the table for docs/benchmark.md")
     chosen = parser.parse_args()
-    effort = Effort(chosen.scale, chosen.repeat)
-    with ground() as place:
-        names = chosen.only or list(SCENARIOS)
-        results, machine = asyncio.run(measure(place, names, effort))
+    effort = Effort(chosen.scale, chosen.rounds)
+    names = chosen.scenarios or list(SCENARIOS)
+    if unknown := set(names) - set(SCENARIOS):
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
+    with open_harness() as harness:
+        results, machine = asyncio.run(measure(harness, names, effort))
     if chosen.json:
         told = {"machine": machine, "results": [result.as_json() for result in results]}
         sys.stdout.buffer.write(orjson.dumps(told, option=orjson.OPT_INDENT_2) + b"\n")

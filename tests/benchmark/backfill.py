@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from tests.benchmark import data
 from tests.benchmark.drain import CONCURRENCY
-from tests.benchmark.ground import Ground, daemon, endpoint, environment, memory
+from tests.benchmark.harness import Harness, daemon, endpoint, environment, memory
 from tests.benchmark.result import Effort, Result, at_most
 
 SMALL, LARGE = 20_000, 500_000
@@ -13,13 +13,13 @@ MEGABYTE = 1_000_000
 SAMPLE = 0.1
 
 
-async def backfill(ground: Ground, effort: Effort) -> list[Result]:
+async def backfill(harness: Harness, effort: Effort) -> list[Result]:
     """The most memory of a `callstatsd backfill` that takes and sends all lines of a window.
 
     Once each: the large one takes minutes, and memory varies little.
     """
     sizes = SMALL, effort.of(LARGE, 2 * SMALL)
-    peaks = [await _peak(ground, size) for size in sizes]
+    peaks = [await _peak(harness, size) for size in sizes]
     measured = f"{peaks[1] / MEGABYTE:.0f} MB"
     return [
         Result(
@@ -33,9 +33,9 @@ async def backfill(ground: Ground, effort: Effort) -> list[Result]:
     ]
 
 
-async def _peak(ground: Ground, lines: int) -> int:
+async def _peak(harness: Harness, lines: int) -> int:
     """Bytes of memory that a backfill of so many lines had at most."""
-    site = await ground.site("backfill")
+    site = await harness.site("backfill")
     now = datetime.now(UTC)
     count = data.calls_of(lines)
     calls = data.Calls(count, now - timedelta(days=1), timedelta(days=20), max(20, count // 4))
@@ -47,7 +47,7 @@ async def _peak(ground: Ground, lines: int) -> int:
     async with endpoint() as salesforce:
         settings = environment(site, salesforce.url, concurrency=str(CONCURRENCY))
         command = ("backfill", "--from", window[0], "--to", window[1])
-        async with daemon(ground.folder, settings, *command) as running:
+        async with daemon(harness.folder, settings, *command) as running:
             while running.process.returncode is None:
                 try:
                     most = max(most, memory(running.process.pid)[1])
@@ -57,5 +57,5 @@ async def _peak(ground: Ground, lines: int) -> int:
             code = await running.process.wait()
             assert code == 0, running.log.read_text()[-2000:]
         assert (await salesforce.tally()).answers == calls.lines
-    await ground.drop(site)
+    await harness.drop(site)
     return most

@@ -38,7 +38,7 @@ LOCKED = response(b"423 Locked")
 
 
 @dataclass(slots=True)
-class HourlyCounts:
+class EndpointCounts:
     """What came in; moments are of the clock that all processes of a machine share."""
 
     requests: int = 0
@@ -53,7 +53,7 @@ class HourlyCounts:
 
 
 @dataclass(slots=True)
-class ReadinessRules:
+class Behaviour:
     """Seconds of work per request, whether records are locked meanwhile, what is remembered."""
 
     delay: float
@@ -64,8 +64,8 @@ class ReadinessRules:
 class Connection(asyncio.Protocol):
     """One client's connection: requests one after another."""
 
-    def __init__(self, rules: ReadinessRules, tally: HourlyCounts, held: set[bytes]) -> None:
-        self.rules = rules
+    def __init__(self, behaviour: Behaviour, tally: EndpointCounts, held: set[bytes]) -> None:
+        self.behaviour = behaviour
         self.tally = tally
         self.held = held
         self.buffer = b""
@@ -91,15 +91,15 @@ class Connection(asyncio.Protocol):
 
     def received(self, request: bytes, head: int) -> None:
         """Do the work of a request, or refuse it because another one holds its record."""
-        tally, rules = self.tally, self.rules
+        tally, behaviour = self.tally, self.behaviour
         tally.requests += 1
         now = time.monotonic()
         tally.first = tally.first or now
-        if rules.arrivals:
+        if behaviour.arrivals:
             at = request.find(KEY, 0, head) + len(KEY)
             tally.arrivals[request[at : request.find(b"\r", at)].decode()] = now
         lane = b""
-        if rules.locks:
+        if behaviour.locks:
             start = head + len(END) + len(RECORD)
             lane = request[start : start + RECORD_ID]
             if lane in self.held:
@@ -107,13 +107,13 @@ class Connection(asyncio.Protocol):
                 self.answer(LOCKED)
                 return
             self.held.add(lane)
-        if not rules.delay:
+        if not behaviour.delay:
             self.held.discard(lane)
             self.answer(WRITTEN)
             return
         tally.in_flight += 1
         tally.most_in_flight = max(tally.most_in_flight, tally.in_flight)
-        self.loop.call_later(rules.delay, self.written, lane, now)
+        self.loop.call_later(behaviour.delay, self.written, lane, now)
 
     def written(self, lane: bytes, began: float) -> None:
         """Answer once the work is done."""
@@ -129,12 +129,12 @@ class Connection(asyncio.Protocol):
         self.tally.last = time.monotonic()
 
 
-async def serve(rules: ReadinessRules) -> None:
+async def serve(behaviour: Behaviour) -> None:
     """Serve on loopback for ever; the first line on stdout is the port."""
-    tally, held = HourlyCounts(), set[bytes]()
+    tally, held = EndpointCounts(), set[bytes]()
     listener = socket.create_server(("127.0.0.1", 0))
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(rules, tally, held), sock=listener)
+    server = await loop.create_server(lambda: Connection(behaviour, tally, held), sock=listener)
     print(listener.getsockname()[1], flush=True)  # noqa: T201 - its one word to its parent
     await server.serve_forever()
 
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--locks", action="store_true")
     parser.add_argument("--arrivals", action="store_true")
     chosen = parser.parse_args()
-    uvloop.run(serve(ReadinessRules(chosen.delay, chosen.locks, chosen.arrivals)))
+    uvloop.run(serve(Behaviour(chosen.delay, chosen.locks, chosen.arrivals)))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ from math import nan
 from statistics import median
 
 from tests.benchmark import data
-from tests.benchmark.drain import CONCURRENCY, bare_loop, bodies, day
-from tests.benchmark.endpoint import HourlyCounts
-from tests.benchmark.ground import Ground, Site, daemon, drained, endpoint, environment, moment
+from tests.benchmark.drain import CONCURRENCY, bare_loop, day, write_bodies
+from tests.benchmark.endpoint import EndpointCounts
+from tests.benchmark.harness import Harness, Site, daemon, drained, endpoint, environment, moment
 from tests.benchmark.result import Effort, Result, at_least, at_most, rate
 
 SLOW = 0.1
@@ -20,7 +20,7 @@ HOT_RECORDS = 200
 HOT = 0.05
 
 
-async def slow(ground: Ground, effort: Effort) -> list[Result]:
+async def slow(harness: Harness, effort: Effort) -> list[Result]:
     """An answer takes 100 ms; from the first request's arrival to the last answer.
 
     A bare client at the same endpoint shows how near the limit a client comes at all.
@@ -28,8 +28,8 @@ async def slow(ground: Ground, effort: Effort) -> list[Result]:
     calls = day(effort.of(SLOW_LINES, 1920))
     rates = []
     bare = []
-    for _ in range(effort.repeat):
-        run = await sent(ground, await made(ground, calls), calls.lines, delay=SLOW, bare=True)
+    for _ in range(effort.rounds):
+        run = await sent(harness, await made(harness, calls), calls.lines, delay=SLOW, bare=True)
         rates.append(calls.lines / (run.tally.last - run.tally.first))
         bare.append(run.bare)
     limit = CONCURRENCY / SLOW
@@ -46,7 +46,7 @@ async def slow(ground: Ground, effort: Effort) -> list[Result]:
     ]
 
 
-async def hot(ground: Ground, effort: Effort) -> list[Result]:
+async def hot(harness: Harness, effort: Effort) -> list[Result]:
     """Few records carry half of the lines, at an endpoint that refuses a record in use.
 
     What the lanes allow is the longer of two times: all lines' work shared by all requests in
@@ -64,17 +64,17 @@ async def hot(ground: Ground, effort: Effort) -> list[Result]:
     locked: list[float] = []
     bare: list[float] = []
     lane = 0
-    for _ in range(effort.repeat):
-        site = await made(ground, calls)
-        run = await sent(ground, site, calls.lines, delay=HOT_WORK, locks=True)
+    for _ in range(effort.rounds):
+        site = await made(harness, calls)
+        run = await sent(harness, site, calls.lines, delay=HOT_WORK, locks=True)
         tally, lane = run.tally, run.longest_lane
         locked.append(tally.locked)
         work = tally.working / calls.lines
         allowed = work * max(calls.lines / CONCURRENCY, lane)
         seconds.append(tally.last - tally.first)
         shares.append(allowed / seconds[-1])
-        site = await made(ground, calls)
-        run = await sent(ground, site, calls.lines, delay=HOT_WORK, bare=True)
+        site = await made(harness, calls)
+        run = await sent(harness, site, calls.lines, delay=HOT_WORK, bare=True)
         unlocked.append(run.tally.last - run.tally.first)
         bare.append(work * calls.lines / CONCURRENCY / run.bare)
     details = {
@@ -101,9 +101,9 @@ async def hot(ground: Ground, effort: Effort) -> list[Result]:
     ]
 
 
-async def made(ground: Ground, calls: data.Calls) -> Site:
+async def made(harness: Harness, calls: data.Calls) -> Site:
     """Make a site with these calls."""
-    site = await ground.site("endpoints")
+    site = await harness.site("endpoints")
     async with site.connection() as db:
         await data.add(db, calls)
     await site.settle_down()
@@ -114,20 +114,26 @@ async def made(ground: Ground, calls: data.Calls) -> Site:
 class Run:
     """What came in, the lines of the longest lane, and a bare client's seconds for the same."""
 
-    tally: HourlyCounts
+    tally: EndpointCounts
     longest_lane: int
     bare: float
 
 
 async def sent(
-    ground: Ground, site: Site, lines: int, *, delay: float, locks: bool = False, bare: bool = False
+    harness: Harness,
+    site: Site,
+    lines: int,
+    *,
+    delay: float,
+    locks: bool = False,
+    bare: bool = False,
 ) -> Run:
     """Let the daemon send all, and then a bare client if asked to."""
     async with endpoint(delay=delay, locks=locks) as salesforce:
         settings = environment(
             site, salesforce.url, concurrency=str(CONCURRENCY), start_from="2020-01-01"
         )
-        async with daemon(ground.folder, settings) as running:
+        async with daemon(harness.folder, settings) as running:
             started = moment(await running.until("daemon.started"))
             await running.while_it_runs(salesforce.answered(lines))
             await running.while_it_runs(drained(site, started, lines))
@@ -138,6 +144,8 @@ async def sent(
         longest: int = await db.fetchval(
             "SELECT count(*) AS lines FROM line GROUP BY lane ORDER BY lines DESC LIMIT 1"
         )
-    seconds = await bare_loop(await bodies(ground, site), lines, delay) if bare else nan
-    await ground.drop(site)
+    seconds = nan
+    if bare:
+        seconds = (await bare_loop(await write_bodies(harness, site), lines, delay)).seconds
+    await harness.drop(site)
     return Run(tally, longest, seconds)

@@ -17,8 +17,7 @@ from daemon.ingest.source import open_source
 from daemon.ingest.statistics import StatisticsFeed
 from daemon.ledger.store import open_ledger
 from tests.benchmark import data
-from tests.benchmark.drain import told_all
-from tests.benchmark.ground import Ground, Site
+from tests.benchmark.harness import Harness, Site, run_module
 from tests.benchmark.result import Effort, Result, at_most
 from tests.support.counters import counters, no_autovacuum
 from tests.support.site import RULES, SENDING
@@ -33,28 +32,28 @@ SWEEP_SPAN = timedelta(hours=20)
 COVERED = "UPDATE feed SET start_from = '2020-01-01', watermark = now() - interval '3 min'"
 
 
-async def idle(ground: Ground, effort: Effort) -> list[Result]:
+async def idle(harness: Harness, effort: Effort) -> list[Result]:
     """A poll when nothing has ended: its time, and the buffers of all its statements.
 
     The polls of both histories take turns, in blocks. Both histories are settled lines too, as
     old as the calls, without the records that retention has dropped.
     """
     sizes = SHORT, effort.of(LONG, 10 * SHORT)
-    sites = [await _with_history(ground, size) for size in sizes]
+    sites = [await _with_history(harness, size) for size in sizes]
     seconds: tuple[list[float], list[float]] = ([], [])
     ratios = []
     async with AsyncExitStack() as stack:
         pollers = [await stack.enter_async_context(_polling(site)) for site in sites]
         for poller in pollers:
             await _timed(poller)  # the first prepares its statements
-        for _ in range(2 * effort.repeat):
+        for _ in range(2 * effort.rounds):
             block = [median(await _timed(poller)) for poller in pollers]
             ratios.append(block[1] / block[0])
             for each, spent in zip(seconds, block, strict=True):
                 each.append(spent)
     buffers = [await _buffers(site) for site in sites]
     for site in sites:
-        await ground.drop(site)
+        await harness.drop(site)
     milliseconds = [median(each) * 1000 for each in seconds]
     return [
         Result(
@@ -75,9 +74,9 @@ async def idle(ground: Ground, effort: Effort) -> list[Result]:
     ]
 
 
-async def _with_history(ground: Ground, calls: int) -> Site:
+async def _with_history(harness: Harness, calls: int) -> Site:
     """Make a site with so many calls, all taken and settled, the last an hour ago."""
-    site = await ground.site("history")
+    site = await harness.site("history")
     now = datetime.now(UTC)
     # Some 10,000 calls a day.
     span = timedelta(days=calls / 10_000)
@@ -127,7 +126,7 @@ async def _buffers(site: Site) -> float:
     return (spent[1] - spent[0]) / POLLS
 
 
-async def sweep(ground: Ground, effort: Effort) -> list[Result]:
+async def sweep(harness: Harness, effort: Effort) -> list[Result]:
     """A sweep of LOOKBACK when nothing is missing, against psql reading the keys it compares.
 
     psql reads the keys of the window's lines from the source, and those that the ledger has, in one
@@ -135,7 +134,7 @@ async def sweep(ground: Ground, effort: Effort) -> list[Result]:
     was after a sweep of a tenth of the window.
     """
     calls = data.calls_of(effort.of(SWEPT_LINES, 10_000))
-    site = await ground.site("sweep")
+    site = await harness.site("sweep")
     now = datetime.now(UTC)
     async with site.connection() as db:
         window = data.Calls(calls, now - timedelta(hours=1), SWEEP_SPAN, calls // 4)
@@ -146,13 +145,13 @@ async def sweep(ground: Ground, effort: Effort) -> list[Result]:
     swept: list[float] = []
     read: list[float] = []
     grown: list[float] = []
-    for _ in range(effort.repeat):
-        seconds, small, large = await told_all("sweeping", site.dsn, SWEEP_SPAN.total_seconds())
+    for _ in range(effort.rounds):
+        seconds, small, large = await run_module("sweeping", site.dsn, SWEEP_SPAN.total_seconds())
         swept.append(seconds)
         grown.append(large / small)
         read.append(await _read_by_psql(site))
         ratios.append(swept[-1] / read[-1])
-    await ground.drop(site)
+    await harness.drop(site)
     lines = window.lines
     details = {"lines": lines, "seconds": swept, "theirs": read}
     return [

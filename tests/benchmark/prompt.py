@@ -10,7 +10,7 @@ from statistics import median, quantiles
 
 import asyncpg
 
-from tests.benchmark.ground import Ground, daemon, endpoint, environment
+from tests.benchmark.harness import Harness, daemon, endpoint, environment
 from tests.benchmark.result import Effort, Result, at_most
 
 CALLS = 300
@@ -27,14 +27,14 @@ VALUES ($1, 1, false, clock_timestamp() - $2::interval, clock_timestamp(), $3)
 """
 
 
-async def latency(ground: Ground, effort: Effort) -> list[Result]:
+async def latency(harness: Harness, effort: Effort) -> list[Result]:
     """Calls end one by one; each is ready at once, and looked for once a second.
 
     From when the commit has returned to when the request has arrived, by the machine's one clock.
     """
     waits: list[float] = []
-    for _ in range(effort.repeat):
-        waits += await _waits(ground, effort.of(CALLS, 100))
+    for _ in range(effort.rounds):
+        waits += await _waits(harness, effort.of(CALLS, 100))
     percentiles = quantiles(waits, n=100)
     details = {"samples": len(waits), "percentiles": percentiles}
     measured = f"{len(waits):,} calls, longest {max(waits):.2f} s"
@@ -58,11 +58,11 @@ async def latency(ground: Ground, effort: Effort) -> list[Result]:
     ]
 
 
-async def _waits(ground: Ground, calls: int) -> list[float]:
-    site = await ground.site("latency")
+async def _waits(harness: Harness, calls: int) -> list[float]:
+    site = await harness.site("latency")
     async with endpoint(arrivals=True) as salesforce, site.connection() as db:
         settings = environment(site, salesforce.url, settle_delay="0", poll_interval="1")
-        async with daemon(ground.folder, settings) as running:
+        async with daemon(harness.folder, settings) as running:
             await running.until("daemon.started")
             await asyncio.sleep(SETTLED)
             committed = await _end_calls(db, calls)
@@ -70,7 +70,7 @@ async def _waits(ground: Ground, calls: int) -> list[float]:
                 await running.while_it_runs(salesforce.answered(calls))
             arrivals = (await salesforce.tally()).arrivals
             await running.stop()
-    await ground.drop(site)
+    await harness.drop(site)
     return [arrivals[key] - moment for key, moment in committed.items()]
 
 
@@ -85,18 +85,18 @@ async def _end_calls(db: asyncpg.Connection, calls: int) -> dict[str, float]:
     return committed
 
 
-async def life(ground: Ground, effort: Effort) -> list[Result]:
+async def life(harness: Harness, effort: Effort) -> list[Result]:
     """From the process's start to its READY to systemd, and from SIGTERM to its end when idle."""
     starts: list[float] = []
     stops: list[float] = []
-    site = await ground.site("life")
+    site = await harness.site("life")
     async with endpoint() as salesforce:
         settings = environment(site, salesforce.url)
         for _ in range(max(3, round(STARTS * min(1, effort.scale)))):
-            started, stopped = await _life(ground.folder, settings)
+            started, stopped = await _life(harness.folder, settings)
             starts.append(started)
             stops.append(stopped)
-    await ground.drop(site)
+    await harness.drop(site)
     return [
         Result(name, f"{len(each)} times", "", each, at_most(1, "s"), {"median": median(each)})
         for name, each in (("start to READY", starts), ("SIGTERM to exit, idle", stops))

@@ -18,7 +18,7 @@ class Effort:
     """How much of the full size is measured, and how often."""
 
     scale: float = 1.0
-    repeat: int = 3
+    rounds: int = 3
 
     def of(self, full: int, least: int) -> int:
         """So much of the full size, but at least enough to mean something."""

@@ -14,7 +14,7 @@ from daemon.ingest.sweeper import Sweeper
 from daemon.ledger.store import open_ledger
 from daemon.lines import FeedName
 from tests.benchmark import data
-from tests.benchmark.ground import memory_of_this_process
+from tests.benchmark.harness import memory_of_this_process
 from tests.support.expected import BERLIN
 from tests.support.site import RULES, SENDING
 

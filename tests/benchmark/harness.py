@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -24,11 +25,14 @@ from daemon.ledger import migrate
 from daemon.ledger.binding import Binding
 from daemon.ledger.store import open_ledger
 from tests.benchmark import data
-from tests.benchmark.endpoint import HourlyCounts
+from tests.benchmark.endpoint import EndpointCounts
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "not-a-token"
-PATIENCE = 1800.0
+PATIENCE = 600.0
+LOG_INTERVAL = 0.002
+"""Seconds between two looks at a log: what a process does before we have seen its start is missed
+in its CPU time."""
 EMPTY = "benchmark_empty"
 T = TypeVar("T")
 TICK = os.sysconf("SC_CLK_TCK")
@@ -64,7 +68,7 @@ class Site:
 
 
 @dataclass
-class Ground:
+class Harness:
     """An embedded Postgres and a folder, for all that is measured in one run."""
 
     server: str
@@ -111,27 +115,27 @@ class Ground:
 
 
 @contextmanager
-def ground() -> Iterator[Ground]:
+def open_harness() -> Iterator[Harness]:
     """Start the Postgres."""
     with tempfile.TemporaryDirectory(prefix="callstatsd-benchmark-") as name:
         folder = Path(name)
         with embedded(folder / "postgres") as server:
-            yield Ground(server, folder)
+            yield Harness(server, folder)
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointUrl:
+class Endpoint:
     """The endpoint's process."""
 
     url: str
     process: Process
 
-    async def tally(self) -> HourlyCounts:
+    async def tally(self) -> EndpointCounts:
         """Ask what came in so far."""
         async with aiohttp.ClientSession() as session, session.get(self.url) as answer:
-            return HourlyCounts(**orjson.loads(await answer.read()))
+            return EndpointCounts(**orjson.loads(await answer.read()))
 
-    async def answered(self, requests: int) -> HourlyCounts:
+    async def answered(self, requests: int) -> EndpointCounts:
         """Wait until so many requests were answered, looking seldom: asking costs it time."""
         async with asyncio.timeout(PATIENCE):
             while (tally := await self.tally()).answers < requests:  # it tells nobody
@@ -142,8 +146,8 @@ class EndpointUrl:
 @asynccontextmanager
 async def endpoint(
     *, delay: float = 0.0, locks: bool = False, arrivals: bool = False
-) -> AsyncIterator[EndpointUrl]:
-    """Run an endpoint that answers after `delay` seconds; see `ReadinessRules`."""
+) -> AsyncIterator[Endpoint]:
+    """Run an endpoint that answers after `delay` seconds; see `Behaviour`."""
     flags = [f"--delay={delay}", *["--locks"] * locks, *["--arrivals"] * arrivals]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.benchmark.endpoint", *flags, cwd=ROOT, stdout=PIPE
@@ -151,7 +155,7 @@ async def endpoint(
     try:
         assert process.stdout is not None
         port = int(await process.stdout.readline())
-        yield EndpointUrl(f"http://127.0.0.1:{port}/services/apexrest/write", process)
+        yield Endpoint(f"http://127.0.0.1:{port}/services/apexrest/write", process)
     finally:
         process.kill()
         await process.wait()
@@ -178,7 +182,7 @@ class Daemon:
         async with asyncio.timeout(60):
             while not (found := self.events(name)):  # a file tells nobody
                 assert self.process.returncode is None, self.log.read_text()[-2000:]
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(LOG_INTERVAL)
         return found[0]
 
     async def while_it_runs(self, work: Coroutine[Any, Any, T]) -> T:
@@ -246,7 +250,29 @@ def moment(event: dict[str, Any]) -> datetime:
     return datetime.fromisoformat(event["timestamp"])
 
 
-# Linux tells of processes in /proc.
+async def run_module(module: str, *arguments: Any) -> list[float]:
+    """Run a module of this package in a process of its own; returns the figures it prints."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", f"tests.benchmark.{module}", *map(str, arguments),
+        cwd=ROOT, stdout=PIPE,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(PATIENCE):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, module
+    return [float(figure) for figure in output.split()]
+
+
+def cpu_time(process_id: int) -> float:
+    """Seconds of CPU (user and system) that a running process has used, all its threads together.
+
+    The clock of clock_getcpuclockid(3): nanoseconds, where /proc counts in hundredths of a second.
+    """
+    return time.clock_gettime(~process_id << 3 | 2)
 
 
 def cpu(process_id: int, *, children: bool = False) -> float:

@@ -30,7 +30,7 @@ from daemon.ingest.readiness import Window
 from daemon.ingest.source import open_source
 from daemon.ingest.statistics import StatisticsFeed
 from tests.benchmark import data
-from tests.benchmark.bare import USER_AGENT
+from tests.benchmark.peers.bare_aiohttp import USER_AGENT
 from tests.support.site import RULES, SENDING
 
 ENQUEUE = 1000
