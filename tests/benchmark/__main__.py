@@ -10,18 +10,20 @@ import orjson
 from rich.console import Console
 
 from tests.benchmark.backfill import backfill
-from tests.benchmark.drain import drain, pgqueuer
+from tests.benchmark.drain import drain
 from tests.benchmark.endpoints import hot, slow
 from tests.benchmark.harness import Harness, open_harness
 from tests.benchmark.history import idle, sweep
 from tests.benchmark.prompt import latency, life
-from tests.benchmark.result import Effort, Result, markdown, show, this_machine
+from tests.benchmark.queues import graphile_worker, pgqueuer
+from tests.benchmark.result import Effort, Result, SkippedError, markdown, show, this_machine
 
 Scenario = Callable[[Harness, Effort], Awaitable[list[Result]]]
 
 SCENARIOS: dict[str, Scenario] = {
     "drain": drain,
     "pgqueuer": pgqueuer,
+    "graphile-worker": graphile_worker,
     "slow": slow,
     "hot": hot,
     "idle": idle,
@@ -46,7 +48,10 @@ async def measure(
     results: list[Result] = []
     for name in names:
         with console.status(f"measuring {name} …"):
-            results += await SCENARIOS[name](harness, effort)
+            try:
+                results += await SCENARIOS[name](harness, effort)
+            except SkippedError as reason:
+                console.print(f"{name} skipped: {reason}")
     return results, machine
 
 

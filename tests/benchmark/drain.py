@@ -1,6 +1,5 @@
 """How fast a backlog is sent, from source rows to settled lines, where the endpoint is no limit."""
 
-import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -93,33 +92,6 @@ async def drain(harness: Harness, effort: Effort) -> list[Result]:
     ]
 
 
-async def pgqueuer(harness: Harness, effort: Effort) -> list[Result]:
-    """The same backlog by PgQueuer, from its first row read to its last job done."""
-    if not importlib.util.find_spec("pgqueuer"):
-        return []
-    calls = day(effort.of(LINES, 2000))
-    ours: list[float] = []
-    theirs: list[float] = []
-    async with backlog(harness, calls) as source:
-        for _ in range(effort.rounds):
-            site = await harness.site("drain", source.name)
-            ours.append((await our_drain(harness, site, calls.lines)).seconds)
-            await harness.drop(site)
-            site = await harness.site("pgqueuer", source.name)
-            theirs.append(await pgqueuer_drain(site, calls.lines))
-            await harness.drop(site)
-    return [
-        Result(
-            f"drain of {calls.lines:,} lines",
-            rate(calls.lines, ours),
-            f"PgQueuer: {rate(calls.lines, theirs)}",
-            [their / own for own, their in zip(ours, theirs, strict=True)],
-            at_least(2.3),
-            {"lines": calls.lines, "seconds": ours, "theirs": theirs},
-        )
-    ]
-
-
 def day(lines: int) -> data.Calls:
     """Calls of the last hours that give about so many lines, about many records."""
     count = data.calls_of(lines)
@@ -180,12 +152,3 @@ async def bare_loop(path: Path, lines: int, delay: float = 0.0) -> Run:
         assert (await salesforce.tally()).answers == lines
         others = {"endpoint": cpu(salesforce.process.pid) / lines * 1e6}
     return Run(seconds, spent / lines * 1e6, others)
-
-
-async def pgqueuer_drain(site: Site, lines: int) -> float:
-    """Do the same with PgQueuer; seconds."""
-    async with endpoint() as salesforce:
-        flags = ("--concurrency", CONCURRENCY, "--token", TOKEN)
-        (seconds,) = await run_module("peers.pgqueuer", site.dsn, salesforce.url, *flags)
-        assert (await salesforce.tally()).answers == lines
-    return seconds

@@ -15,7 +15,8 @@ import orjson
 import uvloop
 
 END = b"\r\n\r\n"
-LENGTH = b"Content-Length: "
+LENGTH = b"ength: "
+"""The end of Content-Length, which clients write with capitals or without."""
 KEY = b"Idempotency-Key: "
 RECORD = b'{"SalesForceID":"'
 RECORD_ID = 15

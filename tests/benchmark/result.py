@@ -13,6 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 
+class SkippedError(Exception):
+    """A scenario cannot be measured here, and why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Effort:
     """How much of the full size is measured, and how often."""

@@ -10,10 +10,6 @@ only queueing differs. It prints the seconds from the first row read to the last
 
 import argparse
 import time
-from collections.abc import Sequence
-from datetime import timedelta
-from itertools import chain
-from zoneinfo import ZoneInfo
 
 import aiohttp
 import asyncpg
@@ -25,19 +21,11 @@ from pgqueuer.queries import Queries
 from pgqueuer.types import QueueExecutionMode
 from yarl import URL
 
-from daemon.ingest.columns import MAX_TIME, MIN_TIME
-from daemon.ingest.readiness import Window
-from daemon.ingest.source import open_source
-from daemon.ingest.statistics import StatisticsFeed
-from tests.benchmark import data
 from tests.benchmark.peers.bare_aiohttp import USER_AGENT
-from tests.support.site import RULES, SENDING
+from tests.benchmark.peers.lines import batches
 
-ENQUEUE = 1000
 BATCH = 100
 ENTRYPOINT = "write"
-BERLIN = ZoneInfo("Europe/Berlin")
-YEAR = timedelta(days=365)
 
 
 async def install(connection: asyncpg.Connection) -> Queries:
@@ -48,23 +36,11 @@ async def install(connection: asyncpg.Connection) -> Queries:
     return queries
 
 
-async def enqueue(dsn: str, queries: Queries) -> int:
+async def enqueue(dsn: str, queries: Queries) -> None:
     """Queue all lines of the source as `KEY<tab>BODY`."""
-    lines = 0
-    async with open_source(dsn, (data.SOURCE,), BERLIN, None) as source:
-        feed = StatisticsFeed(source, RULES, SENDING)
-        async for page in feed.ready_in(Window(MIN_TIME + YEAR, MAX_TIME - YEAR)):
-            pages = [lines async for lines in feed.new_lines(page.found)]
-            jobs = [f"{entry.key}\t{entry.record}".encode() for entry in chain(*pages)]
-            for first in range(0, len(jobs), ENQUEUE):
-                await _insert(queries, jobs[first : first + ENQUEUE])
-            lines += len(jobs)
-    return lines
-
-
-async def _insert(queries: Queries, jobs: Sequence[bytes]) -> None:
-    count = len(jobs)
-    await queries.enqueue([ENTRYPOINT] * count, list(jobs), [0] * count)
+    async for lines in batches(dsn):
+        jobs: list[bytes | None] = [f"{line.key}\t{line.record}".encode() for line in lines]
+        await queries.enqueue([ENTRYPOINT] * len(jobs), jobs, [0] * len(jobs))
 
 
 async def work(queries: Queries, url: URL, concurrency: int, token: str) -> None:
