@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from tests.benchmark import data
+from tests.benchmark.endpoint import EndpointCounts
 from tests.benchmark.harness import (
     TOKEN,
     Harness,
@@ -31,7 +32,7 @@ CALLS_PER_RECORD = 4
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Seconds that one side took, and microseconds of CPU per line, in all and by process.
+    """Seconds that one side took, microseconds of CPU per line, and what came in.
 
     `cpu` is that of the one process that sends; Postgres and the endpoint are `others`.
     """
@@ -39,6 +40,7 @@ class Run:
     seconds: float
     cpu: float
     others: dict[str, float]
+    counts: EndpointCounts
 
     def as_json(self) -> dict[str, Any]:
         return {"seconds": self.seconds, "cpu_microseconds": self.cpu, **self.others}
@@ -120,7 +122,7 @@ async def our_drain(harness: Harness, site: Site, lines: int) -> Run:
         async with daemon(harness.folder, settings) as running:
             started = moment(await running.until("daemon.started"))
             before = cpu_time(running.process.pid)
-            await running.while_it_runs(salesforce.answered(lines))
+            counts = await running.while_it_runs(salesforce.answered(lines))
             seconds = await running.while_it_runs(drained(site, started, lines))
             spent = cpu_time(running.process.pid) - before
             others = {
@@ -129,7 +131,7 @@ async def our_drain(harness: Harness, site: Site, lines: int) -> Run:
             }
             await running.stop()
     by_process = {name: each / lines * 1e6 for name, each in others.items()}
-    return Run(seconds, spent / lines * 1e6, by_process)
+    return Run(seconds, spent / lines * 1e6, by_process, counts)
 
 
 async def write_bodies(harness: Harness, site: Site) -> Path:
@@ -144,11 +146,12 @@ async def write_bodies(harness: Harness, site: Site) -> Path:
     return path
 
 
-async def bare_loop(path: Path, lines: int, delay: float = 0.0) -> Run:
-    """Post the same with nothing around it, to an endpoint that takes `delay`."""
-    async with endpoint(delay=delay) as salesforce:
-        flags = ("--workers", CONCURRENCY, "--token", TOKEN)
+async def bare_loop(path: Path, lines: int, *, delay: float = 0.0, locks: bool = False) -> Run:
+    """Post the same with nothing around it, to an endpoint that takes `delay`, or locks records."""
+    async with endpoint(delay=delay, locks=locks) as salesforce:
+        flags = ("--workers", CONCURRENCY, "--token", TOKEN, *["--lanes"] * locks)
         seconds, spent = await run_module("peers.bare_aiohttp", salesforce.url, path, *flags)
-        assert (await salesforce.tally()).answers == lines
+        counts = await salesforce.tally()
+        assert counts.answers == lines
         others = {"endpoint": cpu(salesforce.process.pid) / lines * 1e6}
-    return Run(seconds, spent / lines * 1e6, others)
+    return Run(seconds, spent / lines * 1e6, others, counts)

@@ -34,6 +34,12 @@ def response(status: bytes, body: bytes = BODY) -> bytes:
     )
 
 
+def record_id(request: bytes, body: int = 0) -> bytes:
+    """The record that a body is about; `body` is where it begins."""
+    start = body + len(RECORD)
+    return request[start : start + RECORD_ID]
+
+
 WRITTEN = response(b"200 OK")
 LOCKED = response(b"423 Locked")
 
@@ -51,6 +57,11 @@ class EndpointCounts:
     last: float = 0.0
     working: float = 0.0
     arrivals: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """From the first request's arrival to the last answer."""
+        return self.last - self.first
 
 
 @dataclass(slots=True)
@@ -101,8 +112,7 @@ class Connection(asyncio.Protocol):
             tally.arrivals[request[at : request.find(b"\r", at)].decode()] = now
         lane = b""
         if behaviour.locks:
-            start = head + len(END) + len(RECORD)
-            lane = request[start : start + RECORD_ID]
+            lane = record_id(request, head + len(END))
             if lane in self.held:
                 tally.locked += 1
                 self.answer(LOCKED)

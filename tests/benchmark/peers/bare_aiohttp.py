@@ -2,26 +2,34 @@
 
 It reads `KEY<tab>BODY` lines from a file and prints two figures, both from its first request to its
 last answer: seconds, and seconds of CPU. What can be made once is made once: the URL, the headers
-that never change.
+that never change. With `--lanes` it posts a record's lines one after another, as an endpoint that
+locks records wants it, the records with most lines first.
 """
 
 import argparse
 import asyncio
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import aiohttp
 import uvloop
 from yarl import URL
 
+from tests.benchmark.endpoint import record_id
+
 USER_AGENT = "callstatsd/0"
+
+Line = tuple[str, bytes]
+"""A line's key and body."""
 
 
 async def post_all(
-    url: URL, lines: Iterator[tuple[str, bytes]], workers: int, token: str
+    url: URL, lanes: Iterator[Iterable[Line]], workers: int, token: str
 ) -> tuple[float, float]:
-    """Post everything; every answer is read to its end, and must be a 200."""
+    """Post all lanes, each by one worker; an answer is read to its end, and must be a 200."""
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -34,7 +42,7 @@ async def post_all(
     ) as session:
 
         async def work() -> None:
-            for key, body in lines:
+            for key, body in chain.from_iterable(lanes):
                 headers = {"Idempotency-Key": key}
                 async with session.post(url, data=body, headers=headers) as answer:
                     await answer.read()
@@ -47,10 +55,18 @@ async def post_all(
         return time.perf_counter() - began, time.process_time() - spent
 
 
-def read(path: Path) -> Iterator[tuple[str, bytes]]:
+def read(path: Path) -> list[Line]:
     """Read all lines at once, so that nothing is read while it counts."""
     pairs = (line.split(b"\t", 1) for line in path.read_bytes().splitlines())
-    return iter([(key.decode(), body) for key, body in pairs])
+    return [(key.decode(), body) for key, body in pairs]
+
+
+def by_record(lines: list[Line]) -> list[list[Line]]:
+    """Group lines by record, the longest groups first."""
+    lanes: dict[bytes, list[Line]] = defaultdict(list)
+    for line in lines:
+        lanes[record_id(line[1])].append(line)
+    return sorted(lanes.values(), key=len, reverse=True)
 
 
 def main() -> None:
@@ -59,8 +75,11 @@ def main() -> None:
     parser.add_argument("bodies", type=Path)
     parser.add_argument("--workers", type=int, required=True)
     parser.add_argument("--token", required=True)
+    parser.add_argument("--lanes", action="store_true")
     chosen = parser.parse_args()
-    work = post_all(URL(chosen.url), read(chosen.bodies), chosen.workers, chosen.token)
+    lines = read(chosen.bodies)
+    lanes = by_record(lines) if chosen.lanes else [[line] for line in lines]
+    work = post_all(URL(chosen.url), iter(lanes), chosen.workers, chosen.token)
     print(*uvloop.run(work))  # noqa: T201 - its result
 
 
