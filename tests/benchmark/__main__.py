@@ -12,7 +12,7 @@ from rich.console import Console
 from tests.benchmark.backfill import backfill
 from tests.benchmark.drain import drain
 from tests.benchmark.endpoints import hot, slow
-from tests.benchmark.harness import Harness, open_harness
+from tests.benchmark.harness import PATIENCE, Harness, open_harness
 from tests.benchmark.history import idle, sweep
 from tests.benchmark.prompt import latency, life
 from tests.benchmark.queues import graphile_worker, pgqueuer
@@ -49,7 +49,8 @@ async def measure(
     for name in names:
         with console.status(f"measuring {name} …"):
             try:
-                results += await SCENARIOS[name](harness, effort)
+                async with asyncio.timeout(PATIENCE):
+                    results += await SCENARIOS[name](harness, effort)
             except SkippedError as reason:
                 console.print(f"{name} skipped: {reason}")
     return results, machine

@@ -30,6 +30,7 @@ from tests.benchmark.endpoint import EndpointCounts
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "not-a-token"
 PATIENCE = 600.0
+"""Seconds after which a scenario, or one wait in it, is given up."""
 LOG_INTERVAL = 0.002
 """Seconds between two looks at a log: what a process does before we have seen its start is missed
 in its CPU time."""
