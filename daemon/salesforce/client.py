@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -18,6 +18,7 @@ from yarl import URL
 
 from daemon import logs
 from daemon.errors import ConfigurationError
+from daemon.salesforce.deadline import Deadline
 from daemon.salesforce.oauth import Token, TokenError, Tokens
 from daemon.salesforce.responses import (
     DEFECT,
@@ -89,6 +90,8 @@ class Salesforce:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._session = session
+        self._deadline = Deadline(cast("float", session.timeout.total))
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=session.timeout.connect)
         self._endpoint = endpoint
         self._tokens = tokens
         self._clock = clock
@@ -183,7 +186,7 @@ class Salesforce:
             url: str | URL = text
             with suppress(ValueError):  # aiohttp says of the text what is wrong with it
                 url = URL(text)
-            headers = CIMultiDict({"Content-Type": "application/json"})
+            headers: CIMultiDict[str] = CIMultiDict()
             if token.authorization is not None:
                 headers["Authorization"] = token.authorization
             self._target = _Target(token, url, _host(text), urlsplit(text).path, headers)
@@ -196,20 +199,22 @@ class Salesforce:
         # For the connector, in this task only: requests for tokens need no permit.
         asking = permit.set(self._permit)
         try:
-            async with self._session.post(
-                target.url,
-                data=record,
-                headers=headers,
-                allow_redirects=False,
-            ) as response:
-                body = await first_bytes(response.content, BODY_LIMIT)
-                retry_after = response.headers.get("Retry-After")
-                return Response(
-                    response.status,
-                    body.decode("utf-8", "replace"),
-                    retry_after_seconds(retry_after, datetime.now(UTC)) if retry_after else None,
-                    api_usage(response.headers.get("Sforce-Limit-Info")),
-                )
+            with self._deadline:
+                async with self._session.post(
+                    target.url,
+                    data=aiohttp.BytesPayload(record, content_type="application/json"),
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=self._timeout,
+                ) as response:
+                    body = await first_bytes(response.content, BODY_LIMIT)
+            retry_after = response.headers.get("Retry-After")
+            return Response(
+                response.status,
+                body.decode("utf-8", "replace"),
+                retry_after_seconds(retry_after, datetime.now(UTC)) if retry_after else None,
+                api_usage(response.headers.get("Sforce-Limit-Info")),
+            )
         except (
             aiohttp.ClientError,
             TimeoutError,
