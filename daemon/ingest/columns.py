@@ -100,12 +100,11 @@ def local_time(moment: datetime | None, zone: ZoneInfo) -> str | None:
     """
     if moment is None:
         return None
-    if moment.year in INFINITE_YEARS:
+    year = moment.year
+    if year in INFINITE_YEARS:
         raise OverflowError("no moment of a call")
-    if moment.tzinfo is UTC and moment.year >= WHOLE_MINUTES_FROM:
-        minute = _local_minute(
-            zone, moment.year, moment.month, moment.day, moment.hour, moment.minute
-        )
+    if moment.tzinfo is UTC and year >= WHOLE_MINUTES_FROM:
+        minute = _local_minute(zone, year, moment.month, moment.day, moment.hour, moment.minute)
         return minute + _TWO_DIGITS[moment.second]
     local = moment if moment.tzinfo is None else moment.astimezone(zone)
     return local.isoformat()[:19]

@@ -3,6 +3,7 @@
 
 import re
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Literal, NamedTuple, get_type_hints
 from zoneinfo import ZoneInfo
 
@@ -32,6 +33,8 @@ HALF_A_SECOND = timedelta(milliseconds=500)
 SECOND = timedelta(seconds=1)
 NOTHING = timedelta()
 
+IDS_KEPT = 4096
+"""Texts whose Salesforce id is kept: a call's lines, and many calls, share one."""
 ADDRESS_END = re.compile(r"[@;]")
 NOT_A_DIGIT = re.compile(r"[^0-9]+")
 
@@ -182,13 +185,16 @@ def caller_id(number: str | None) -> str | None:
     """
     if number is None:
         return None
-    address = ADDRESS_END.split(number, maxsplit=1)[0]
-    # The `sip:` or `tel:` in front holds no digits and needs no step of its own.
-    digits = NOT_A_DIGIT.sub("", address.replace("(0)", ""))
+    digits = number.removeprefix("+")
+    if not (digits.isascii() and digits.isdigit()):
+        address = ADDRESS_END.split(number, maxsplit=1)[0]
+        # The `sip:` or `tel:` in front holds no digits and needs no step of its own.
+        digits = NOT_A_DIGIT.sub("", address.replace("(0)", ""))
     zeros = len(digits) - len(digits.lstrip("0"))
     return digits[zeros - zeros % 2 :] or None
 
 
+@lru_cache(IDS_KEPT)
 def salesforce_id(user_data: str | None) -> str | None:
     """Return user data that is a Salesforce record id, trimmed but otherwise as stored, or None.
 
