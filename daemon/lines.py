@@ -1,11 +1,12 @@
 """The data line in each of its forms: as read, as taken, as to be sent, as settled. Pure."""
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 MICROSECOND = timedelta(microseconds=1)
 """The least difference of two times in Postgres."""
@@ -17,6 +18,7 @@ class FeedName(StrEnum):
     """Kinds of rows in the source that become lines; each is taken and paused for itself."""
 
     STATISTICS = "statistics"
+    CALLBACKS = "callbacks"
 
 
 class SkipReason(StrEnum):
@@ -60,13 +62,15 @@ NON_NUMERIC_ID = -(2**62)
 """Keys have ids below this for source ids that are not whole numbers: one for each such id."""
 NOT_AN_ID = "is not a whole number from -2^62 to 2^63-1"
 """What is wrong with a column that holds such an id, or a number that low."""
+_KEY = re.compile(r"(\d{1,19})-(\d{1,19})-(\d{1,19})-(\d{1,19})|callback-(\d{1,19})", re.ASCII)
 
 
 class LineKey(NamedTuple):
     """Ids of StatisticsPartA, AcdStatisticsPartB, StatisticsPartB and the transaction code.
 
-    Written `A-G-B-T`. A line of another feed has its row's id first, and no others. 0 means
-    that the line has no such row; a dangling id is kept as stored (contract, section 3).
+    Written `A-G-B-T`; 0 means that the line has no such row, and a dangling id is kept as stored
+    (contract, section 3). A callback has the id of AcdEvents first and no others, and is written
+    `callback-ID`.
     """
 
     call_id: int
@@ -75,6 +79,19 @@ class LineKey(NamedTuple):
     code_id: int
     feed: FeedName = FeedName.STATISTICS
 
+    @classmethod
+    def of_callback(cls, event_id: int) -> Self:
+        """Return the key of the line of a callback request."""
+        return cls(event_id, 0, 0, 0, FeedName.CALLBACKS)
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Read the form that `str` writes; None for any other text."""
+        match = _KEY.fullmatch(text)
+        if match is None or max(ids := [int(part) for part in match.groups() if part]) > BIGINT_MAX:
+            return None
+        return cls.of_callback(*ids) if match[5] else cls._make((*ids, FeedName.STATISTICS))
+
     @property
     def ids(self) -> tuple[int, int, int, int]:
         """The four ids."""
@@ -82,16 +99,19 @@ class LineKey(NamedTuple):
 
     @property
     def source_id(self) -> int:
-        """The id of the row of the source that the line belongs to: the call's."""
+        """The id of the row of the source that the line belongs to: a call's, or an event's."""
         return self[0]
 
     @property
     def log_fields(self) -> dict[str, str | int]:
         """What log events say of the line."""
-        return {"key": str(self), "call_id": self.call_id}
+        row = "callback_id" if self.feed is FeedName.CALLBACKS else "call_id"
+        return {"key": str(self), row: self.source_id}
 
     def __str__(self) -> str:
         """Return the form that users, logs and the Idempotency-Key header see."""
+        if self.feed is FeedName.CALLBACKS:
+            return f"callback-{self.source_id}"
         return f"{self.call_id}-{self.group_id}-{self.leg_id}-{self.code_id}"
 
 

@@ -61,6 +61,31 @@ CREATE INDEX IF NOT EXISTS acdstatisticstransactioncodes_statisticspartaid
     ON AcdStatisticsTransactionCodes (StatisticsPartAID);
 
 CREATE TABLE IF NOT EXISTS ServiceNumbers (ID bigint PRIMARY KEY, Name text, Name2 text);
-CREATE TABLE IF NOT EXISTS Users (ID bigint PRIMARY KEY, UID text);
-CREATE TABLE IF NOT EXISTS AcdGroups (ID bigint PRIMARY KEY, Name text);
+CREATE TABLE IF NOT EXISTS Users (ID bigint PRIMARY KEY, UID text, NickName text);
+CREATE TABLE IF NOT EXISTS AcdGroups (ID bigint PRIMARY KEY, Name text, ForeignSystemID text);
 CREATE TABLE IF NOT EXISTS TransactionCodes (ID bigint PRIMARY KEY, ExportKey text);
+
+-- Where an earlier version made these tables.
+ALTER TABLE Users ADD COLUMN IF NOT EXISTS NickName text;
+ALTER TABLE AcdGroups ADD COLUMN IF NOT EXISTS ForeignSystemID text;
+
+-- Callback requests are the events of type 3.
+CREATE TABLE IF NOT EXISTS AcdEvents (
+    ID                       bigint PRIMARY KEY,
+    ClientsID                bigint,
+    AcdEventTypesID          integer NOT NULL,
+    AcdGroupsID              bigint,
+    AcdConfigurationGroupsID bigint,
+    AcdAgentGroupsID         bigint,
+    UsersID                  bigint,
+    CreatingUsersID          bigint,
+    StatisticsPartAID        bigint,
+    Sender                   text,
+    Receiver                 text,
+    Subject                  text,
+    EventData                text,
+    UserData                 text,
+    SalesforceQueryResult    integer,
+    dtCreated                timestamptz(3) NOT NULL
+);
+CREATE INDEX IF NOT EXISTS acdevents_dtcreated ON AcdEvents (dtCreated, ID);

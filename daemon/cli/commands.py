@@ -27,6 +27,7 @@ from daemon.command_text import printable
 from daemon.database.errors import Place
 from daemon.database.pool import Database
 from daemon.errors import CallstatsdError
+from daemon.ingest.schema import REFERENCE_TABLES, TABLES
 from daemon.ingest.source import open_source
 from daemon.ledger.binding import SCHEMA_VERSION, Binding
 from daemon.ledger.operator import OperatorStore, StatusReport
@@ -337,6 +338,7 @@ def _grants(settings: Settings, role: str) -> Grants:
         settings.ledger_schema,
         Place("source", settings.source_dsn.get_secret_value()),
         settings.source_schemas,
+        REFERENCE_TABLES if settings.callback_url else tuple(TABLES),
     )
 
 

@@ -17,6 +17,7 @@ class Grants:
     ledger_schema: str
     source: Place
     source_schemas: Sequence[str]
+    source_tables: Sequence[str] = tuple(TABLES)
 
     @property
     def apart(self) -> bool:
@@ -59,12 +60,12 @@ class Grants:
         role = quoted(self.source_role)
         schemas = ", ".join(map(quoted, self.source_schemas))
         return _transaction(
-            f"The source's user {role} only reads the ACD's eight tables, wherever in these "
-            "schemas they are.",
+            f"The source's user {role} only reads {len(self.source_tables)} tables of the ACD, "
+            "wherever in these schemas they are.",
             *_connect(self.source, role),
             f"GRANT USAGE ON SCHEMA {schemas} TO {role}",
             f"SET LOCAL search_path TO {schemas}",
-            f"GRANT SELECT ON {', '.join(TABLES)} TO {role}",
+            f"GRANT SELECT ON {', '.join(self.source_tables)} TO {role}",
         )
 
 

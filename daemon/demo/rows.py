@@ -63,24 +63,24 @@ class Code(NamedTuple):
 
 
 class Event(NamedTuple):
-    """A row of AcdEvents, for example a callback request."""
+    """A row of AcdEvents: a callback request where its type is 3."""
 
     id: int
+    clientsid: int | None
     acdeventtypesid: int
     acdgroupsid: int | None
+    acdconfigurationgroupsid: int | None
+    acdagentgroupsid: int | None
     usersid: int | None
+    creatingusersid: int | None
+    statisticspartaid: int | None
     sender: str | None
     receiver: str | None
     subject: str | None
     eventdata: str | None
     userdata: str | None
-    dtcreated: datetime
-    acdconfigurationgroupsid: int | None
-    acdagentgroupsid: int | None
-    clientsid: int | None
-    creatingusersid: int | None
-    statisticspartaid: int | None
     salesforcequeryresult: int | None
+    dtcreated: datetime
 
 
 class ServiceNumber(NamedTuple):
@@ -115,6 +115,7 @@ class Sample:
     visits: list[Visit] = field(default_factory=list)
     legs: list[Leg] = field(default_factory=list)
     codes: list[Code] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     service_numbers: tuple[ServiceNumber, ...] = SERVICE_NUMBERS
     users: tuple[tuple[int, str | None], ...] = USERS
     groups: tuple[tuple[int, str | None], ...] = GROUPS
@@ -133,6 +134,8 @@ async def load(connection: Any, sample: Sample, schema: str | None = None) -> No
         ("statisticspartb", Leg._fields, sample.legs),
         ("acdstatisticstransactioncodes", Code._fields, sample.codes),
     ]
+    if sample.events:  # not every ACD database has the table
+        tables.append(("acdevents", Event._fields, sample.events))
     async with connection.transaction():
         for table, columns, records in tables:
             await connection.copy_records_to_table(

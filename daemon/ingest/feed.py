@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from daemon.ingest.readiness import Clock, ReadinessRules, Window
-from daemon.lines import Covered, Digest, FeedName, LineKey, NewLine
+from daemon.ingest.record import lane
+from daemon.lines import Covered, Digest, FeedName, LineKey, NewLine, State
 
 UNREADABLE = "a text of the call is not valid in the encoding of the source's database"
 """What is wrong with a line whose rows the server cannot give."""
@@ -15,8 +16,8 @@ UNREADABLE = "a text of the call is not valid in the encoding of the source's da
 class RowRef(NamedTuple):
     """A row that a window chose: its call, its own id (a code's, or the call's), its time.
 
-    `call_id` is what the keys of its lines begin with. Below `NON_NUMERIC_ID`, the id
-    in the source is not a whole number.
+    An event is its own call. `call_id` is what the keys of its lines begin with. Below
+    `NON_NUMERIC_ID`, the id in the source is not a whole number.
     """
 
     call_id: int
@@ -87,3 +88,17 @@ class Feed(Protocol):
 
     async def lines_by_key(self, keys: Sequence[LineKey]) -> list[NewLine]:
         """Return known lines made anew from the rows that are still there."""
+
+
+def invalid(key: LineKey, ordinal: int, moment: datetime, error: str) -> NewLine:
+    """Return the line of a row that cannot become a record, with the reason."""
+    return NewLine(
+        key=key,
+        ordinal=ordinal,
+        lane=lane(key, None),
+        salesforce_id=None,
+        call_ended=moment,
+        state=State.INVALID,
+        record=None,
+        error=error,
+    )

@@ -11,7 +11,7 @@ import structlog
 from daemon import logs, metrics
 from daemon.ingest.feed import UNREADABLE, Feed, RowRef
 from daemon.ledger.taking import TakingStore
-from daemon.lines import Covered, LineKey, NewLine, SkipReason, State
+from daemon.lines import Covered, FeedName, LineKey, NewLine, SkipReason, State
 
 _log = structlog.get_logger()
 
@@ -97,16 +97,19 @@ class Intake:
         return identified
 
 
-def log_taken(taken: TakeResult, started: float, *, late: bool = False) -> None:
-    """Log and count new lines; `started` is by `time.perf_counter`."""
+def log_taken(feed: FeedName, taken: TakeResult, started: float, *, late: bool = False) -> None:
+    """Log and count a feed's new lines; `started` is by `time.perf_counter`."""
     if not taken.lines:
         return
-    (metrics.LATE if late else metrics.TAKEN).inc(taken.lines)
-    about = {"late": True} if late else {}
+    about: dict[str, object] = {"late": True} if late else {}
+    if feed is FeedName.STATISTICS:
+        (metrics.LATE if late else metrics.TAKEN).inc(taken.lines)
+        about["calls"] = len(taken.call_ids)
+    else:
+        about["feed"] = feed.value
     _log.info(
         logs.POLL_TAKEN,
         lines=taken.lines,
-        calls=len(taken.call_ids),
         seconds=round(time.perf_counter() - started, 3),
         **about,
     )
@@ -116,7 +119,8 @@ def _log_settled(lines: Sequence[NewLine], changed: Collection[LineKey]) -> None
     """Log and count those of the changed lines that are not to be sent."""
     for line in lines:
         if line.state is not State.PENDING and line.key in changed:
-            metrics.count_lines(line.state)
+            if line.key.feed is FeedName.STATISTICS:
+                metrics.count_lines(line.state)
             log = _log.debug if line.state is State.SKIPPED else _log.warning
             log(
                 logs.LINE_EVENTS[line.state],

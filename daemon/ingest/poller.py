@@ -105,5 +105,5 @@ class Poller:
         finally:
             metrics.POLL_SECONDS.observe(time.perf_counter() - started)
             # What a failing poll took before is in the ledger for good.
-            log_taken(taken, started)
+            log_taken(self._feed.name, taken, started)
         return taken

@@ -12,7 +12,7 @@ OVERLAP = timedelta(seconds=5)
 """How far a poll reaches back behind the watermark: a row may be committed a moment after the
 time that it carries, which matters where SETTLE_DELAY is shorter than that moment."""
 NEAR = timedelta(minutes=30)
-"""How far the frequent sweep reaches back behind the watermark."""
+"""How far the frequent sweep reaches back behind the watermark, for calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class ReadinessRules:
     """When a call is ready (contract 3): durations, and START_FROM where it is set.
 
     `clients_id` is the one client whose calls are taken (None: all); `zone` is the ACD server's,
-    in which times are shown.
+    in which times are shown; `near` is how far the frequent sweep reaches back.
     """
 
     settle_delay: timedelta
@@ -78,6 +78,7 @@ class ReadinessRules:
     zone: ZoneInfo
     start_from: datetime | None = None
     clients_id: int | None = None
+    near: timedelta = NEAR
 
     def ended_by(self, clock: Clock) -> datetime:
         """Return the latest end of a call that is ready now."""
@@ -123,7 +124,7 @@ class ReadinessRules:
         started_by = self.started_by(clock)
         # Calls without an end became ready so long after their start; a wide sweep leaves no gap
         # where these durations were changed.
-        stale_since = window.since if wide else started_by - NEAR
+        stale_since = window.since if wide else started_by - self.near
         stale = Window(max(min(stale_since, started_by), floor), started_by)
         return Windows(
             codes=window,

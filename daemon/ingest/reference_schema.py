@@ -1,15 +1,15 @@
-"""Creates the ACD's tables of contract section 2, for the demo, the tests and a first trial."""
+"""Creates the ACD's tables as the contracts have them, for demo, tests and a first trial."""
 
 from collections.abc import Sequence
 
 from daemon.database.errors import faults
 from daemon.database.pool import Database, quoted
-from daemon.ingest.schema import TABLES
+from daemon.ingest.schema import REFERENCE_TABLES
 from daemon.ledger.migrate import MIGRATION_LOCK, folder
 
 
 async def create_reference_schema(database: Database, schema: str) -> list[str]:
-    """Create the tables of contract section 2 where they are missing, in the first source schema.
+    """Create the ACD's tables where they are missing, in the first source schema.
 
     Returns those that were missing. Raises `UnreachableError`.
     """
@@ -28,12 +28,12 @@ async def create_reference_schema(database: Database, schema: str) -> list[str]:
     finally:
         await connection.close()
     there = {row["tablename"] for row in rows}
-    return [table for table in TABLES if table.lower() not in there]
+    return [table for table in REFERENCE_TABLES if table.lower() not in there]
 
 
 def reference_schema_sentence(created: Sequence[str], schema: str) -> str:
     """Return a sentence: which of the ACD's tables were created, and which were there."""
-    there = [table for table in TABLES if table not in created]
+    there = [table for table in REFERENCE_TABLES if table not in created]
     if not created:
         return f"The ACD's {len(there)} tables are in schema {schema} already."
     sentence = f"Created in schema {schema}: {', '.join(created)}."

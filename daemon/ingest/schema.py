@@ -6,7 +6,10 @@ from daemon.lines import BIGINT_MAX, NON_NUMERIC_ID
 
 _ID, _NUMBER, _FLAG, _TIME, _TEXT = "id", "number", "flag", "time", "text"
 
-TABLES: Mapping[str, Mapping[str, str]] = {
+Tables = Mapping[str, Mapping[str, str]]
+"""Tables with their columns, and what each column is used as."""
+
+TABLES: Tables = {
     "StatisticsPartA": {
         "ID": _ID,
         "ClientsID": _ID,
@@ -54,7 +57,48 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "AcdGroups": {"ID": _ID, "Name": _TEXT},
     "TransactionCodes": {"ID": _ID, "ExportKey": _TEXT},
 }
-"""Columns that the statements read, with what each is used as."""
+"""Columns that the statements of calls read."""
+
+ACD_EVENTS: Mapping[str, str] = {
+    "ID": _ID,
+    "ClientsID": _ID,
+    "AcdEventTypesID": _ID,
+    "AcdGroupsID": _ID,
+    "AcdConfigurationGroupsID": _ID,
+    "AcdAgentGroupsID": _ID,
+    "UsersID": _ID,
+    "CreatingUsersID": _ID,
+    "StatisticsPartAID": _ID,
+    "Sender": _TEXT,
+    "Receiver": _TEXT,
+    "Subject": _TEXT,
+    "EventData": _TEXT,
+    "UserData": _TEXT,
+    "SalesforceQueryResult": _NUMBER,
+    "dtCreated": _TIME,
+}
+CALLBACK_TABLES: Tables = {
+    "AcdEvents": ACD_EVENTS,
+    "StatisticsPartA": TABLES["StatisticsPartA"],
+    "ServiceNumbers": TABLES["ServiceNumbers"],
+    "Users": {**TABLES["Users"], "NickName": _TEXT},
+    "AcdGroups": {**TABLES["AcdGroups"], "ForeignSystemID": _TEXT},
+}
+"""Columns that the statements of callback requests read."""
+OPTIONAL = {
+    ("AcdEvents", "ClientsID"),
+    ("AcdEvents", "AcdConfigurationGroupsID"),
+    ("AcdEvents", "AcdAgentGroupsID"),
+    ("AcdEvents", "CreatingUsersID"),
+    ("AcdEvents", "StatisticsPartAID"),
+    ("AcdEvents", "SalesforceQueryResult"),
+    ("Users", "NickName"),
+    ("AcdGroups", "ForeignSystemID"),
+}
+"""Columns that may be missing, and count as NULL then."""
+
+REFERENCE_TABLES = (*TABLES, "AcdEvents")
+"""Tables that `migrate --reference-schema` creates."""
 
 _ID_TYPES = {"smallint", "integer", "bigint", "numeric", "real", "double precision"}
 _TIME_TYPES = {"timestamp with time zone", "timestamp without time zone"}
@@ -78,23 +122,26 @@ WANTED_INDEXES = (
     ("AcdStatisticsTransactionCodes", "StatisticsPartAID"),
     ("AcdStatisticsTransactionCodes", "dtCreated"),
 )
+WANTED_CALLBACK_INDEXES = (("AcdEvents", "ID"), ("AcdEvents", "dtCreated"))
 
 
-def missing_indexes(indexed: Mapping[str, set[str]]) -> list[str]:
+def missing_indexes(
+    indexed: Mapping[str, set[str]], wanted: Sequence[tuple[str, str]] = WANTED_INDEXES
+) -> list[str]:
     """Return a CREATE INDEX for each index that polls would want and do not have."""
     return [
         f"CREATE INDEX CONCURRENTLY ON {table} ({column})"
-        for table, column in WANTED_INDEXES
+        for table, column in wanted
         if column.lower() not in indexed.get(table.lower(), set())
     ]
 
 
 def schema_faults(
-    columns: Mapping[str, Mapping[str, str]], schemas: Sequence[str]
+    columns: Mapping[str, Mapping[str, str]], schemas: Sequence[str], tables: Tables = TABLES
 ) -> tuple[str, ...]:
     """Name each table or column that is missing or of a type that cannot be used."""
     faults = []
-    for table, expected in TABLES.items():
+    for table, expected in tables.items():
         found = columns.get(table.lower())
         if found is None:
             faults.append(
@@ -104,6 +151,8 @@ def schema_faults(
             continue
         for column, kind in expected.items():
             type_name = found.get(column.lower())
+            if type_name is None and (table, column) in OPTIONAL:
+                continue
             if type_name is None:
                 faults.append(f"column {table}.{column} is missing: add it, or make a view with it")
             elif kind == _TIME and type_name not in _TIME_TYPES:
@@ -113,15 +162,17 @@ def schema_faults(
     return tuple(faults)
 
 
-def relation(table: str, types: Mapping[str, str]) -> str:
-    """Return the FROM item for a table: its columns of section 2, ids as numbers.
+def relation(table: str, types: Mapping[str, str], kinds: Mapping[str, str]) -> str:
+    """Return the FROM item for a table: its columns, ids as numbers, what is missing as NULL.
 
     An id that a view has as text is cast where it is a number; where it is none it becomes a
     stable number below `NON_NUMERIC_ID`, so that the line still has a key and ends as `invalid`.
     """
     columns = []
-    for column, kind in TABLES[table].items():
-        if kind == _ID and types[column.lower()] not in _ID_TYPES:
+    for column, kind in kinds.items():
+        if column.lower() not in types:
+            columns.append(f"NULL::{'text' if kind == _TEXT else 'bigint'} AS {column}")
+        elif kind == _ID and types[column.lower()] not in _ID_TYPES:
             columns.append(
                 f"CASE WHEN {column} IS NULL THEN NULL"
                 f" WHEN {column}::text ~ '^\\s*-?\\d{{1,18}}\\s*$'"

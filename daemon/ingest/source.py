@@ -1,46 +1,38 @@
 """The ACD's tables: which calls are ready, and their data lines. SELECT only (contract 2, 3)."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
-from datetime import datetime, timedelta
-from typing import Any
+from contextlib import aclosing, asynccontextmanager
+from datetime import datetime
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 import asyncpg
 
 from daemon.database import statements
-from daemon.database.errors import Place
 from daemon.database.pool import Database, quoted
-from daemon.errors import ConfigurationError, UnreadableRowError
-from daemon.ingest.columns import (
-    EPOCHS,
-    MIN_TIME,
-    REPEATED_HOUR,
-    time_decoder,
-    time_encoder,
-    to_bigint,
-)
-from daemon.ingest.feed import Page, RowRef
-from daemon.ingest.readiness import CallFacts, Clock, Readiness, Window
-from daemon.ingest.schema import TABLES, id_text, relation, schema_faults
-from daemon.lines import MICROSECOND, DataLine, Digest, LineKey
-
-PAGE = 2000
-"""Calls to read at once: large enough that a statement's fixed cost is small beside its rows."""
+from daemon.errors import UnreadableRowError
+from daemon.ingest.columns import EPOCHS, time_decoder, time_encoder, to_bigint
+from daemon.ingest.feed import Page
+from daemon.ingest.reader import CONFLICTS, PAGE, REPEATS, SourceReader
+from daemon.ingest.readiness import CallFacts, Readiness, Window
+from daemon.ingest.schema import TABLES
+from daemon.lines import DataLine, Digest, LineKey
 
 LINES = 2000
 """Data lines to hold at once, however many a call has."""
 
-REPEATS = 3
-"""How often a statement is repeated at once that a standby cancelled to go on with its replay."""
-_CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 
-_STATEMENTS = statements.load("ingest/source.sql")
-_PARTS = ("rows", "expansion", "records")
-
-
-class Source:
+class Source(SourceReader):
     """Reads one client's calls, or all clients' when `clients_id` is None."""
+
+    tables = TABLES
+    sql = statements.load("ingest/source.sql")
+    sql_parts = ("rows", "expansion", "records")
+    id_texts: ClassVar = {
+        "call_user_data": "call.UserData::text",
+        "code_user_data": "code.UserData::text",
+    }
+    text_statement = "lines_by_key"
 
     def __init__(
         self,
@@ -50,57 +42,9 @@ class Source:
         page: int = PAGE,
         lines: int = LINES,
     ) -> None:
-        """Sessions of the database have the search path and the ACD server's zone.
-
-        `page` calls are read at once, and `lines` data lines are in memory at once.
-        """
-        self._database = database
-        self._schemas = schemas
-        self._clients_id = clients_id
-        self._page = page
+        """`page` calls are read at once, and `lines` data lines are in memory at once."""
+        super().__init__(database, schemas, clients_id, page)
         self._lines_at_once = lines
-        self._sql: dict[str, str] = {}
-
-    @property
-    def unreachable(self) -> bool:
-        """Whether the last query could not reach the source."""
-        return self._database.lost
-
-    @property
-    def place(self) -> Place:
-        """Where it is, for messages."""
-        return self._database.place
-
-    async def clock(self) -> Clock:
-        """Return the source's time; raises `UnreachableError` if it cannot be reached."""
-        async with self._database.connection() as connection:
-            row = await connection.fetchrow(_STATEMENTS["clock"])
-        return Clock(row["now"], row["database"], row["standby"], row["replayed"])
-
-    async def columns(self) -> dict[str, dict[str, str]]:
-        """Return table → column → type as the search path shows them, all in lower case."""
-        async with self._database.connection() as connection:
-            rows = await connection.fetch(
-                _STATEMENTS["columns"], [table.lower() for table in TABLES]
-            )
-        found: dict[str, dict[str, str]] = {}
-        for row in rows:
-            found.setdefault(row["table_name"], {})[row["column_name"]] = row["type"]
-        return found
-
-    async def indexed(self) -> dict[str, set[str]]:
-        """Return table → columns that an index begins with; a view counts as having all."""
-        tables = {table.lower(): table for table in TABLES}
-        async with self._database.connection() as connection:
-            rows = await connection.fetch(_STATEMENTS["indexed"], list(tables))
-            views = await connection.fetch(_STATEMENTS["views"], list(tables))
-        found: dict[str, set[str]] = {}
-        for row in rows:
-            found.setdefault(row["table_name"], set()).add(row["column_name"])
-        for row in views:
-            name = row["table_name"]
-            found[name] = {column.lower() for column in TABLES[tables[name]]}
-        return found
 
     async def newest_start(self) -> datetime | None:
         """Return the start of the newest call."""
@@ -110,24 +54,6 @@ class Source:
     async def newest_clients(self) -> list[int]:
         """Return whose the newest calls are, each ClientsID once; at most a few, and ours first."""
         return [row[0] for row in await self._fetch("newest_clients", self._clients_id)]
-
-    async def keeps_sessions(self) -> bool:
-        """Whether no pooler lends the sessions of this database from statement to statement."""
-        return await self._database.keeps_sessions()
-
-    async def prepare(self) -> None:
-        """Fit the statements to the column types; raises `ConfigurationError` per wrong column."""
-        columns = await self.columns()
-        if faults := schema_faults(columns, self._schemas):
-            raise ConfigurationError(*faults)
-        async with self._database.connection() as connection:
-            unicode = await connection.fetchval(_STATEMENTS["encoding"]) == "UTF8"
-        words = {table: relation(table, columns[table.lower()]) for table in TABLES} | {
-            "call_user_data": id_text("call.UserData::text", unicode=unicode),
-            "code_user_data": id_text("code.UserData::text", unicode=unicode),
-        }
-        parts = {name: _STATEMENTS[name].format_map(words) for name in _PARTS}
-        self._sql = {name: text.format_map(words | parts) for name, text in _STATEMENTS.items()}
 
     def ended(self, window: Window) -> AsyncIterator[Page]:
         """Yield pages of the calls whose dtCallEnd lies in the window, by (time, id)."""
@@ -167,7 +93,7 @@ class Source:
         if not self._sql:
             await self.prepare()
         text, limit = self._sql["lines"], self._lines_at_once
-        async with self._database.connection("lines") as connection:
+        async with self.database.connection("lines") as connection:
             for left in range(REPEATS, -1, -1):
                 numbered: Numbering | None = None
                 try:
@@ -178,7 +104,7 @@ class Source:
                             yield numbered.lines(rows)
                             if len(rows) < limit:
                                 break
-                except _CONFLICTS:
+                except CONFLICTS:
                     if numbered is not None or not left:
                         raise
                 except asyncpg.DataError as error:
@@ -211,53 +137,6 @@ class Source:
             await self._fetch("lines_by_key", sorted(set(columns[0])), *columns)
         )
 
-    async def _fetch(self, statement: str, *arguments: Any) -> list[Any]:
-        if not self._sql:
-            await self.prepare()
-        text = self._sql[statement]
-        rows: list[Any]
-        async with self._database.connection(statement) as connection:
-            try:
-                for _ in range(REPEATS):
-                    with suppress(*_CONFLICTS):
-                        rows = await connection.fetch(text, *arguments)
-                        return rows
-                rows = await connection.fetch(text, *arguments)
-            except asyncpg.DataError as error:
-                if statement == "lines_by_key":
-                    raise UnreadableRowError(f"SQLSTATE {error.sqlstate}") from error
-                raise
-            return rows
-
-    async def _pages(
-        self, statement: str, window: Window, *arguments: datetime, whole: bool = True
-    ) -> AsyncIterator[Page]:
-        since, cursor, row_id = window.since, MIN_TIME, 0
-        while True:
-            rows = await self._fetch(
-                statement,
-                since,
-                window.until,
-                cursor,
-                row_id,
-                self._clients_id,
-                self._page,
-                *arguments,
-            )
-            if rows:
-                cursor, row_id = rows[-1]["cursor"], rows[-1]["row_id"]
-                # Local times that the clock skips or repeats are not in their instants' order.
-                slack = timedelta(0) if cursor.tzinfo else REPEATED_HOUR
-                reached = rows[-1]["moment"] - slack
-                found = [
-                    RowRef(to_bigint(call), to_bigint(row), moment) for call, row, _, moment in rows
-                ]
-                # Of the last row's very time there may be more.
-                yield Page(found, reached - MICROSECOND, whole)
-                since = max(since, reached)
-            if len(rows) < self._page:
-                return
-
 
 @asynccontextmanager
 async def open_source(
@@ -280,7 +159,8 @@ async def open_source(
         # A plan for all windows alike would read every call without an end, of years.
         "plan_cache_mode": "force_custom_plan",
     }
-    database = Database("source", dsn, session=session, size=4, initialise=_times_without_limits)
+    # Poll and sweep of each feed at once, each feed with as many as it can use.
+    database = Database("source", dsn, session=session, size=8, initialise=_times_without_limits)
     async with database:
         yield Source(database, schemas, clients_id, page, lines)
 

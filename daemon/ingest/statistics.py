@@ -8,7 +8,8 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from daemon.errors import InvalidLineError, UnreadableRowError
-from daemon.ingest.feed import UNREADABLE, Due, Page, RowRef
+from daemon.ingest.feed import UNREADABLE, Due, Page, RowRef, invalid
+from daemon.ingest.reader import by_halves
 from daemon.ingest.readiness import Clock, ReadinessRules, Window
 from daemon.ingest.record import call_statistics, lane, to_json
 from daemon.ingest.source import Source
@@ -43,7 +44,7 @@ class RecordOptions:
         try:
             record = call_statistics(line, self.zone)
         except InvalidLineError as error:
-            return _invalid(line.key, line.ordinal, line.call_ended, str(error))
+            return invalid(line.key, line.ordinal, line.call_ended, str(error))
         skipped = record.SalesForceID is None and not self.send_without_id
         return NewLine(
             key=line.key,
@@ -149,30 +150,18 @@ class StatisticsFeed:
 
     async def lines_by_key(self, keys: Sequence[LineKey]) -> list[NewLine]:
         """Return known lines made anew from the rows that are still there."""
-        lines, unreadable = await self._readable(list(keys))
+        lines, unreadable = await by_halves(self._source.lines_by_key, list(keys))
         new = await self._with_records(lines)
         for key in unreadable:
             facts = await self._source.about(key.call_id)
             moment = facts and (facts.ended or facts.started)
-            new += [_invalid(key, 1, moment, UNREADABLE)] if moment else []
+            new += [invalid(key, 1, moment, UNREADABLE)] if moment else []
         return new
-
-    async def _readable(self, keys: list[LineKey]) -> tuple[list[DataLine], list[LineKey]]:
-        """Read lines, and find out by halves which of the keys the source cannot give."""
-        try:
-            return await self._source.lines_by_key(keys), []
-        except UnreadableRowError:
-            if len(keys) == 1:
-                return [], keys
-            middle = len(keys) // 2
-            first, bad = await self._readable(keys[:middle])
-            second, worse = await self._readable(keys[middle:])
-            return first + second, bad + worse
 
     async def _unreadable(self, call: RowRef, only: Container[int] | None) -> list[NewLine]:
         keys = sorted(await self._source.keys([call.call_id]))
         return [
-            _invalid(key, number, call.moment, UNREADABLE)
+            invalid(key, number, call.moment, UNREADABLE)
             for number, key in enumerate(keys, 1)
             if only is None or key.code_id in only
         ]
@@ -190,20 +179,7 @@ class StatisticsFeed:
 def _nameless(calls: Mapping[int, RowRef], known: Container[int]) -> list[NewLine]:
     """Return an `invalid` line for each call whose id is not a whole number: it has no rows."""
     return [
-        _invalid(LineKey(call_id, 0, 0, 0), 1, row.moment, f"StatisticsPartA.ID {NOT_AN_ID}")
+        invalid(LineKey(call_id, 0, 0, 0), 1, row.moment, f"StatisticsPartA.ID {NOT_AN_ID}")
         for call_id, row in calls.items()
         if call_id < NON_NUMERIC_ID and call_id not in known
     ]
-
-
-def _invalid(key: LineKey, ordinal: int, call_ended: datetime, error: str) -> NewLine:
-    return NewLine(
-        key=key,
-        ordinal=ordinal,
-        lane=lane(key, None),
-        salesforce_id=None,
-        call_ended=call_ended,
-        state=State.INVALID,
-        record=None,
-        error=error,
-    )

@@ -13,7 +13,7 @@ from daemon.errors import ConfigurationError, UnusableError
 from daemon.ingest.columns import MIN_TIME
 from daemon.ingest.feed import Feed, Page
 from daemon.ingest.intake import Intake, TakeResult, log_taken
-from daemon.ingest.readiness import NEAR, Window
+from daemon.ingest.readiness import Window
 from daemon.ledger.taking import TakingStore
 from daemon.lines import NON_NUMERIC_ID, LineKey, missing_keys
 from daemon.tasks import sleep_or_stop
@@ -68,7 +68,7 @@ class Sweeper:
             await sleep_or_stop(stop, NEAR_EVERY)
 
     async def sweep(self, *, wide: bool) -> TakeResult:
-        """Look again once, at the last half hour or at all of LOOKBACK."""
+        """Look again once, at what is near the watermark or at all of LOOKBACK."""
         started = time.perf_counter()
         clock = await self._feed.clock()
         progress = await self._ledger.progress(self._feed.name)
@@ -79,10 +79,10 @@ class Sweeper:
         # A watermark ahead of the source's clock makes no call ready.
         ended_by = self._feed.rules.ended_by(clock)
         until = min(progress.watermark, ended_by)
-        since = until - NEAR
+        begin, reach = until, self._feed.rules.near
         if wide:
-            swept_at = min(progress.swept_at or floor, ended_by)
-            since = max(swept_at, MIN_TIME + self._lookback) - self._lookback
+            begin, reach = min(progress.swept_at or floor, ended_by), self._lookback
+        since = max(begin, MIN_TIME + reach) - reach
         seen = self._feed.rules.visible_until(clock)
         try:
             pages = self._feed.late(Window(since, until), floor, clock, wide=wide)
@@ -93,11 +93,11 @@ class Sweeper:
                 # that are older than the next sweep reaches.
                 await self._ledger.swept(self._feed.name, seen)
         finally:
-            reach = metrics.SWEEP_SECONDS.labels("lookback" if wide else "near")
-            reach.observe(time.perf_counter() - started)
+            seconds = metrics.SWEEP_SECONDS.labels("lookback" if wide else "near")
+            seconds.observe(time.perf_counter() - started)
             if taken.lines:
                 self._on_taken()
-            log_taken(taken, started, late=True)
+            log_taken(self._feed.name, taken, started, late=True)
         return taken
 
     async def _take_missing(self, taken: TakeResult, pages: AsyncIterator[Page]) -> None:

@@ -38,7 +38,7 @@ SELECT count(*) FROM gone
 -- endpoint said of them, which may name somebody; once none is left, remember up to when, so that
 -- lines without a record are not read again.
 WITH dropped AS (
-    UPDATE line SET record = NULL,
+    UPDATE line SET record = NULL, answer = NULL,
                     last_error = CASE WHEN state = 'skipped' THEN last_error END
     WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM line

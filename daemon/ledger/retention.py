@@ -42,9 +42,10 @@ class Pruner:
         self._retention = retention
         self._record_retention = record_retention
 
-    async def run(self, stop: asyncio.Event, swept: asyncio.Event) -> None:
-        """Prune every `EVERY` seconds until `stop`, from the first completed wide sweep on."""
-        await swept.wait()
+    async def run(self, stop: asyncio.Event, *swept: asyncio.Event) -> None:
+        """Prune every `EVERY` seconds until `stop`, once the first wide sweeps are completed."""
+        for feed_swept in swept:
+            await feed_swept.wait()
         while not stop.is_set():
             try:
                 await self.prune(stop)

@@ -25,5 +25,5 @@ async def open_ledger(dsn: str, schema: str) -> AsyncIterator[Ledger]:
         # What a frozen instance was just writing must not stay locked for the one that takes over.
         "idle_in_transaction_session_timeout": "10s",
     }
-    async with Database("ledger", dsn, session=session, size=7) as database:
+    async with Database("ledger", dsn, session=session, size=9) as database:
         yield Ledger(database)

@@ -1,4 +1,4 @@
-"""`callstatsd backfill`: takes the calls of a window once, and waits until they are delivered."""
+"""`callstatsd backfill`: takes a window of a feed once, and waits until it is delivered."""
 
 import asyncio
 import time
@@ -11,7 +11,13 @@ import structlog
 
 from daemon import logs
 from daemon.delivery.outcome_writer import DRAIN_EXTRA, open_writer
-from daemon.errors import CallstatsdError, UnreachableError, UnusableError, first_error
+from daemon.errors import (
+    CallstatsdError,
+    ConfigurationError,
+    UnreachableError,
+    UnusableError,
+    first_error,
+)
 from daemon.ingest.feed import Feed, Page
 from daemon.ingest.intake import Intake
 from daemon.ingest.readiness import Window
@@ -21,8 +27,8 @@ from daemon.ledger.binding import Binding
 from daemon.ledger.lease import Lease
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.store import Ledger
-from daemon.lines import MICROSECOND, LineKey, NewLine, State, missing_keys
-from daemon.service.connections import open_databases, open_salesforce, statistics_feed
+from daemon.lines import MICROSECOND, FeedName, LineKey, NewLine, State, missing_keys
+from daemon.service.connections import feeds, open_databases, open_salesforce
 from daemon.service.instance import Instance
 from daemon.service.systemd import SystemdNotifier
 from daemon.settings.model import Settings
@@ -59,7 +65,7 @@ class BackfillProgress:
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """Calls that ended in [since, until), as asked for."""
+    """Calls that ended, or requests created, in [since, until), as asked for."""
 
     since: datetime
     until: datetime
@@ -74,12 +80,14 @@ async def backfill(
     dry_run: bool,
     resend: bool,
     wait: bool,
+    name: FeedName = FeedName.STATISTICS,
     paused_for: float = PAUSED_FOR,
 ) -> BackfillProgress:
-    """Run a whole backfill; returns its progress, complete unless `stop` was set.
+    """Run a whole backfill of a feed; returns its progress, complete unless `stop` was set.
 
-    Raises `ConfigurationError` for a source or ledger that is not ours, `WindowPrunedError`, and
-    `UnreachableError` when a database is away or the sender is paused for `paused_for` seconds.
+    Raises `ConfigurationError` for a source or ledger that is not ours or a feed that is off,
+    `WindowPrunedError`, and `UnreachableError` when a database is away or the sender is paused for
+    `paused_for` seconds.
     """
     began = time.monotonic()
     async with open_databases(settings) as (source, ledger), AsyncExitStack() as stack:
@@ -88,8 +96,13 @@ async def backfill(
         await ledger.check_binding(
             Binding(settings.clients_id, clock.database, settings.source_schemas)
         )
+        on = feeds(settings, source)
+        if name not in on:
+            raise ConfigurationError("callbacks are off: set CALLSTATSD_CALLBACK_URL")
+        for one in on.values():
+            await one.prepare()
         ensure_retention_locked = await stack.enter_async_context(ledger.retention_locked())
-        feed = statistics_feed(settings, source)
+        feed = on[name]
         intake = Intake(feed, ledger)
         act = Act(
             ActKind.BACKFILL, operator(), since=period.since, until=period.until, resend=resend
@@ -218,7 +231,6 @@ class Backfill:
                 "or send all of them (again) with --resend"
             )
         ready = self._feed.rules.ended_by(await self._feed.clock())
-        await self._feed.prepare()
         window = Window(self._period.since, min(self._period.until - MICROSECOND, ready))
         self.progress.total = await self._feed.count(window)
         return window

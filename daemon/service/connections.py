@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import assert_never
 
@@ -12,6 +14,8 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
 from daemon import __version__
 from daemon.database.errors import Place
 from daemon.errors import UnreachableError, UnusableError
+from daemon.ingest.callbacks import END_WITHIN, CallbackFeed, CallbackOptions, CallbackSource
+from daemon.ingest.feed import Feed
 from daemon.ingest.source import Source, open_source
 from daemon.ingest.statistics import RecordOptions, StatisticsFeed
 from daemon.ledger.binding import Binding
@@ -138,6 +142,31 @@ def statistics_feed(settings: Settings, source: Source) -> StatisticsFeed:
         settings.send_without_salesforce_id,
     )
     return StatisticsFeed(source, rules_of(settings), options)
+
+
+def callback_feed(settings: Settings, source: Source) -> CallbackFeed:
+    """Return the feed of callback requests, as the settings have it.
+
+    Its frequent sweep reaches as far as the other: a request is taken within a minute and a half
+    after it could be, however late that is.
+    """
+    rules = replace(
+        rules_of(settings),
+        settle_delay=timedelta(seconds=settings.callback_delay),
+        stale_call_after=END_WITHIN,
+        near=timedelta(seconds=settings.lookback),
+    )
+    options = CallbackOptions(settings.source_timezone, settings.empty_as is EmptyAs.STRING)
+    requests = CallbackSource(source.database, settings.source_schemas, settings.clients_id)
+    return CallbackFeed(requests, rules, options)
+
+
+def feeds(settings: Settings, source: Source) -> dict[FeedName, Feed]:
+    """Return the feeds that are on."""
+    on: dict[FeedName, Feed] = {FeedName.STATISTICS: statistics_feed(settings, source)}
+    if settings.callback_url:
+        on[FeedName.CALLBACKS] = callback_feed(settings, source)
+    return on
 
 
 def ledger_code(settings: Settings) -> str:

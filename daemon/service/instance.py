@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -35,7 +35,7 @@ from daemon.ledger.store import Ledger
 from daemon.lines import FeedName, State
 from daemon.reports.status import status_line
 from daemon.salesforce.client import Salesforce
-from daemon.service.connections import retry_until_reachable, statistics_feed
+from daemon.service.connections import feeds, retry_until_reachable
 from daemon.service.heartbeat import Heartbeat
 from daemon.service.systemd import Loop, SystemdNotifier
 from daemon.settings.model import Settings
@@ -47,6 +47,7 @@ _log = structlog.get_logger()
 
 STATUS_EVERY = 5.0
 """Seconds between two counts for `systemctl status`."""
+LOOPS = {FeedName.STATISTICS: Loop.TAKING, FeedName.CALLBACKS: Loop.TAKING_CALLBACKS}
 MAY_STILL_SEND = "starting in 3 s: the last instance did not stop in order and may still send"
 LEARNT_WITHIN = 1.0
 """Seconds to wait for outcomes of an earlier lease."""
@@ -171,31 +172,46 @@ class Instance:
         if self.notifier.enabled:
             beside.append(self._report_status(sender))
         if poll:
-            beside.append(self._poll(sender, leave))
+            beside.append(self._take(sender, leave))
         # A poll under way is cut at the end: the watermark moves only with the lines it covers.
         async with in_background(*beside):
             await sender.run(leave)
 
-    async def _poll(self, sender: Sender, stop: asyncio.Event) -> None:
+    async def _take(self, sender: Sender, stop: asyncio.Event) -> None:
+        """Poll and sweep each feed that is on, and prune once all were swept."""
         settings = self.settings
-        feed = statistics_feed(settings, self.source)
-        intake = Intake(feed, self.ledger)
-        poller = Poller(feed, self.ledger, intake, sender.wake, self._has_polled)
         lookback = timedelta(seconds=settings.lookback)
-        sweeper = Sweeper(feed, self.ledger, intake, lookback, sender.wake)
         pruner = Pruner(self.ledger, settings.retention, settings.record_retention)
+        swept = []
+        async with asyncio.TaskGroup() as group:
+            for name, feed in feeds(settings, self.source).items():
+                intake = Intake(feed, self.ledger)
+                progressed = partial(self._has_polled, LOOPS[name])
+                poller = Poller(feed, self.ledger, intake, sender.wake, progressed)
+                sweeper = Sweeper(feed, self.ledger, intake, lookback, sender.wake)
+                swept.append(sweeper.swept)
+                group.create_task(self._take_feed(poller, sweeper, progressed, stop))
+            group.create_task(pruner.run(stop, *swept))
+
+    async def _take_feed(
+        self,
+        poller: Poller,
+        sweeper: Sweeper,
+        progressed: Callable[[float], None],
+        stop: asyncio.Event,
+    ) -> None:
+        settings = self.settings
 
         async def prepare() -> None:
             await poller.prepare(settings.clients_id, settings.source_schemas)
 
-        await retry_until_reachable(prepare, stop, partial(self._has_polled, 0.0))
+        await retry_until_reachable(prepare, stop, partial(progressed, 0.0))
         async with asyncio.TaskGroup() as group:
             group.create_task(sweeper.run(stop))
-            group.create_task(pruner.run(stop, sweeper.swept))
             group.create_task(poller.run(settings.poll_interval, stop))
 
-    def _has_polled(self, rest: float) -> None:
-        self.notifier.watch.progressed(Loop.TAKING, rest_until=time.monotonic() + rest)
+    def _has_polled(self, loop: Loop, rest: float) -> None:
+        self.notifier.watch.progressed(loop, rest_until=time.monotonic() + rest)
 
     async def _report_status(self, sender: Sender) -> None:
         """Set the line for `systemctl status` every few seconds, until cancelled."""

@@ -18,7 +18,7 @@ from daemon.service.connections import (
     retry_until_reachable,
 )
 from daemon.service.instance import Instance
-from daemon.service.systemd import Loop, SystemdNotifier
+from daemon.service.systemd import TWO_LOOPS, Loop, SystemdNotifier
 from daemon.settings.model import Settings
 from daemon.tasks import in_background, run_until, sleep_or_stop
 from daemon.web.cache import StatusReader
@@ -35,7 +35,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     Databases that are away are waited for. Raises `ConfigurationError` for a ledger or source
     that is not ours to use, `SettleTimeoutError` when outcomes cannot be written for too long.
     """
-    notifier, state = SystemdNotifier(), InstanceState()
+    loops = set(Loop) if settings.callback_url else TWO_LOOPS
+    notifier, state = SystemdNotifier(loops), InstanceState()
     drain = settings.request_timeout + 4 * DRAIN_EXTRA
     metrics.describe_build(ledger_code(settings))
     async with (
@@ -90,6 +91,6 @@ async def _acquire(lease: Lease, notifier: SystemdNotifier, stop: asyncio.Event)
 
 
 def _report_waiting(notifier: SystemdNotifier) -> None:
-    """Report to systemd that the ledger is waited for; neither loop can make progress now."""
+    """Report to systemd that the ledger is waited for; no loop can make progress now."""
     notifier.status("waiting for the ledger database")
     notifier.watch.progressed(*Loop)

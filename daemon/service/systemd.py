@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum, auto
 from math import inf
 
@@ -18,21 +18,27 @@ EXTENSION = 90.0
 
 
 class Loop(Enum):
-    """The two loops that must both make progress."""
+    """The loops that must all make progress; one of callbacks where they are on."""
 
     TAKING = auto()
     SENDING = auto()
+    TAKING_CALLBACKS = auto()
+
+
+TWO_LOOPS = frozenset({Loop.TAKING, Loop.SENDING})
+"""Those without callbacks."""
 
 
 class ProgressWatchdog:
-    """Feeds the systemd watchdog only when polling and sending both made progress.
+    """Feeds the systemd watchdog only when polling and sending have all made progress.
 
     Progress is a poll or one page of it, or one read of the sender from the ledger. A failed one
     counts, because a restart brings no database back. Waiting for a database, or for the ledger's
-    lock, counts for both loops. The clock is an argument.
+    lock, counts for all loops. The clock is an argument.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, loops: Collection[Loop] = TWO_LOOPS) -> None:
+        self._loops = loops
         self._progressed: set[Loop] = set()
         self._rest: dict[Loop, float] = {}
 
@@ -43,7 +49,10 @@ class ProgressWatchdog:
 
     def all_progressed(self, now: float) -> bool:
         """Whether each loop rests or made progress since this was last true."""
-        if any(loop not in self._progressed and now >= self._rest.get(loop, -inf) for loop in Loop):
+        if any(
+            loop not in self._progressed and now >= self._rest.get(loop, -inf)
+            for loop in self._loops
+        ):
             return False
         self._progressed.clear()
         return True
@@ -52,13 +61,14 @@ class ProgressWatchdog:
 class SystemdNotifier:
     """Sends the service's state to systemd; does nothing where `NOTIFY_SOCKET` is not set."""
 
-    def __init__(self) -> None:
+    def __init__(self, loops: Collection[Loop] = TWO_LOOPS) -> None:
+        """Take the loops that must make progress."""
         self._socket = sdnotify.SystemdNotifier() if "NOTIFY_SOCKET" in os.environ else None
         self._watchdog = watchdog_seconds(os.environ, os.getpid())
         self._ready = False
         self._stopping = False
         self._status = ""
-        self.watch = ProgressWatchdog()
+        self.watch = ProgressWatchdog(loops)
 
     @property
     def enabled(self) -> bool:
@@ -79,7 +89,7 @@ class SystemdNotifier:
             self._notify(f"STATUS={text}")
 
     async def run(self, stop: asyncio.Event, drain: float) -> None:
-        """Feed the watchdog as long as both loops make progress, until cancelled.
+        """Feed the watchdog as long as the loops make progress, until cancelled.
 
         After `stop` for at most `drain` seconds more: what takes longer is not draining.
         """

@@ -230,6 +230,18 @@ class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_error
         description="whether lines without a Salesforce record id are sent too; otherwise they "
         "are skipped",
     )
+    callback_url: Url = Field(
+        "",
+        description="where callback requests of the ACD are sent, written like ENDPOINT_URL, "
+        "usually /services/apexrest/jtelACD/createCallback; empty turns them off; the ACD's own "
+        "REST calls for callbacks must be off, or each request arrives twice",
+    )
+    callback_delay: Seconds = Field(
+        30.0,
+        ge=0,
+        description="time from a callback request's creation to taking it; one whose call has not "
+        "ended waits for that, up to 30 minutes",
+    )
     http_listen: Address = Field(
         ("127.0.0.1", 9464),
         description="address of status page, metrics and health checks, HOST:PORT or [::1]:PORT; "
@@ -299,9 +311,13 @@ class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_error
             faults.append(
                 f"{shown} cannot be put into a header: use ASCII without blanks or line breaks."
             )
-        if self.auth in {Auth.BEARER, Auth.NONE} and self.endpoint_url.startswith("/"):
-            shown = assignment("endpoint_url", self.endpoint_url)
-            faults.append(f"{shown} is a path, but {chosen} gives no host: use https://HOST/PATH.")
+        if self.auth in {Auth.BEARER, Auth.NONE}:
+            faults += [
+                f"{assignment(name, url)} is a path, but {chosen} gives no host: "
+                "use https://HOST/PATH."
+                for name in ("endpoint_url", "callback_url")
+                if (url := getattr(self, name)).startswith("/")
+            ]
         return tuple(faults)
 
 

@@ -115,12 +115,12 @@ def check_instance(value: str) -> str:
 
 def check_url(value: str, info: ValidationInfo) -> str:
     """Reject URLs that send secrets unencrypted or elsewhere; the endpoint may be a path."""
-    if info.field_name == "token_url" and not value:
-        return value  # sending_faults reports it if the auth needs it
+    if info.field_name in {"token_url", "callback_url"} and not value:
+        return value  # off; sending_faults reports a token_url that the auth needs
     if re.search(r"[#\\\s\x00-\x1f]", value):
         raise ValueError("must not contain #, \\ or white space: use https://HOST/PATH")
     # `//host` only looks like a path: joined to a URL it names another server.
-    if info.field_name == "endpoint_url" and re.match(r"/(?!/)", value):
+    if info.field_name in {"endpoint_url", "callback_url"} and re.match(r"/(?!/)", value):
         return value
     try:
         parts = urlsplit(value)

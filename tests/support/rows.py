@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 
 from daemon.demo.record_ids import ids
-from daemon.demo.rows import Call, Code, Leg, Sample, Visit, load
+from daemon.demo.rows import Call, Code, Event, Leg, Sample, Visit, load
 
 START = datetime(2026, 11, 20, 9, 0, 0, 123_000, tzinfo=UTC)
 """A Friday morning, far from any change of the clocks."""
@@ -20,7 +20,9 @@ TIME_COLUMNS = {
     "AcdStatisticsPartB": ("dtGroupStart",),
     "StatisticsPartB": ("dtCallStart", "dtCallAlert", "dtCallConnect", "dtCallEnd"),
     "AcdStatisticsTransactionCodes": ("dtCreated",),
+    "AcdEvents": ("dtCreated",),
 }
+Row = Call | Visit | Leg | Code | Event
 
 
 def at(seconds: float) -> datetime:
@@ -63,7 +65,30 @@ def code(number: int, of: int, in_visit: int | None, on_leg: int | None, **chang
     return Code(number, of, in_visit, on_leg, 1, 2, at(130), None)._replace(**changed)
 
 
-def sample(*rows: Call | Visit | Leg | Code) -> Sample:
+def event(number: int, **changed: Any) -> Event:
+    """A callback request that names no call."""
+    usual = Event(
+        id=number,
+        clientsid=1,
+        acdeventtypesid=3,
+        acdgroupsid=3,
+        acdconfigurationgroupsid=None,
+        acdagentgroupsid=None,
+        usersid=None,
+        creatingusersid=None,
+        statisticspartaid=None,
+        sender="+49 (0) 30 23125 018",
+        receiver="4930231250100",
+        subject="Please call back",
+        eventdata=None,
+        userdata=RECORD,
+        salesforcequeryresult=None,
+        dtcreated=at(0),
+    )
+    return usual._replace(**changed)
+
+
+def sample(*rows: Row) -> Sample:
     """Sort rows into their tables, beside the demo's master rows."""
     made = Sample()
     for row in rows:
@@ -76,10 +101,12 @@ def sample(*rows: Call | Visit | Leg | Code) -> Sample:
                 made.legs.append(row)
             case Code():
                 made.codes.append(row)
+            case Event():
+                made.events.append(row)
     return made
 
 
-async def add(db: asyncpg.Connection, *rows: Call | Visit | Leg | Code) -> None:
+async def add(db: asyncpg.Connection, *rows: Row) -> None:
     """Insert rows; the master rows are there already, or are not wanted."""
     made = sample(*rows)
     none: Any = ()

@@ -5,20 +5,26 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
+from daemon.database.pool import Database
 from daemon.demo.postgres import create_database
-from daemon.demo.rows import Call, Code, Leg, Visit, load
+from daemon.demo.rows import load
+from daemon.ingest import reference_schema
+from daemon.ingest.callbacks import END_WITHIN, CallbackFeed, CallbackOptions, CallbackSource
 from daemon.ingest.intake import Intake
 from daemon.ingest.poller import Poller
+from daemon.ingest.reader import PAGE
 from daemon.ingest.readiness import ReadinessRules
-from daemon.ingest.source import PAGE, open_source
+from daemon.ingest.source import open_source
 from daemon.ingest.statistics import RecordOptions, StatisticsFeed
 from daemon.ingest.sweeper import Sweeper
 from daemon.ledger.binding import Binding
 from daemon.ledger.store import Ledger, open_ledger
+from daemon.lines import FeedName, LineKey
 from tests.support import rows
 from tests.support.expected import BERLIN
 
@@ -57,6 +63,8 @@ class Site:
     ledger_db: asyncpg.Connection
     now: datetime = LONG_AGO
     announced: int = 0
+    feed: FeedName = FeedName.STATISTICS
+    """Whose progress is read."""
 
     async def open(self) -> None:
         """Set the clock, bind the ledger, and insert the master rows."""
@@ -85,7 +93,7 @@ class Site:
         """Return a time before now."""
         return self.now - timedelta(**duration)
 
-    async def add(self, *made: Call | Visit | Leg | Code) -> None:
+    async def add(self, *made: rows.Row) -> None:
         """Insert rows into the source."""
         await rows.add(self.db, *made)
 
@@ -165,6 +173,44 @@ class Site:
         ) as (poller, _):
             yield poller
 
+    @asynccontextmanager
+    async def callbacks(
+        self,
+        *,
+        delay: float = 30,
+        lookback: timedelta = LOOKBACK,
+        start_from: datetime | None = None,
+        clients_id: int | None = None,
+        prepared: bool = True,
+        empty_as_string: bool = False,
+        page: int = PAGE,
+    ) -> AsyncIterator[tuple[Poller, Sweeper]]:
+        """Start a poller and a sweeper of callback requests; the delay in seconds."""
+
+        def announce() -> None:
+            self.announced += 1
+
+        self.feed = FeedName.CALLBACKS
+        rules = ReadinessRules(
+            settle_delay=timedelta(seconds=delay),
+            stale_call_after=END_WITHIN,
+            zone=BERLIN,
+            start_from=start_from,
+            clients_id=clients_id,
+            near=lookback,
+        )
+        async with (
+            open_source(self.source_dsn, SCHEMAS, BERLIN, clients_id) as source,
+            open_ledger(self.ledger_dsn, "callstatsd") as ledger,
+        ):
+            requests = CallbackSource(source.database, SCHEMAS, clients_id, page)
+            feed = CallbackFeed(requests, rules, CallbackOptions(BERLIN, empty_as_string))
+            intake = Intake(feed, ledger)
+            poller = Poller(feed, ledger, intake, announce)
+            if prepared:
+                await poller.prepare(None, SCHEMAS)
+            yield poller, Sweeper(feed, ledger, intake, lookback, announce)
+
     async def lines(self) -> list[asyncpg.Record]:
         """Read the ledger's lines in sending order."""
         order = "call_ended, call_id, ordinal"
@@ -172,9 +218,10 @@ class Site:
 
     async def keys(self) -> list[str]:
         """Read the ledger's keys in sending order."""
+        parts = ("call_id", "group_id", "leg_id", "code_id", "feed")
         return [
-            "-".join(str(row[part]) for part in ("call_id", "group_id", "leg_id", "code_id"))
-            for row in await self.lines()
+            str(LineKey._make((*ids, FeedName(feed))))
+            for *ids, feed in [[row[part] for part in parts] for row in await self.lines()]
         ]
 
     async def watermark(self) -> datetime:
@@ -189,7 +236,9 @@ class Site:
 
     async def ledger_value(self, column: str) -> Any:
         """Read a column of the feed's row."""
-        return await self.ledger_db.fetchval(f"SELECT {column} FROM callstatsd.feed")
+        return await self.ledger_db.fetchval(
+            f"SELECT {column} FROM callstatsd.feed WHERE name = $1", self.feed
+        )
 
     async def refuse(self, condition: str) -> None:
         """Let inserting a line fail where the condition on NEW holds."""
@@ -230,3 +279,19 @@ async def opened(
         site = Site(source_dsn, ledger_dsn, db, ledger_db)
         await site.open()
         yield site
+
+
+async def without_encoding(source_dsn: str, server: str) -> str:
+    """Make a source in SQL_ASCII: it takes any bytes, and refuses to give what is no UTF-8."""
+    name = f"{urlsplit(source_dsn).path[1:]}_ascii"
+    dsn = urlsplit(source_dsn)._replace(path=f"/{name}").geturl()
+    connection = await asyncpg.connect(server)
+    try:
+        await connection.execute(
+            f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0"
+        )
+    finally:
+        await connection.close()
+    async with Database("source", dsn, session={}, size=1) as database:
+        await reference_schema.create_reference_schema(database, "jtelstats")
+    return dsn

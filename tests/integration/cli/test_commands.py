@@ -14,7 +14,7 @@ import pytest
 from daemon import __version__
 from daemon.cli.entry import app
 from daemon.command_text import NAMES, addressed
-from daemon.ingest.schema import TABLES
+from daemon.ingest.schema import REFERENCE_TABLES
 from daemon.ledger import migrate
 from daemon.ledger.binding import SCHEMA_VERSION
 from tests.support.daemon_process import command, settings
@@ -310,8 +310,8 @@ async def test_migrate_makes_the_reference_schema_when_asked(
         assert await connection.fetchval("SELECT count(*) FROM jtelstats.statisticsparta") == 0
     finally:
         await connection.close()
-    assert said[0] == f"Created in schema jtelstats: {', '.join(TABLES)}."
-    assert said[1] == "The ACD's 8 tables are in schema jtelstats already."
+    assert said[0] == f"Created in schema jtelstats: {', '.join(REFERENCE_TABLES)}."
+    assert said[1] == "The ACD's 9 tables are in schema jtelstats already."
     assert said[2].startswith("Created in schema jtelstats: Users. Already there: StatisticsPartA,")
 
 

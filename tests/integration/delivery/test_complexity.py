@@ -96,7 +96,7 @@ async def rooms(dsn: str) -> AsyncIterator[Rooms]:
             Sweeper(feed, ledger, intake, LOOKBACK, lambda: None),
         )
         await source.prepare()
-        for database in (source._database, ledger.database):
+        for database in (source.database, ledger.database):
             await listen(database, opened.statements)
         yield opened
 

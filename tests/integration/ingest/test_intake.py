@@ -7,19 +7,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
 from daemon import logs
-from daemon.database.pool import Database
 from daemon.demo.calls import day
 from daemon.demo.record_ids import ids
 from daemon.demo.rows import load
 from daemon.errors import UnreachableError
-from daemon.ingest import reference_schema
 from daemon.ingest.feed import RowRef
 from daemon.ingest.intake import Intake
 from daemon.ingest.readiness import Window
@@ -28,7 +25,15 @@ from daemon.ingest.statistics import RecordOptions, StatisticsFeed
 from daemon.lines import NO_ID, NOT_AN_ID, Covered, FeedName, LineKey, NewLine, State, missing_keys
 from tests.support.expected import BERLIN, data_lines
 from tests.support.rows import RECORD, START, at, call, code, leg, retype, sample, visit
-from tests.support.site import EITHER_WAY, LONG_AGO, RULES, SENDING, Site, opened
+from tests.support.site import (
+    EITHER_WAY,
+    LONG_AGO,
+    RULES,
+    SENDING,
+    Site,
+    opened,
+    without_encoding,
+)
 
 
 @pytest.fixture
@@ -252,18 +257,7 @@ async def test_a_call_whose_id_is_no_whole_number_ends_as_one_invalid_line(
 @pytest.fixture
 async def any_bytes(site: Site, server: str) -> str:
     """The DSN of a source in SQL_ASCII: takes any bytes, and refuses to give what is no UTF-8."""
-    name = f"{urlsplit(site.source_dsn).path[1:]}_ascii"
-    dsn = urlsplit(site.source_dsn)._replace(path=f"/{name}").geturl()
-    connection = await asyncpg.connect(server)
-    try:
-        await connection.execute(
-            f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0"
-        )
-    finally:
-        await connection.close()
-    async with Database("source", dsn, session={}, size=1) as database:
-        await reference_schema.create_reference_schema(database, "jtelstats")
-    return dsn
+    return await without_encoding(site.source_dsn, server)
 
 
 @asynccontextmanager

@@ -16,12 +16,14 @@ from daemon.demo.calls import day
 from daemon.demo.record_ids import ids
 from daemon.demo.rows import Sample, load
 from daemon.errors import CallstatsdError, ConfigurationError
+from daemon.ingest.callbacks import CallbackSource
 from daemon.ingest.columns import MAX_TIME, MIN_TIME
 from daemon.ingest.feed import Page, RowRef
+from daemon.ingest.reader import PAGE
 from daemon.ingest.readiness import Readiness, Window
 from daemon.ingest.record import salesforce_id
 from daemon.ingest.schema import BLANKS, SHORT_TEXT
-from daemon.ingest.source import PAGE, Source, open_source
+from daemon.ingest.source import Source, open_source
 from daemon.ingest.statistics import RecordOptions
 from daemon.lines import NOT_AN_ID, DataLine, NewLine, State
 from tests.support.expected import BERLIN, Line, data_lines
@@ -32,6 +34,7 @@ from tests.support.rows import (
     at,
     call,
     code,
+    event,
     leg,
     local_times,
     retype,
@@ -751,7 +754,7 @@ async def test_a_table_that_may_not_be_read_is_a_fault_of_the_set_up(
 
 
 async def test_our_sessions_cannot_write(source: Source) -> None:
-    async with source._database.connection() as connection:
+    async with source.database.connection() as connection:
         with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
             await connection.execute("DELETE FROM Users")
 
@@ -911,6 +914,9 @@ CHOOSE: dict[str, Callable[[Source, Window], AsyncIterator[Page]]] = {
     "late codes": lambda source, window: source.late_codes(
         window, Readiness(MAX_TIME, MAX_TIME, MIN_TIME)
     ),
+    "callbacks": lambda source, window: CallbackSource(
+        source.database, ("jtelstats",), None, source._page
+    ).ready(window, MIN_TIME),
 }
 
 
@@ -923,6 +929,8 @@ async def a_night(db: asyncpg.Connection, kind: str, begin: datetime, choice: st
         rows = sample(*(call(n, dtcallstart=early, dtcallend=m) for n, m in moments.items()))
     elif choice == "never ended":
         rows = sample(*(call(n, dtcallstart=m, dtcallend=None) for n, m in moments.items()))
+    elif choice == "callbacks":
+        rows = sample(*(event(n, dtcreated=m) for n, m in moments.items()))
     else:
         ended = call(9999, dtcallstart=early, dtcallend=early)
         codes = (code(n, 9999, None, None, dtcreated=m) for n, m in moments.items())
@@ -1004,7 +1012,7 @@ async def test_columns_are_shown_with_their_types_in_lower_case(source: Source) 
     columns = await source.columns()
     assert set(columns) == {table.lower() for table in TABLES}
     assert columns["statisticsparta"]["dtcallend"] == "timestamp with time zone"
-    assert columns["users"] == {"id": "bigint", "uid": "text"}
+    assert columns["users"] == {"id": "bigint", "uid": "text", "nickname": "text"}
 
 
 # What may be long.

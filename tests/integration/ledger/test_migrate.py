@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -370,8 +370,12 @@ async def test_a_hundred_thousand_lines_are_upgraded_in_place(empty_dsn: str) ->
         assert await db.fetchval("SELECT count(*) FROM line WHERE feed <> 'statistics'") == 0
 
         # What was counted for the whole ledger is the feed's; whose it is stays with the ledger.
-        assert tuple(await db.fetchrow(f"SELECT {PROGRESS} FROM feed")) == progress
-        assert await db.fetchval("SELECT name FROM feed") == "statistics"
+        of_feed = f"SELECT {PROGRESS} FROM feed WHERE name = $1"
+        assert tuple(await db.fetchrow(of_feed, "statistics")) == progress
+        # Callbacks have not begun, and their endpoint has answered nothing.
+        begun = (*[None] * 6, False, None, None, 0.0)
+        assert tuple(await db.fetchrow(of_feed, "callbacks")) == begun
+        assert await db.fetchval("SELECT count(*) FROM feed") == len(FeedName)
         assert tuple(await db.fetchrow("SELECT * FROM ledger"))[1:] == tuple(binding)
         assert await db.fetchval("SELECT feed FROM streak") == "statistics"
 
@@ -380,6 +384,33 @@ async def test_a_hundred_thousand_lines_are_upgraded_in_place(empty_dsn: str) ->
         assert [line.key.code_id for line in pending] == [row["code_id"] for row in ready]
         counts = await OperatorStore(ledger.database).count(LineFilter((State.PENDING,)))
         assert counts == {"pending": pending_before}
+
+
+async def test_a_ledger_of_one_feed_gets_the_other_and_no_line_is_written(empty_dsn: str) -> None:
+    async with session(empty_dsn) as db, open_ledger(empty_dsn, "callstatsd") as ledger:
+        await db.execute(script("0002"))
+        await fill(db)
+        await db.execute(script("0002:0003"))
+        columns = await db.fetchval(
+            "SELECT string_agg(attname, ',' ORDER BY attnum) FROM pg_attribute"
+            " WHERE attrelid = 'line'::regclass AND attnum > 0"
+        )
+        before = await lines_as_stored(db, columns)
+        progress = await db.fetch("SELECT * FROM feed")
+        with pytest.raises(ConfigurationError, match="version 0003, this program needs 0004"):
+            await ledger.check_version()
+        await bring_up_to_date(ledger)
+        await ledger.check_version()
+        assert await lines_as_stored(db, columns) == before
+        assert await db.fetchval("SELECT count(*) FROM line WHERE answer IS NOT NULL") == 0
+        assert await db.fetch("SELECT * FROM feed WHERE name = 'statistics'") == progress
+        assert (await ledger.progress(FeedName.CALLBACKS)).floor is None
+        # It begins when callbacks are on for the first time.
+        now = datetime.now(UTC)
+        for start in (now, now + timedelta(hours=1)):
+            await ledger.start(FeedName.CALLBACKS, start, start)
+        assert (await ledger.progress(FeedName.CALLBACKS)).floor == now
+        assert await db.fetch("SELECT * FROM feed WHERE name = 'statistics'") == progress
 
 
 async def test_an_active_instance_under_load_drains_and_one_that_stands_by_gives_up(

@@ -20,7 +20,8 @@ from daemon.database import statements
 from daemon.delivery.pending_reader import FETCH
 from daemon.demo.postgres import create_database
 from daemon.ingest.columns import MIN_TIME
-from daemon.ingest.source import PAGE, open_source
+from daemon.ingest.reader import PAGE
+from daemon.ingest.source import open_source
 from daemon.ledger.locks import ACTIVE_LOCK, DAEMON_LOCK, RETENTION_LOCK, UPGRADE_LOCK
 from daemon.ledger.sending import NEWEST_PAGE
 from daemon.ledger.store import open_ledger
@@ -330,7 +331,7 @@ async def source_session(dsn: str) -> AsyncIterator[tuple[Any, dict[str, str]]]:
     """A session as the daemon's own to the source, and the statements as it sends them."""
     async with open_source(dsn, ("jtelstats",), BERLIN, None) as source:
         await source.prepare()
-        async with source._database.connection() as connection:
+        async with source.database.connection() as connection:
             yield connection, source._sql
 
 

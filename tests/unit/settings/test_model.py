@@ -87,6 +87,8 @@ def test_only_the_source_is_required_and_the_rest_has_the_contracts_defaults() -
         "record_retention": 30 * 86400,
         "empty_as": EmptyAs.NULL,
         "send_without_salesforce_id": False,
+        "callback_url": "",
+        "callback_delay": 30,
         "http_listen": ("127.0.0.1", 9464),
         "log_format": "auto",
         "log_level": "info",
@@ -412,6 +414,7 @@ def test_an_endpoint_is_a_path_or_https_or_loopback(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     assert load_with(monkeypatch, endpoint_url=url).endpoint_url == url
+    assert load_with(monkeypatch, callback_url=url).callback_url == url
 
 
 @pytest.mark.parametrize(
@@ -436,9 +439,32 @@ def test_an_endpoint_is_a_path_or_https_or_loopback(
 def test_an_endpoint_that_leaks_or_is_none_is_refused(
     monkeypatch: pytest.MonkeyPatch, url: str, reason: str
 ) -> None:
-    (fault,) = faults_with(monkeypatch, endpoint_url=url)
+    for name in ("endpoint_url", "callback_url"):
+        (fault,) = faults_with(monkeypatch, **{name: url})
+        assert f"CALLSTATSD_{name.upper()}" in fault
+        assert reason in fault
+        monkeypatch.delenv(f"CALLSTATSD_{name.upper()}")
 
-    assert reason in fault
+
+def test_callbacks_are_off_until_their_endpoint_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_with(monkeypatch).callback_url == ""
+    assert load_with(monkeypatch, callback_url=" ").callback_url == ""
+    assert load_with(monkeypatch, callback_delay="0").callback_delay == 0
+    (fault,) = faults_with(monkeypatch, callback_delay="-1")
+    assert "is not a valid duration" in fault
+
+
+def test_a_path_for_callbacks_needs_a_token_that_names_the_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = "https://example.com/x"
+    settings = load_with(monkeypatch, auth="none", endpoint_url=url, callback_url="/y")
+    (fault,) = settings.sending_faults()
+    assert fault == (
+        "CALLSTATSD_CALLBACK_URL='/y' is a path, but CALLSTATSD_AUTH=none gives no host: "
+        "use https://HOST/PATH."
+    )
+    assert load_with(monkeypatch, callback_url=url).sending_faults() == ()
 
 
 def test_a_token_url_is_no_path_and_not_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,32 @@
+"""The feed of callback requests, and what the endpoint answered to a delivered line."""
+
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+STATEMENTS = (
+    "ALTER TABLE line ADD COLUMN answer text",
+    """
+    COMMENT ON COLUMN line.answer IS
+        'The beginning of what the endpoint answered to a callback; dropped with the record'
+    """,
+    """
+    COMMENT ON COLUMN line.call_id IS
+        'ID of StatisticsPartA; of a callback the ID of AcdEvents, and the other ids are 0'
+    """,
+    "INSERT INTO feed (name) VALUES ('callbacks')",
+)
+
+
+def upgrade() -> None:
+    """Add a column and a feed; no line is written."""
+    for statement in STATEMENTS:
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    """Refuse: a ledger goes forward only, or it would forget lines."""
+    raise NotImplementedError
