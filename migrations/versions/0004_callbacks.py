@@ -17,12 +17,18 @@ STATEMENTS = (
     COMMENT ON COLUMN line.call_id IS
         'ID of StatisticsPartA; of a callback the ID of AcdEvents, and the other ids are 0'
     """,
+    "ALTER TABLE feed ADD COLUMN pause_reason text, ADD COLUMN retry_at timestamptz",
+    """
+    COMMENT ON COLUMN feed.pause_reason IS
+        'Why the sender pauses this feed, as the active instance last reported; NULL: it does not'
+    """,
+    "COMMENT ON COLUMN feed.retry_at IS 'When that pause is tried again; NULL: a person ends it'",
     "INSERT INTO feed (name) VALUES ('callbacks')",
 )
 
 
 def upgrade() -> None:
-    """Add a column and a feed; no line is written."""
+    """Add columns and a feed; no line is written."""
     for statement in STATEMENTS:
         op.execute(statement)
 

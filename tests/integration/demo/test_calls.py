@@ -19,17 +19,6 @@ from daemon.errors import CallstatsdError, ConfigurationError, UnreachableError
 END = datetime(2026, 11, 20, 17, 30, tzinfo=UTC)
 SCHEMA = Path(__file__).parents[3] / "migrations" / "reference_schema.sql"
 
-ACD_EVENTS = """
-CREATE TABLE IF NOT EXISTS AcdEvents (
-    ID bigint PRIMARY KEY, AcdEventTypesID integer NOT NULL, AcdGroupsID bigint, UsersID bigint,
-    Sender text, Receiver text, Subject text, EventData text, UserData text,
-    dtCreated timestamptz(3) NOT NULL, AcdConfigurationGroupsID bigint, AcdAgentGroupsID bigint,
-    ClientsID bigint, CreatingUsersID bigint, StatisticsPartAID bigint,
-    SalesforceQueryResult integer)
-"""
-"""As in the contract of callbacks, section 3."""
-
-
 @pytest.fixture(scope="module")
 def sample() -> Sample:
     return day(4000, 1, END)
@@ -74,7 +63,6 @@ async def test_a_day_loads_into_the_reference_schema(
 async def test_callback_requests_load_into_their_table(
     source: asyncpg.Connection, sample: Sample
 ) -> None:
-    await source.execute(ACD_EVENTS)
     requests = callback_requests(sample, END)
     await load_events(source, requests)
     rows = await source.fetch(f"SELECT {', '.join(Event._fields)} FROM AcdEvents ORDER BY ID")
