@@ -233,7 +233,8 @@ class Settlement(NamedTuple):
 
     `sent` counts an attempt, `failed` one that may expire the line, `unanswered` one that may
     have arrived, `attempts` the number of earlier ones. `hold` makes the whole lane wait as well
-    (after `lane_tries`), `free` ends that wait.
+    (after `lane_tries`), `free` ends that wait. `answer` is what was
+    said of a delivered line.
     """
 
     key: LineKey
@@ -251,6 +252,7 @@ class Settlement(NamedTuple):
     free: bool = False
     lane_tries: int = 0
     attempts: int = 0
+    answer: str | None = None
 
 
 class FailingAnswers(NamedTuple):

@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from daemon import __version__, logs
-from daemon.lines import PauseReason, State
+from daemon.lines import FeedName, PauseReason, State
 
 # They would double the series, only to give the time when this process started.
 leave_out_created: Callable[[], None] = disable_created_metrics
@@ -68,6 +68,23 @@ DELIVERY_SECONDS = Histogram(
 PAUSES = Counter("callstatsd_pauses", "Pauses of the whole sender", ["reason"], registry=REGISTRY)
 PAUSED = Gauge(
     "callstatsd_paused", "1 while the sender pauses for this reason", ["reason"], registry=REGISTRY
+)
+CALLBACKS = Counter(
+    "callstatsd_callbacks",
+    "Callback requests that reached a state in the ledger, written by this process",
+    ["state"],
+    registry=REGISTRY,
+)
+CALLBACKS_TAKEN = Counter(
+    "callstatsd_callbacks_taken",
+    "Callback requests that were taken into the ledger, also by sweeps",
+    registry=REGISTRY,
+)
+FEED_PAUSED = Gauge(
+    "callstatsd_feed_paused",
+    "1 while the sender pauses a feed for this reason; only where callbacks are on",
+    ["feed", "reason"],
+    registry=REGISTRY,
 )
 API_USAGE = Gauge(
     "callstatsd_api_usage_ratio",
@@ -140,6 +157,7 @@ OLDEST_KEPT.set(math.nan)
 for _state in State:
     if _state is not State.PENDING:
         LINES.labels(_state)
+        CALLBACKS.labels(_state)
 for _reason in PauseReason:
     PAUSES.labels(_reason)
 for _status in (200, 400, 401, 403, 404, 409, 423, 429, 500, 502, 503, 504, "none"):
@@ -150,6 +168,7 @@ for _reach in ("near", "lookback"):
 
 _requests = cache(REQUESTS.labels)
 _lines = cache(LINES.labels)
+_callbacks = cache(CALLBACKS.labels)
 
 
 def observe_request(status: int | str, seconds: float, api_usage: float | None) -> None:
@@ -160,9 +179,15 @@ def observe_request(status: int | str, seconds: float, api_usage: float | None) 
         API_USAGE.set(api_usage)
 
 
-def count_lines(state: State, lines: int = 1) -> None:
-    """Count lines that reached a final state in the ledger."""
-    _lines(state).inc(lines)
+def count_lines(feed: FeedName, state: State, lines: int = 1) -> None:
+    """Count lines of a feed that reached a final state in the ledger."""
+    (_callbacks if feed is FeedName.CALLBACKS else _lines)(state).inc(lines)
+
+
+def mark_feed_paused(feed: FeedName, reason: str | None) -> None:
+    """Set why the sender pauses a feed; None if it does not."""
+    for each in PauseReason:
+        FEED_PAUSED.labels(feed, each).set(each == reason)
 
 
 def counted(name: str, **labels: str) -> int:

@@ -1,6 +1,8 @@
 """Decides from responses whether requests of a feed may start: pauses and recovery. Pure."""
 
+from collections.abc import Mapping
 from math import inf
+from types import MappingProxyType
 from typing import NamedTuple, assert_never
 
 from daemon.delivery.backoff import Backoff
@@ -16,7 +18,7 @@ from daemon.delivery.outcome import (
     Rejected,
     Unanswered,
 )
-from daemon.lines import FailingAnswers, LineKey, PauseReason
+from daemon.lines import FailingAnswers, FeedName, LineKey, PauseReason
 
 FAILING_AFTER = 20
 """Refused or failed requests for so many different records in a row pause the sender."""
@@ -29,13 +31,15 @@ PROBE_FOR = 10.0
 
 
 class SenderStatus(NamedTuple):
-    """What the sender reports: its pause, and whether an operator's probe may still be answered.
+    """What the sender reports: pauses, and whether an operator's probe may still be answered.
 
     A pause has its reason and the seconds until the next try, None where an operator ends it.
+    `paused` is that of statistics, `others` has the other feeds that are on.
     """
 
     paused: tuple[str, float | None] | None
     probing: bool
+    others: Mapping[FeedName, tuple[str, float | None] | None] = MappingProxyType({})
 
 
 class FlowControl:
@@ -174,7 +178,8 @@ class FlowControl:
         """Record an answer that needs no pause; True if it ends one."""
         if epoch != self.epoch:
             return False
-        ends_pause = self.current_pause is not None
+        # The org's pause, which took the place of a failing endpoint's, may be over by now.
+        ends_pause = self.current_pause is not None or self.failing
         self._org.record_success()
         self._endpoint.record_success()
         if ends_pause:

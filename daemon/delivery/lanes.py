@@ -38,6 +38,38 @@ class _Lane(Generic[Line]):
     truncated: bool = False
 
 
+class LaneLocks:
+    """Which lanes have a line out, over the lines of all feeds: two never have one at once."""
+
+    def __init__(self) -> None:
+        self._out: dict[str, Lanes[Any]] = {}
+        self._members: list[Lanes[Any]] = []
+
+    def join(self, lanes: "Lanes[Any]") -> None:
+        """Let these lanes share the locks."""
+        self._members.append(lanes)
+
+    def is_free(self, name: str) -> bool:
+        """Whether no line of the lane is out."""
+        return name not in self._out
+
+    def lock(self, name: str, lanes: "Lanes[Any]") -> None:
+        """Note that a line of the lane is out, of these lanes."""
+        self._out[name] = lanes
+
+    def free(self, name: str) -> None:
+        """Note that none is out any more; other feeds may have waited for it."""
+        holder = self._out.pop(name)
+        for lanes in self._members:
+            if lanes is not holder:
+                lanes.unlocked(name)
+
+    def drop_waiting(self, name: str) -> None:
+        """Forget the lane's waiting lines of all feeds."""
+        for lanes in self._members:
+            lanes.drop_waiting(name)
+
+
 class Lanes(Generic[Line]):
     """The lines in memory: those waiting, and those handed out and not yet forgotten.
 
@@ -47,7 +79,12 @@ class Lanes(Generic[Line]):
     can overtake. `waiting` counts the waiting lines, `untruncated` those of other lanes.
     """
 
-    def __init__(self, depth: int, max_waiting: float = inf) -> None:
+    def __init__(
+        self, depth: int, max_waiting: float = inf, locks: LaneLocks | None = None
+    ) -> None:
+        """`locks` are shared by the lanes of several feeds."""
+        self._locks = locks or LaneLocks()
+        self._locks.join(self)
         self._depth = depth
         self._max_waiting = max_waiting
         self._lanes: dict[str, _Lane[Line]] = {}
@@ -112,6 +149,8 @@ class Lanes(Generic[Line]):
             lane = self._lanes.get(name)
             if lane is None or lane.busy or not lane.waiting or lane.waiting[0][0] != order:
                 continue  # an entry that a newer one replaced
+            if not self._locks.is_free(name):
+                continue  # `unlocked` brings it back
             if avoid and name in avoid:
                 passed.append(entry)
                 continue
@@ -131,7 +170,7 @@ class Lanes(Generic[Line]):
         written yet.
         """
         lane = self._lanes.get(line.lane) or _Lane()
-        if lane.busy:
+        if lane.busy or not self._locks.is_free(line.lane):
             return False
         if lane.waiting and lane.waiting[0][1].key == line.key:
             self._hand_out(lane)
@@ -141,6 +180,7 @@ class Lanes(Generic[Line]):
         self._lanes[line.lane] = lane
         self._keys.add(line.key)
         lane.busy = True
+        self._locks.lock(line.lane, self)
         return True
 
     def release(self, line: Line, *, drop_waiting: bool = False) -> None:
@@ -148,18 +188,34 @@ class Lanes(Generic[Line]):
 
         They are still in the ledger, and come back when the lane may go on.
         """
+        if drop_waiting:
+            self._locks.drop_waiting(line.lane)
         lane = self._lanes[line.lane]
         lane.busy = False
-        if drop_waiting:
-            self._keys.difference_update(line.key for _, line in lane.waiting)
-            self.waiting -= len(lane.waiting)
-            self.untruncated -= 0 if lane.truncated else len(lane.waiting)
-            lane.waiting.clear()
-            lane.truncated = False
+        self._locks.free(line.lane)
         if lane.waiting:
             heappush(self._ready, (lane.waiting[0][0], line.lane))
         elif not lane.truncated:
             del self._lanes[line.lane]
+
+    def unlocked(self, name: str) -> None:
+        """Let the lane's first line be handed out: another feed's is no longer out."""
+        lane = self._lanes.get(name)
+        if lane is not None and lane.waiting:
+            heappush(self._ready, (lane.waiting[0][0], name))
+
+    def drop_waiting(self, name: str) -> None:
+        """Forget the lane's waiting lines: they are in the ledger, and come back."""
+        lane = self._lanes.get(name)
+        if lane is None:
+            return
+        self._keys.difference_update(line.key for _, line in lane.waiting)
+        self.waiting -= len(lane.waiting)
+        self.untruncated -= 0 if lane.truncated else len(lane.waiting)
+        lane.waiting.clear()
+        lane.truncated = False
+        if not lane.busy:
+            del self._lanes[name]
 
     def reopen_truncated(self) -> None:
         """Let truncated lanes accept lines again: the ledger has none for them now."""
@@ -187,6 +243,7 @@ class Lanes(Generic[Line]):
     def _hand_out(self, lane: _Lane[Line]) -> Line:
         _, line = lane.waiting.pop(0)
         lane.busy = True
+        self._locks.lock(line.lane, self)
         self.waiting -= 1
         self.untruncated -= not lane.truncated
         return line

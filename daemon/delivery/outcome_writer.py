@@ -119,22 +119,26 @@ class OutcomeWriter:
         """Record that this line failed as a probe in that pause."""
         self._note(partial(self._ledger.probe_failed, key))
 
-    def note_streak_ended(self, feed: FeedName) -> None:
-        """Record and log that the endpoint works again, and which lines stay refused."""
-        self._note(partial(self._end_streak, feed))
+    def note_streak_ended(self, feed: FeedName, about: Mapping[str, str]) -> None:
+        """Record and log that the endpoint works again, and which lines stay refused.
+
+        `about` has further fields of the event.
+        """
+        self._note(partial(self._end_streak, feed, about))
 
     def _note(self, write: Callable[[], Awaitable[None]]) -> None:
         self._notes.append(write)
         self._clean.clear()
         self._work.set()
 
-    async def _end_streak(self, feed: FeedName) -> None:
+    async def _end_streak(self, feed: FeedName, about: Mapping[str, str]) -> None:
         streak = await self._ledger.streak_ended(feed)
         if streak is None:
-            _log.info(logs.SENDER_RESUMED)
+            _log.info(logs.SENDER_RESUMED, **about)
             return
         _log.info(
             logs.SENDER_RESUMED,
+            **about,
             rejected=streak.rejected,
             not_found=streak.not_found,
             since=streak.since.isoformat(),
@@ -271,14 +275,16 @@ async def open_writer(ledger: Ledger, retry_for: float) -> AsyncIterator[Outcome
 def _report(batch: Sequence[AttemptResult], settled: Mapping[LineKey, tuple[State, int]]) -> None:
     """Count and log what the ledger took; deliveries in a row with one write."""
     now = datetime.now(UTC)
-    counts: Counter[State] = Counter()
+    counts: Counter[tuple[FeedName, State]] = Counter()
     delivered: list[dict[str, object]] = []
     for attempt in batch:
         if attempt.line.key not in settled:
             continue
         state, attempts = settled[attempt.line.key]
-        counts[state] += 1
-        if state is State.DELIVERED and not attempt.line.backfill:
+        feed = attempt.line.key.feed
+        counts[feed, state] += 1
+        live = feed is FeedName.STATISTICS and not attempt.line.backfill
+        if state is State.DELIVERED and live:
             age = (now - attempt.line.call_ended).total_seconds()
             metrics.DELIVERY_SECONDS.observe(max(0.0, age))
         fields = _log_fields(attempt, attempts)
@@ -289,16 +295,15 @@ def _report(batch: Sequence[AttemptResult], settled: Mapping[LineKey, tuple[Stat
         delivered = []
         _log_outcome(attempt, state, fields)
     logs.info_each(logs.LINE_DELIVERED, delivered)
-    for state, lines in counts.items():
+    for (feed, state), lines in counts.items():
         if state is not State.PENDING:
-            metrics.count_lines(state, lines)
+            metrics.count_lines(feed, state, lines)
 
 
 def _log_fields(attempt: AttemptResult, attempts: int) -> dict[str, object]:
     line = attempt.line
-    fields = {
-        "key": str(line.key),
-        "call_id": line.key.call_id,
+    fields: dict[str, object] = {
+        **line.key.log_fields,
         "salesforce_id": line.salesforce_id,
         "status": attempt.settlement.status,
         "attempt": attempts,

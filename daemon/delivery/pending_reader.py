@@ -38,6 +38,7 @@ class PendingReader:
         lanes: Lanes[PendingLine],
         flow: FlowControl,
         write_lock: asyncio.Lock,
+        lane_tries: dict[str, int],
         *,
         concurrency: int,
         idle: float,
@@ -62,7 +63,7 @@ class PendingReader:
         self._due: list[float] = []
         self._newest_wanted = False
         self._newest: PendingLine | None = None
-        self.lane_tries: dict[str, int] = {}
+        self._lane_tries = lane_tries
 
     def wake(self) -> None:
         """Read now: there are new lines."""
@@ -157,7 +158,7 @@ class PendingReader:
 
     def _keep_tries(self, line: PendingLine) -> None:
         if line.lane_tries:
-            self.lane_tries.setdefault(line.lane, line.lane_tries)
+            self._lane_tries.setdefault(line.lane, line.lane_tries)
 
     async def _wait_for_work(self) -> None:
         seconds = self._idle

@@ -15,6 +15,10 @@ from daemon.delivery.outcome import (
     Unanswered,
 )
 from daemon.lines import PendingLine, Settlement, State
+from daemon.salesforce.responses import NoResponse, Response, TokenFailure
+
+ANSWER_KEPT = 200
+"""Characters of an answer (contract of callbacks, section 6)."""
 
 
 def settle(
@@ -44,6 +48,13 @@ def settle(
             )
         case _:
             assert_never(outcome)
+
+
+def kept_answer(answer: Response | NoResponse | TokenFailure) -> str | None:
+    """Return what is kept of an endpoint's answer to a delivered line; None where it is empty."""
+    if not isinstance(answer, Response):
+        return None
+    return answer.body[:ANSWER_KEPT].replace("\0", "") or None
 
 
 def holds_lane(outcome: Outcome) -> bool:

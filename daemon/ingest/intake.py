@@ -106,6 +106,7 @@ def log_taken(feed: FeedName, taken: TakeResult, started: float, *, late: bool =
         (metrics.LATE if late else metrics.TAKEN).inc(taken.lines)
         about["calls"] = len(taken.call_ids)
     else:
+        metrics.CALLBACKS_TAKEN.inc(taken.lines)
         about["feed"] = feed.value
     _log.info(
         logs.POLL_TAKEN,
@@ -119,8 +120,7 @@ def _log_settled(lines: Sequence[NewLine], changed: Collection[LineKey]) -> None
     """Log and count those of the changed lines that are not to be sent."""
     for line in lines:
         if line.state is not State.PENDING and line.key in changed:
-            if line.key.feed is FeedName.STATISTICS:
-                metrics.count_lines(line.state)
+            metrics.count_lines(line.key.feed, line.state)
             log = _log.debug if line.state is State.SKIPPED else _log.warning
             log(
                 logs.LINE_EVENTS[line.state],

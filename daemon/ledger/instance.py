@@ -1,6 +1,7 @@
 """The status that the active instance reports, and what operators request of it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from daemon.database import statements
@@ -8,6 +9,7 @@ from daemon.errors import LeaseLostError
 from daemon.ledger.binding import SCHEMA_VERSION
 from daemon.ledger.locks import LAST_VERSION, UPGRADE_LOCK
 from daemon.ledger.tables import LedgerTables
+from daemon.lines import FeedName
 
 _SQL = statements.load("ledger/instance.sql")
 
@@ -25,6 +27,8 @@ class InstanceStatus:
     retry_in: float | None
     stopped: bool = False
     probe_answered: int | None = None
+    others: Mapping[FeedName, tuple[str, float | None] | None] = field(default_factory=dict)
+    """The pauses of other feeds than statistics: reason, and seconds until the next try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,12 @@ class InstanceStore(LedgerTables):
                 tenure.ledger_oid,
                 status.probe_answered,
             )
+            if written and status.others:
+                pauses = [pause or (None, None) for pause in status.others.values()]
+                reasons, waits = zip(*pauses, strict=True)
+                await connection.execute(
+                    _SQL["write_feed_pauses"], list(status.others), list(reasons), list(waits)
+                )
         if not written:
             raise LeaseLostError("another instance has taken the ledger over")
         own, last = UPGRADE_LOCK + int(SCHEMA_VERSION), UPGRADE_LOCK + LAST_VERSION

@@ -24,6 +24,12 @@ SET host = excluded.host, pid = excluded.pid, version = excluded.version,
 WHERE instance.lease IS NOT DISTINCT FROM excluded.lease
 RETURNING true
 
+-- name: write_feed_pauses
+-- Why the sender pauses the feeds $1 (parallel arrays): reason, and seconds until it tries again.
+UPDATE feed AS f SET pause_reason = n.reason, retry_at = now() + make_interval(secs => n.wait)
+FROM unnest($1::text[], $2::text[], $3::double precision[]) AS n (name, reason, wait)
+WHERE f.name = n.name AND (f.pause_reason IS NOT NULL OR n.reason IS NOT NULL)
+
 -- name: wishes
 -- What is requested of the active instance: an operator's pause, the latest act that asked for a try
 -- at once, and whether a migration waits to upgrade the ledger (its lock's class is above $1, that

@@ -90,6 +90,7 @@ class SendingStore(LedgerTables):
             [s.age for s in settlements],
             _unless_all([s.wait for s in settlements], usual=None),
             [s.attempts for s in settlements] if again else [],
+            _unless_all([s.answer for s in settlements], usual=None),
             retry_for,
             feed,
             again,
@@ -132,6 +133,12 @@ class SendingStore(LedgerTables):
     async def pause_ended(self, feed: FeedName) -> None:
         """Restart the clock by which the feed's lines expire."""
         await self._execute("pause_ended", feed)
+
+    async def count_pending(self, feed: FeedName) -> int:
+        """Return how many lines of a feed wait to be sent."""
+        async with self.database.connection() as connection:
+            lines: int = await connection.fetchval(_SQL["count_pending"], feed)
+        return lines
 
     async def proven(self, feed: FeedName) -> None:
         """Remember that the endpoint exists: from now on its 404 is about the record."""

@@ -73,41 +73,43 @@ LEFT JOIN LATERAL (
 ) AS f ON true
 
 -- name: settle
--- Write what came of attempts at lines of the feed $16 (parallel arrays $1 to $14, the last one with
--- how many attempts there were before; an empty array is NULL or false for all), unless an operator
--- changed them since. If they may be written already ($17), no attempt is counted twice. A failed
--- line expires $15 seconds after its first attempt; pauses of the sender do not count. Returns the
+-- Write what came of attempts at lines of the feed $17 (parallel arrays $1 to $15; $14 is how
+-- many attempts there were before; an empty array is NULL or false for all), unless an operator
+-- changed them since. If they may be written already ($18), no attempt is counted twice. A failed
+-- line expires $16 seconds after its first attempt; pauses of the sender do not count. Returns the
 -- place in the arrays, state and attempts of each line that was changed. Its 'pending' is hidden from
 -- the planner, which would read the whole backlog by its own index where it believes that to be small.
 WITH sending AS MATERIALIZED (
     SELECT extract(epoch FROM coalesce(paused_since, now())) - paused_seconds AS clock
-    FROM feed WHERE name = $16
+    FROM feed WHERE name = $17
 ),
 settled AS (
     UPDATE line AS l
-    SET state = CASE WHEN o.failed AND sending.clock - l.first_try >= $15 THEN 'expired'
+    SET state = CASE WHEN o.failed AND sending.clock - l.first_try >= $16 THEN 'expired'
                      ELSE o.state END,
         settled_at = CASE WHEN o.state <> 'pending'
-                          OR o.failed AND sending.clock - l.first_try >= $15 THEN now() END,
-        attempts = l.attempts + (o.sent AND NOT ($17 AND l.attempts > o.attempts))::integer,
-        tries = l.tries + (o.failed AND NOT ($17 AND l.attempts > o.attempts))::integer,
+                          OR o.failed AND sending.clock - l.first_try >= $16 THEN now() END,
+        attempts = l.attempts + (o.sent AND NOT ($18 AND l.attempts > o.attempts))::integer,
+        tries = l.tries + (o.failed AND NOT ($18 AND l.attempts > o.attempts))::integer,
         unanswered = l.unanswered
-                   + (o.unanswered AND NOT ($17 AND l.attempts > o.attempts))::integer,
+                   + (o.unanswered AND NOT ($18 AND l.attempts > o.attempts))::integer,
         first_try = CASE WHEN o.sent THEN coalesce(l.first_try, sending.clock - o.age)
                          ELSE l.first_try END,
         last_status = CASE WHEN o.sent THEN o.status ELSE l.last_status END,
         last_error = o.error,
+        answer = coalesce(o.answer, l.answer),
         next_try_at = now() + make_interval(secs => o.wait)
     FROM sending, (
-        SELECT place, $16::text AS feed, call_id, group_id, leg_id, code_id, generation, state, sent,
+        SELECT place, $17::text AS feed, call_id, group_id, leg_id, code_id, generation, state, sent,
                coalesce(failed, false) AS failed, coalesce(unanswered, false) AS unanswered,
-               status, error, age, wait, attempts
+               status, error, age, wait, attempts, answer
         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[],
                     $6::text[], $7::boolean[], $8::boolean[], $9::boolean[], $10::integer[],
-                    $11::text[], $12::double precision[], $13::double precision[], $14::integer[])
+                    $11::text[], $12::double precision[], $13::double precision[], $14::integer[],
+                    $15::text[])
              WITH ORDINALITY
              AS given (call_id, group_id, leg_id, code_id, generation, state, sent, failed,
-                       unanswered, status, error, age, wait, attempts, place)
+                       unanswered, status, error, age, wait, attempts, answer, place)
         OFFSET 0
     ) AS o
     WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
@@ -117,7 +119,7 @@ settled AS (
 ),
 delivered AS (
     UPDATE feed SET delivered_at = now()
-    WHERE name = $16 AND EXISTS (SELECT FROM settled WHERE state = 'delivered')
+    WHERE name = $17 AND EXISTS (SELECT FROM settled WHERE state = 'delivered')
 )
 SELECT place, state, attempts FROM settled
 
@@ -143,6 +145,10 @@ FROM (SELECT *, $8::text AS feed FROM unnest($1::bigint[], $2::bigint[], $3::big
 WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
     = (o.call_id, o.group_id, o.leg_id, o.code_id)
   AND l.feed = o.feed AND l.generation > o.generation
+
+-- name: count_pending
+-- How many lines of the feed $1 wait to be sent.
+SELECT count(*) FROM line WHERE state = 'pending' AND feed = $1
 
 -- name: pause_began
 -- Sending of the feed $1 pauses; from now on no time counts against any of its lines.

@@ -94,6 +94,8 @@ async def open_salesforce(
     """
     async with open_tokens(settings) as (session, tokens):
         endpoints = {FeedName.STATISTICS: EndpointUrl(settings.endpoint_url)}
+        if settings.callback_url:
+            endpoints[FeedName.CALLBACKS] = EndpointUrl(settings.callback_url)
         yield {feed: Salesforce(session, url, tokens, permit) for feed, url in endpoints.items()}
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Collection
 from typing import Protocol
 
 import structlog
@@ -51,6 +52,7 @@ class Heartbeat:
         binding: Binding,
         tenure: Tenure,
         leave: asyncio.Event,
+        feeds_on: Collection[FeedName] = (FeedName.STATISTICS,),
     ) -> None:
         self._ledger = ledger
         self._sender = sender
@@ -58,6 +60,7 @@ class Heartbeat:
         self._binding = binding
         self._tenure = tenure
         self._leave = leave
+        self._feeds = feeds_on
         self._started = time.monotonic()
         self._wake = asyncio.Event()
         self._asked: int | None = None
@@ -76,7 +79,8 @@ class Heartbeat:
         await self._ledger.succeed(self._tenure)
         wishes = await self._write()
         if wishes.pause is None:
-            await self._ledger.pause_ended(FeedName.STATISTICS)
+            for feed in self._feeds:
+                await self._ledger.pause_ended(feed)
 
     async def run(self) -> None:
         """Write until cancelled; raises `ConfigurationError` when the ledger is bound anew.
@@ -111,7 +115,7 @@ class Heartbeat:
         return wishes
 
     def _status(self, *, stopped: bool) -> InstanceStatus:
-        paused, probing = self._sender.status()
+        paused, probing, others = self._sender.status()
         reason, retry_in = paused or (None, None)
         if not probing:
             self._answered = self._asked
@@ -125,4 +129,5 @@ class Heartbeat:
             retry_in=retry_in,
             stopped=stopped,
             probe_answered=self._answered,
+            others=others,
         )

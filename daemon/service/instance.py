@@ -11,6 +11,7 @@ import structlog
 
 from daemon import __version__, logs, metrics
 from daemon.delivery.backoff import Backoff
+from daemon.delivery.channel import Route
 from daemon.delivery.flow_control import FlowControl
 from daemon.delivery.gate import OrgGate
 from daemon.delivery.outcome_writer import DRAIN_EXTRA, OutcomeWriter
@@ -47,6 +48,8 @@ _log = structlog.get_logger()
 
 STATUS_EVERY = 5.0
 """Seconds between two counts for `systemctl status`."""
+FIRST = (FeedName.CALLBACKS, FeedName.STATISTICS)
+"""Whose live lines go first."""
 LOOPS = {FeedName.STATISTICS: Loop.TAKING, FeedName.CALLBACKS: Loop.TAKING_CALLBACKS}
 MAY_STILL_SEND = "starting in 3 s: the last instance did not stop in order and may still send"
 LEARNT_WITHIN = 1.0
@@ -100,7 +103,15 @@ class Instance:
         await self.ledger.check_binding(binding)
         sender = await self._sender()
         leave = asyncio.Event()
-        heartbeat = Heartbeat(self.ledger, sender, self.state, binding, self.lease.tenure, leave)
+        heartbeat = Heartbeat(
+            self.ledger,
+            sender,
+            self.state,
+            binding,
+            self.lease.tenure,
+            leave,
+            feeds_on=self.salesforce.keys(),
+        )
 
         def operator_acted() -> None:
             sender.reload()
@@ -129,22 +140,12 @@ class Instance:
         settings = self.settings
         # What an earlier lease of this process learnt of the endpoint is read from the ledger.
         await run_within(LEARNT_WITHIN, self.writer.wait_written())
-        feed = FeedName.STATISTICS
-        progress = await self.ledger.progress(feed)
-        failing = await self.ledger.failing_answers(feed)
         backoff = Backoff(settings.retry_initial, settings.retry_max)
+        org = OrgGate(settings.concurrency, settings.api_budget)
         return Sender(
             self.ledger,
-            feed,
-            self.salesforce[feed],
+            [await self._route(feed, org, backoff) for feed in FIRST if feed in self.salesforce],
             self.writer,
-            FlowControl(
-                OrgGate(settings.concurrency, settings.api_budget),
-                settings.concurrency,
-                backoff,
-                endpoint_proven=progress.endpoint_proven,
-                failing=failing,
-            ),
             backoff,
             Limits(
                 concurrency=settings.concurrency,
@@ -152,9 +153,21 @@ class Instance:
                 idle=min(1.0, settings.poll_interval),
             ),
             lambda: self.lease.held,
-            on_lasting_pause=self.salesforce[feed].ask_address,
             on_progress=partial(self.notifier.watch.progressed, Loop.SENDING),
         )
+
+    async def _route(self, feed: FeedName, org: OrgGate, backoff: Backoff) -> Route:
+        """Return where the feed's lines go, and what an earlier sender learnt of the endpoint."""
+        progress = await self.ledger.progress(feed)
+        flow = FlowControl(
+            org,
+            self.settings.concurrency,
+            backoff,
+            endpoint_proven=progress.endpoint_proven,
+            failing=await self.ledger.failing_answers(feed),
+        )
+        endpoint = self.salesforce[feed]
+        return Route(feed, endpoint, flow, endpoint.ask_address)
 
     async def _serve(
         self,
@@ -168,6 +181,7 @@ class Instance:
         """Send until stop or `leave`, with all that runs beside it."""
         _log.info(logs.DAEMON_STARTED, version=__version__, concurrency=self.settings.concurrency)
         self.notifier.ready("sending")
+        await self._report_feed_off()
         beside = [heartbeat.run(), _follow(stop, leave)]
         if self.notifier.enabled:
             beside.append(self._report_status(sender))
@@ -176,6 +190,13 @@ class Instance:
         # A poll under way is cut at the end: the watermark moves only with the lines it covers.
         async with in_background(*beside):
             await sender.run(leave)
+
+    async def _report_feed_off(self) -> None:
+        """Warn that callbacks wait in the ledger while they are off."""
+        if FeedName.CALLBACKS in self.salesforce:
+            return
+        if lines := await self.ledger.count_pending(FeedName.CALLBACKS):
+            _log.warning(logs.FEED_OFF, feed=FeedName.CALLBACKS, lines=lines)
 
     async def _take(self, sender: Sender, stop: asyncio.Event) -> None:
         """Poll and sweep each feed that is on, and prune once all were swept."""
@@ -229,7 +250,7 @@ class Instance:
                         need_action=sum(backlog.lines.values()) - pending,
                         delivered=metrics.counted("callstatsd_lines_total", state=State.DELIVERED),
                         watermark=status.watermark,
-                        paused=sender.paused,
+                        paused=sender.status().paused,
                         operator_reason=pause.reason if pause is not None else None,
                         now=datetime.now(self.settings.source_timezone),
                     )

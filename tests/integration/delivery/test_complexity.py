@@ -18,6 +18,7 @@ import pytest
 
 from daemon.database.pool import Database
 from daemon.delivery.backoff import Backoff
+from daemon.delivery.channel import Route
 from daemon.delivery.flow_control import FlowControl
 from daemon.delivery.gate import OrgGate
 from daemon.delivery.outcome_writer import OutcomeWriter
@@ -159,12 +160,11 @@ async def lines(opened: Rooms) -> None:
     assert taken.lines == NEW_LINES
     backoff = Backoff(1, 900)
     writer = OutcomeWriter(opened.ledger, 3600)
+    flow = FlowControl(OrgGate(4), 4, backoff, endpoint_proven=True)
     sender = Sender(
         opened.ledger,
-        FeedName.STATISTICS,
-        Answering(),
+        [Route(FeedName.STATISTICS, Answering(), flow)],
         writer,
-        FlowControl(OrgGate(4), 4, backoff, endpoint_proven=True),
         backoff,
         Limits(concurrency=4, request_timeout=60, idle=60),
         lambda: True,

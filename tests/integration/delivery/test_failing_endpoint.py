@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from daemon.delivery.backoff import Backoff
+from daemon.delivery.channel import Route
 from daemon.delivery.flow_control import FAILING_AFTER, FlowControl
 from daemon.delivery.gate import OrgGate
 from daemon.delivery.outcome_writer import OutcomeWriter
@@ -96,7 +97,8 @@ async def sending(
         OrgGate(concurrency), concurrency, FAST, endpoint_proven=proven, failing=failing, **more
     )
     limits = Limits(concurrency, request_timeout=60.0, idle=600.0)
-    sender = Sender(ledger, FeedName.STATISTICS, endpoint, writer, flow, FAST, limits, lambda: True)
+    route = Route(FeedName.STATISTICS, endpoint, flow)
+    sender = Sender(ledger, [route], writer, FAST, limits, lambda: True)
     stop = asyncio.Event()
     settling = asyncio.create_task(writer.run())
     running = asyncio.create_task(sender.run(stop))
@@ -157,7 +159,7 @@ async def test_a_broken_deployment_costs_the_streak_and_no_line_more(
     with capture_logs() as logs:
         async with sending(ledger, endpoint, concurrency=4, proven=proven) as sender:
             await endpoint.until(FAILING_AFTER + 14)
-            assert sender.paused is not None
+            assert sender.status().paused is not None
     found = await states(db)
     refused = 0 if state == "pending" else FAILING_AFTER
     assert found == Counter({state: refused}) + Counter(pending=60 - refused)
@@ -182,7 +184,7 @@ async def test_what_was_in_flight_when_the_pause_began_stays_pending_too(
     endpoint = EndpointUrl(lambda _: 400)
     endpoint.held = {number: asyncio.Event() for number in (2, 5, 9)}
     async with sending(ledger, endpoint, concurrency=4) as sender:
-        await until(lambda: sender.paused)
+        await until(lambda: sender.status().paused)
         for number in (2, 5, 9):
             endpoint.held[number].set()
         await endpoint.until(FAILING_AFTER + 3 + 4)
@@ -260,14 +262,14 @@ async def test_a_good_line_behind_a_run_of_bad_ones_ends_the_pause(
     endpoint = EndpointUrl(lambda number: 200 if number > 12_000 else 400)
     with capture_logs() as logs:
         async with sending(ledger, endpoint, concurrency=4) as sender:
-            await until(lambda: sender.paused)
+            await until(lambda: sender.status().paused)
             await ledger.take(FeedName.STATISTICS, [pending(12_001)])
             taken_after = len(endpoint.posted)
             await until(lambda: len(events(logs, "sender.resumed")) == 1)
-            await until(lambda: sender.paused)
+            await until(lambda: sender.status().paused)
             await ledger.take(FeedName.STATISTICS, [pending(12_002)])
             await until(lambda: len(events(logs, "sender.resumed")) == 2)
-            await until(lambda: sender.paused)
+            await until(lambda: sender.status().paused)
     # Where the good line came while a probe was read, the one after next.
     assert endpoint.posted.index(12_001) < taken_after + 5
     assert await states(db) == Counter(
@@ -342,7 +344,7 @@ async def test_a_restart_in_the_pause_begins_paused_and_probes_at_once(
     endpoint = EndpointUrl(lambda _: 400)
     with capture_logs() as logs:
         async with sending(ledger, endpoint, concurrency=4) as sender:
-            assert sender.paused == ("endpoint_failing", 0.0)
+            assert sender.status().paused == ("endpoint_failing", 0.0)
             await endpoint.until(6)
     assert await states(db) == Counter(rejected=FAILING_AFTER, pending=40)
     newest = {number for number in first.posted[20:] if number > 50}

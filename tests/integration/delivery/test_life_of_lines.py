@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 )
 
 from daemon.delivery.backoff import Backoff
+from daemon.delivery.channel import Route
 from daemon.delivery.flow_control import FAILING_AFTER, FlowControl
 from daemon.delivery.gate import OrgGate
 from daemon.delivery.outcome_writer import OutcomeWriter
@@ -172,10 +173,8 @@ class Lives(RuleBasedStateMachine):
         limits = Limits(concurrency=3, request_timeout=1.0, idle=0.01)
         self.sender = Sender(
             self.ledger,
-            FeedName.STATISTICS,
-            self.judge,
+            [Route(FeedName.STATISTICS, self.judge, flow)],
             self.writer,
-            flow,
             backoff,
             limits,
             lambda: True,

@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.delivery.backoff import Backoff
+from daemon.delivery.channel import Route
 from daemon.delivery.flow_control import FlowControl
 from daemon.delivery.gate import OrgGate
 from daemon.delivery.outcome_writer import OutcomeWriter
@@ -74,9 +75,8 @@ async def sending(
     backoff = Backoff(1.0, 60.0)
     flow = FlowControl(OrgGate(concurrency), concurrency, backoff, endpoint_proven=True)
     limits = Limits(concurrency, request_timeout=60.0, idle=600.0)
-    sender = Sender(
-        ledger, FeedName.STATISTICS, endpoint, writer, flow, backoff, limits, lambda: True
-    )
+    route = Route(FeedName.STATISTICS, endpoint, flow)
+    sender = Sender(ledger, [route], writer, backoff, limits, lambda: True)
     settling = asyncio.create_task(writer.run())
     running = asyncio.create_task(sender.run(stop))
     try:
@@ -173,7 +173,7 @@ async def test_an_answer_that_cannot_be_judged_is_unanswered_and_a_defect(dsn: s
                         while not await counted():
                             await asyncio.sleep(0.01)
                 assert not running.done()
-                assert sender.paused is None
+                assert sender.status().paused is None
     defects = [event for event in logs if event["event"] == "request.defect"]
     assert [(event["key"], event["log_level"]) for event in defects] == [("1-0-0-0", "error")]
     assert "classify" in defects[0]["exception"]
@@ -212,12 +212,13 @@ async def test_a_pause_that_a_second_probe_did_not_end_is_reported_where_the_org
     async with open_ledger(dsn, "callstatsd") as ledger:
         await ledger.take(FeedName.STATISTICS, [pending(n, f"record {n}") for n in range(1, 10)])
         writer = OutcomeWriter(ledger, 86400.0)
-        sender = Sender(
-            *(ledger, FeedName.STATISTICS, Away(), writer, flow, backoff),
-            Limits(1, request_timeout=60.0, idle=0.1),
-            lambda: True,
-            lambda: calls.append(flow.current_pause.tries if flow.current_pause else 0),
-        )
+
+        def lasts() -> None:
+            calls.append(flow.current_pause.tries if flow.current_pause else 0)
+
+        route = Route(FeedName.STATISTICS, Away(), flow, lasts)
+        limits = Limits(1, request_timeout=60.0, idle=0.1)
+        sender = Sender(ledger, [route], writer, backoff, limits, lambda: True)
         settling = asyncio.create_task(writer.run())
         running = asyncio.create_task(sender.run(stop))
         await until(lambda: flow.current_pause is not None and flow.current_pause.tries >= 5)

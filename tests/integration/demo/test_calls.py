@@ -19,6 +19,7 @@ from daemon.errors import CallstatsdError, ConfigurationError, UnreachableError
 END = datetime(2026, 11, 20, 17, 30, tzinfo=UTC)
 SCHEMA = Path(__file__).parents[3] / "migrations" / "reference_schema.sql"
 
+
 @pytest.fixture(scope="module")
 def sample() -> Sample:
     return day(4000, 1, END)

@@ -186,7 +186,9 @@ LEDGER = {
     "probe_failed": by("line_pkey", rows=1, given=(100_014, 0, 0, 0, FEED)),
     "refused_last": by("line_failed", rows=100, given=(100, FEED)),
     "prune_streaks": by("line_failed", rows=1000),
-    "settle": by("line_pkey", rows=64, given=(*outcomes(SENT_KEYS), [0] * 64, 3600.0, FEED, False)),
+    "settle": by(
+        "line_pkey", rows=64, given=(*outcomes(SENT_KEYS), [0] * 64, [], 3600.0, FEED, False)
+    ),
     "settle_lanes": small(*LANE),
     "settle_void": by(
         "line_pkey",
@@ -194,11 +196,13 @@ LEDGER = {
         given=(*OLD_KEYS, [0] * 64, [False] * 64, [200] * 64, FEED),
     ),
     "pause_began": small(FEED),
+    "count_pending": by("line_pending", rows=60_000, given=(FEED,)),
     "pause_ended": small(FEED),
     "proven": small(FEED),
     "endpoint_proven": small(FEED),
     "succeed": small("a-2", 16400, "a-1"),
     "write_heartbeat": small("host", 1, "0", 1.0, "sending", None, None, False, "a-2", 16400, None),
+    "write_feed_pauses": small(["callbacks"], ["unanswered"], [1.0]),
     "wishes": small(UPGRADE_LOCK + 1, UPGRADE_LOCK + 9999),
     "lock": small(ACTIVE_LOCK),
     "last_holder": small(),
