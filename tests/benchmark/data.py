@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from daemon.demo.record_ids import ids
-from daemon.demo.rows import GROUPS, SERVICE_NUMBERS, TRANSACTION_CODES, USERS
+from daemon.demo.rows import Sample, load
 
 SOURCE, LEDGER = "jtelstats", "callstatsd"
 SOURCE_TABLES = (
@@ -128,13 +128,7 @@ TAKEN = """
 
 async def masters(db: asyncpg.Connection) -> None:
     """Insert the master rows, once in a database."""
-    for table, rows in (
-        ("servicenumbers", SERVICE_NUMBERS),
-        ("users", USERS),
-        ("acdgroups", GROUPS),
-        ("transactioncodes", TRANSACTION_CODES),
-    ):
-        await db.copy_records_to_table(table, records=rows, schema_name=SOURCE)
+    await load(db, Sample(), SOURCE)
 
 
 async def add(

@@ -19,6 +19,7 @@ import pytest
 from daemon.database import statements
 from daemon.delivery.pending_reader import FETCH
 from daemon.demo.postgres import create_database
+from daemon.ingest.callbacks import CallbackSource
 from daemon.ingest.columns import MIN_TIME
 from daemon.ingest.reader import PAGE
 from daemon.ingest.source import open_source
@@ -48,7 +49,7 @@ BEFORE_ALL = (-(2**63), 0, 0, 0)
 NOW = datetime.now(UTC)
 READY = NOW - timedelta(minutes=2)
 LARGE = {"statisticsparta", "acdstatisticspartb", "statisticspartb", "line",
-         "acdstatisticstransactioncodes"}  # fmt: skip
+         "acdstatisticstransactioncodes", "acdevents"}  # fmt: skip
 
 CALL_IDS = list(range(CALLS // 2 + 1, CALLS // 2 + 2001))
 WINDOW = (READY - timedelta(hours=1), READY)
@@ -116,14 +117,17 @@ ROWS_OF_CALLS = (
     "acdstatisticstransactioncodes_statisticspartaid",
 )
 
-SOURCE = {
+READER = {
     "columns": small(["statisticsparta"]),
     "indexed": small(["statisticsparta"]),
     "views": small(["statisticsparta"]),
-    "newest_start": by("statisticsparta_dtcallstart", rows=1),
-    "newest_clients": by("statisticsparta_dtcallstart", rows=100_000, given=(1,)),
     "clock": small(),
     "encoding": small(),
+}
+
+SOURCE = {
+    "newest_start": by("statisticsparta_dtcallstart", rows=1),
+    "newest_clients": by("statisticsparta_dtcallstart", rows=100_000, given=(1,)),
     "ended": by("statisticsparta_dtcallend", rows=2 * PER_HOUR, given=PAGED),
     "count_ended": by(
         "statisticsparta_dtcallend", rows=PER_DAY + 10, given=(NOW - timedelta(days=1), NOW, None)
@@ -140,6 +144,25 @@ SOURCE = {
     "keys": by(*ROWS_OF_CALLS, rows=6 * len(CALL_IDS), given=(CALL_IDS,)),
     "digest": by(*ROWS_OF_CALLS, rows=6 * len(CALL_IDS), given=(CALL_IDS,)),
     "lines_by_key": by(*ROWS_OF_CALLS, rows=6 * 64, given=(KEYS[0], *KEYS)),
+}
+
+EVENTS = CALLS
+EVENT_IDS = list(range(EVENTS // 2, EVENTS // 2 + 50))
+WAITED = NOW - timedelta(minutes=30)
+CALLBACKS = {
+    # A day and two hours, as the frequent sweep has it; one event in seven is a request.
+    "ready": by(
+        "acdevents_dtcreated",
+        "statisticsparta_pkey",
+        rows=PER_DAY * 26 // 24 * 2,
+        given=(NOW - timedelta(hours=26), READY, MIN_TIME, 0, None, PAGE, WAITED),
+    ),
+    "requests": by(
+        "acdevents_pkey", "statisticsparta_pkey", rows=2 * 50, given=(EVENT_IDS, 1024 * 1024)
+    ),
+    "service_numbers": small(),
+    "digest": small(EVENT_IDS),
+    "created": by("acdevents_pkey", rows=50, given=(EVENT_IDS,)),
 }
 
 LEDGER = {
@@ -313,6 +336,14 @@ async def make(server: str, template: str) -> str:
             " FROM generate_series(1, 100)"
         )
         await db.execute("UPDATE line SET act_id = 1 + call_id % 2 WHERE state = 'rejected'")
+        await db.execute(
+            "INSERT INTO acdevents (ID, ClientsID, AcdEventTypesID, StatisticsPartAID, dtCreated)"
+            " SELECT n, 1, 1 + n % 7, CASE WHEN n % 3 > 0 THEN n END,"
+            " $1::timestamptz - ($2 - n) * $3::interval / $2 FROM generate_series(1, $2) AS n",
+            last,
+            EVENTS,
+            timedelta(days=DAYS),
+        )
         await db.execute("VACUUM ANALYZE")
         middle = CALLS // 2
         await db.execute(
@@ -394,11 +425,18 @@ def check(plan: dict[str, Any], look: Look) -> None:
     assert touched <= look.rows, told
 
 
-INDEXES = {index for look in (SOURCE | LEDGER | DESK).values() for index in look.indexes}
+INDEXES = {
+    index
+    for looks in (SOURCE, CALLBACKS, LEDGER, DESK)
+    for look in looks.values()
+    for index in look.indexes
+}
 
 
 def test_every_named_query_is_looked_at() -> None:
+    assert statements.load("ingest/reader.sql").keys() == READER.keys()
     assert statements.load("ingest/source.sql").keys() == SOURCE.keys() | PARTS
+    assert statements.load("ingest/callbacks.sql").keys() == CALLBACKS.keys()
     assert LEDGER_SQL.keys() == LEDGER.keys()
     assert statements.load("ledger/operator.sql").keys() == DESK.keys()
 
@@ -407,6 +445,36 @@ def test_every_named_query_is_looked_at() -> None:
 async def test_source(name: str, long_ledger: str) -> None:
     async with source_session(long_ledger) as (connection, sql):
         check(await explained(connection, sql[name], SOURCE[name].arguments), SOURCE[name])
+
+
+@pytest.mark.parametrize("name", READER)
+async def test_reader(name: str, long_ledger: str) -> None:
+    sql = statements.load("ingest/reader.sql")
+    async with source_session(long_ledger) as (connection, _):
+        check(await explained(connection, sql[name], READER[name].arguments), READER[name])
+
+
+@pytest.mark.parametrize("name", CALLBACKS)
+async def test_callbacks(name: str, long_ledger: str) -> None:
+    look = CALLBACKS[name]
+    async with open_source(long_ledger, ("jtelstats",), BERLIN, None) as source:
+        requests = CallbackSource(source.database, ("jtelstats",), None)
+        await requests.prepare()
+        async with requests.database.connection() as connection:
+            check(await explained(connection, requests._sql[name], look.arguments), look)
+
+
+async def test_a_poll_of_requests_reads_what_is_new_whatever_the_calls_say(
+    long_ledger: str,
+) -> None:
+    """A minute out of months, of one client."""
+    minute = (READY - timedelta(minutes=1), READY, MIN_TIME, 0, 1, PAGE, WAITED)
+    async with open_source(long_ledger, ("jtelstats",), BERLIN, 1) as source:
+        requests = CallbackSource(source.database, ("jtelstats",), 1)
+        await requests.prepare()
+        async with requests.database.connection() as connection:
+            plan = await explained(connection, requests._sql["ready"], minute)
+    check(plan, replace(CALLBACKS["ready"], rows=20))
 
 
 @pytest.mark.parametrize("name", [name for name in LEDGER if name not in {"in_order", "in_bulk"}])
