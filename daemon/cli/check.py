@@ -9,14 +9,26 @@ from daemon.database.errors import pooler_refused
 from daemon.database.pool import LENDS
 from daemon.errors import CallstatsdError, ConfigurationError, UnusableError
 from daemon.ingest.readiness import Clock
-from daemon.ingest.schema import TABLES, missing_indexes, schema_faults
+from daemon.ingest.schema import (
+    CALLBACK_TABLES,
+    TABLES,
+    WANTED_CALLBACK_INDEXES,
+    absent_columns,
+    missing_indexes,
+    schema_faults,
+)
 from daemon.ingest.source import Source
 from daemon.ledger.binding import Binding
 from daemon.ledger.store import Ledger
 from daemon.salesforce.client import EndpointUrl
 from daemon.salesforce.oauth import TokenError
 from daemon.salesforce.probe import check_endpoint
-from daemon.service.connections import ledger_code, open_databases, open_tokens
+from daemon.service.connections import (
+    callback_source,
+    ledger_code,
+    open_databases,
+    open_tokens,
+)
 from daemon.settings.model import Settings
 from daemon.web.probe import check_listen_address
 
@@ -58,6 +70,8 @@ async def check(settings: Settings) -> AsyncIterator[Finding]:
         try:
             clock = await source.clock()
             async for finding in _source(source, clock, settings):
+                yield finding
+            async for finding in _callbacks(source, settings):
                 yield finding
         except CallstatsdError as error:
             yield _fail("source", str(error), error.exit_code)
@@ -104,6 +118,37 @@ async def _source(source: Source, clock: Clock, settings: Settings) -> AsyncIter
     else:
         place = source.place
         yield _fail("session", str(pooler_refused(place, LENDS)), 78)
+
+
+async def _callbacks(source: Source, settings: Settings) -> AsyncIterator[Finding]:
+    if not settings.callback_url:
+        return
+    requests = callback_source(settings, source)
+    columns = await requests.columns()
+    faults = schema_faults(columns, settings.source_schemas, CALLBACK_TABLES)
+    for fault in faults:
+        yield _fail("callbacks", fault, 78)
+    if faults:
+        return
+    absent = ", ".join(absent_columns(columns))
+    without = f", but for {absent}, which count as empty" if absent else ""
+    yield _ok("callbacks", f"AcdEvents with all its columns{without}")
+    for statement in missing_indexes(await requests.indexed(), WANTED_CALLBACK_INDEXES):
+        yield _warn(
+            "callbacks",
+            f"without this index polls read a whole table; ask a DBA to run: {statement};",
+        )
+    if settings.clients_id is not None:
+        yield _ok(
+            "callbacks",
+            f"only requests of client {settings.clients_id} are taken; one whose client neither "
+            "AcdEvents.ClientsID nor its call names is not",
+        )
+    try:
+        # The statement that takes requests, for no request: it fails if any right is missing.
+        await requests.requests([0])
+    except CallstatsdError as error:
+        yield _fail("callbacks", str(error), error.exit_code)
 
 
 def _standby(clock: Clock) -> Finding:

@@ -136,6 +136,15 @@ def missing_indexes(
     ]
 
 
+def absent_columns(columns: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Name the columns that may be missing and are."""
+    return [
+        f"{table}.{column}"
+        for table, column in sorted(OPTIONAL)
+        if column.lower() not in columns.get(table.lower(), ())
+    ]
+
+
 def schema_faults(
     columns: Mapping[str, Mapping[str, str]], schemas: Sequence[str], tables: Tables = TABLES
 ) -> tuple[str, ...]:

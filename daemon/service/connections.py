@@ -159,8 +159,12 @@ def callback_feed(settings: Settings, source: Source) -> CallbackFeed:
         near=timedelta(seconds=settings.lookback),
     )
     options = CallbackOptions(settings.source_timezone, settings.empty_as is EmptyAs.STRING)
-    requests = CallbackSource(source.database, settings.source_schemas, settings.clients_id)
-    return CallbackFeed(requests, rules, options)
+    return CallbackFeed(callback_source(settings, source), rules, options)
+
+
+def callback_source(settings: Settings, source: Source) -> CallbackSource:
+    """Return what reads callback requests, over the sessions of the source."""
+    return CallbackSource(source.database, settings.source_schemas, settings.clients_id)
 
 
 def feeds(settings: Settings, source: Source) -> dict[FeedName, Feed]:
