@@ -21,7 +21,7 @@ from daemon.cli.runtime import (
 )
 from daemon.ledger.acts import ActKind, operator
 from daemon.ledger.operator import LineFilter, OperatorStore
-from daemon.lines import State
+from daemon.lines import FeedName, State
 from daemon.reports.formats import plural
 from daemon.reports.meanings import RESUME
 from daemon.service.connections import check_ledger, open_databases, statistics_feed
@@ -239,7 +239,17 @@ def _filter(
     settled_since, settled_until = _window(
         settings, settled, "--settled-from must be before --settled-to"
     )
-    return LineFilter(tuple(states), since, until, call_id, backfill, settled_since, settled_until)
+    # Records of callbacks are not made anew here, and a call may have the id of a request.
+    return LineFilter(
+        tuple(states),
+        since,
+        until,
+        call_id,
+        backfill,
+        settled_since,
+        settled_until,
+        FeedName.STATISTICS,
+    )
 
 
 def _window(

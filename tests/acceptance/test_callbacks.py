@@ -124,3 +124,20 @@ async def test_a_backfill_takes_the_requests_created_in_its_window(centre: CallC
     assert (again.calls, again.new) == (2, 0)
     rows = await centre.db.fetch("SELECT backfill, call_ended FROM line ORDER BY call_id")
     assert [tuple(row) for row in rows] == [(True, DAY), (True, DAY + timedelta(hours=23))]
+
+
+async def test_requeue_of_calls_touches_no_callback_of_the_same_id(centre: CallCentre) -> None:
+    await request(centre.db, 1, DAY)
+    await plain_call(centre.db, 1, record=record_id(1), ended=DAY)
+    for feed, state in (("callbacks", "invalid"), ("statistics", "rejected")):
+        await centre.db.execute(
+            "INSERT INTO line (call_id, group_id, leg_id, code_id, feed, ordinal, lane, call_ended,"
+            " backfill, state, settled_at)"
+            " VALUES (1, 0, 0, 0, $1, 1, 'x', $2, false, $3, now())",
+            feed, DAY, state,
+        )  # fmt: skip
+    for options in (("--state", "invalid"), ("--state", "invalid", "--call-id", "1")):
+        code, output, errors = await centre.run("requeue", *options, "--yes")
+        assert code == 0, (output, errors)
+    rows = await centre.db.fetch("SELECT feed, state FROM line ORDER BY feed")
+    assert [tuple(row) for row in rows] == [("callbacks", "invalid"), ("statistics", "rejected")]

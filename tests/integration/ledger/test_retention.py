@@ -91,8 +91,9 @@ async def test_what_was_said_of_a_line_goes_with_its_record(
 ) -> None:
     for call, state in enumerate(State, 1):
         await add(ledger, db, call, state, 31.0)
-    await db.execute("UPDATE line SET last_error = 'of ' || state")
+    await db.execute("UPDATE line SET last_error = 'of ' || state, answer = 'CaseNumber'")
     await prune(ledger)
+    assert await db.fetchval("SELECT bool_and((record IS NULL) = (answer IS NULL)) FROM line")
     rows = await db.fetch("SELECT state FROM line WHERE last_error IS NOT NULL")
     # Why a line was skipped, or withdrawn, is in our own words.
     kept = {"pending", "rejected", "expired", "invalid", "skipped"}
