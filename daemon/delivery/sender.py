@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -89,6 +89,9 @@ class Sender:
             route.feed: self._channel(ledger, route, locks, on_progress, alone=len(routes) == 1)
             for route in routes
         }
+        first, *more = self._channels.values()
+        self._only = None if more else first
+        self._flow = first.flow  # for what is the org's, and so of all of them
         self._in_flight: dict[asyncio.Task[None], Request] = {}
         self._idle_workers: dict[asyncio.Task[None], asyncio.Future[None]] = {}
         self._stop = asyncio.Event()
@@ -117,7 +120,7 @@ class Sender:
             self._lane_tries,
             concurrency=self._limits.concurrency,
             idle=self._limits.idle,
-            backfill_waits=self._update_backfill_waits,
+            backfill_waits=lambda: self._update_backfill_waits(_now()),
             on_lines=self._start_requests,
             on_progress=on_progress,
         )
@@ -228,33 +231,32 @@ class Sender:
             or not self._may_send()
         ):
             return None
-        for channel, before in self._turns():
-            if not self._has_place(channel, now):
-                continue
-            line = channel.next(before)
-            if line is not None:
-                channel.in_flight += 1
-                self._last_feed = channel.feed
-                return Request(line, channel, channel.flow.epoch, now)
-        return None
-
-    def _turns(self) -> Iterator[tuple[Channel, tuple[bool] | None]]:
-        """Yield whose line may be next, and the order that it must be before."""
+        before = BACKFILL if self._update_backfill_waits(now) else None
+        if self._only is not None:
+            return self._next_of(self._only, before, now)
         channels = list(self._channels.values())
-        if len(channels) == 1:
-            yield channels[0], BACKFILL if self._update_backfill_waits() else None
-            return
         if self._limits.concurrency == 1:  # in turns
             channels.sort(key=lambda channel: channel.feed == self._last_feed)
-        for channel in channels:
-            yield channel, BACKFILL
-        if not self._update_backfill_waits():
+        for live_first in (BACKFILL, before)[: 1 if before else 2]:
             for channel in channels:
-                yield channel, None
+                if request := self._next_of(channel, live_first, now):
+                    self._last_feed = channel.feed
+                    return request
+        return None
+
+    def _next_of(self, channel: Channel, before: tuple[bool] | None, now: float) -> Request | None:
+        """Take the next line of a feed, of an order before that one."""
+        if not self._has_place(channel, now):
+            return None
+        line = channel.next(before)
+        if line is None:
+            return None
+        channel.in_flight += 1
+        return Request(line, channel, channel.flow.epoch, now)
 
     def _has_place(self, channel: Channel, now: float) -> bool:
         """Whether one more request of the feed may be out, beside those of all feeds."""
-        if len(self._channels) == 1:
+        if self._only is not None:
             return channel.flow.may_start(channel.in_flight, now)
         if channel.in_flight >= max(1, self._limits.concurrency - 1):
             return False
@@ -271,10 +273,9 @@ class Sender:
         self._others_timer = None
         self._start_requests()
 
-    def _update_backfill_waits(self) -> bool:
+    def _update_backfill_waits(self, now: float) -> bool:
         """Return whether backfill waits for the org's other users; a change is logged."""
-        now = _now()
-        waits = any(channel.flow.live_only(now) for channel in self._channels.values())
+        waits = self._flow.live_only(now)
         if waits != self._backfill_waits:
             self._backfill_waits = waits
             _log.info(logs.SENDER_SPARES, backfill_waits=waits)
