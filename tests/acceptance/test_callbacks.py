@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
+from daemon.demo.standin import CALLBACK_PATH, WRITE_PATH
 from daemon.errors import ConfigurationError
 from daemon.lines import FeedName
 from daemon.service.backfill import BackfillProgress, Period, backfill
@@ -37,13 +38,7 @@ async def taken(centre: CallCentre, count: int) -> list[tuple[int, str]]:
             await asyncio.sleep(0.02)
 
 
-async def delivered(centre: CallCentre, count: int) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while centre.salesforce.received < count:
-            await asyncio.sleep(0.02)
-
-
-async def test_run_takes_both_feeds_and_sends_no_callback_to_the_endpoint_of_statistics(
+async def test_run_takes_both_feeds_and_sends_each_to_its_endpoint(
     centre: CallCentre,
 ) -> None:
     before = datetime.now(UTC)
@@ -59,13 +54,16 @@ async def test_run_takes_both_feeds_and_sends_no_callback_to_the_endpoint_of_sta
         await plain_call(centre.db, 1, record=record_id(1))
         # A call has not the id of a request for nothing: they are two lines.
         await plain_call(centre.db, 73001, record=record_id(2))
-        assert await taken(centre, 1) == [(73001, "pending")]
-        await delivered(centre, 2)
+        assert [number for number, _ in await taken(centre, 1)] == [73001]
+        await centre.until(delivered=3)
         event = await daemon.until("poll.taken", feed="callbacks")
         assert (event["lines"], "calls" in event) == (1, False)
         assert await daemon.stop() == 0
-    assert {one.key for one in centre.salesforce.requests} == {"1-0-0-0", "73001-0-0-0"}
-    assert await taken(centre, 1) == [(73001, "pending")]
+    assert {(one.path, one.key) for one in centre.salesforce.requests} == {
+        (WRITE_PATH, "1-0-0-0"),
+        (WRITE_PATH, "73001-0-0-0"),
+        (CALLBACK_PATH, "callback-73001"),
+    }
     floor = await centre.db.fetchval("SELECT start_from FROM feed WHERE name = 'callbacks'")
     assert before <= floor <= datetime.now(UTC)
 

@@ -14,7 +14,7 @@ from tests.support.daemon_process import PATIENCE, Daemon
 from tests.support.proxy import Mode
 from tests.support.traffic import traffic
 from tests.support.whole import CallCentre
-from tests.support.wired import Wired, wired
+from tests.support.wired import BOTH_FEEDS, Wired, wired
 
 
 class Chaos:
@@ -30,7 +30,9 @@ class Chaos:
 
     async def start(self) -> None:
         self.instances.append(
-            await Daemon.start(self.wires.settings(log_level="info"), self.wires.centre.folder)
+            await Daemon.start(
+                self.wires.settings(log_level="info", **BOTH_FEEDS), self.wires.centre.folder
+            )
         )
 
     async def run(self, seconds: float) -> None:
@@ -134,18 +136,19 @@ async def survive(centre: CallCentre, *, seed: int, seconds: float, within: floa
         stack.push_async_callback(chaos.gone)
         await chaos.start()
         await chaos.start()
-        async with traffic(centre.dsn, per_second=60, records=25) as calls:
+        async with traffic(centre.dsn, per_second=40, records=25, callbacks=True) as calls:
             async with asyncio.timeout(PATIENCE):
                 await centre.salesforce.until(lambda salesforce: salesforce.received > 0)
             await chaos.run(seconds)
             await calls.end()
         began = time.monotonic()
-        await wires.settled(calls.ended, within)
+        await wires.settled(calls.lines, within)
         calm = time.monotonic() - began
         await chaos.end()
         print(f"seed {seed}", dict(chaos.counts), f"settled {calm:.1f} s after", *chaos.log)  # noqa: T201
         assert not chaos.log, "an instance ended by itself"
-        print(await audit(centre, breaks=wires.breaks, request_timeout=5.0))  # noqa: T201
+        found = await audit(centre, breaks=wires.breaks, request_timeout=5.0, callbacks=True)
+        print(found)  # noqa: T201
 
 
 @pytest.mark.parametrize("seconds", [8, pytest.param(15, marks=pytest.mark.long)])

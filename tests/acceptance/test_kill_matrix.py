@@ -17,20 +17,22 @@ from tests.support.killer import POINTS
 from tests.support.preloaded import Process
 from tests.support.traffic import traffic
 from tests.support.whole import CallCentre
+from tests.support.wired import BOTH_FEEDS
 
 CONCURRENCY = 4
 REPEATS = CONCURRENCY + 64
 
 
-async def recovered(centre: CallCentre, lines: int, killed_at: float) -> None:
+async def recovered(centre: CallCentre, lines: int, killed_at: float, **settings: str) -> None:
     """Let a daemon finish what another one left, and compare all three sides."""
-    async with running(centre.settings(retry_max="1"), centre.folder) as daemon:
+    async with running(centre.settings(retry_max="1", **settings), centre.folder) as daemon:
         await centre.until(delivered=lines)
         assert await daemon.stop() == 0
     # What was in flight may still be under way at Salesforce.
     async with asyncio.timeout(PATIENCE):
         await centre.salesforce.until(lambda salesforce: salesforce.in_flight == 0)
-    print(await audit(centre, breaks=[Break(killed_at, REPEATS)]))  # noqa: T201
+    breaks = [Break(killed_at, REPEATS)]
+    print(await audit(centre, breaks=breaks, callbacks="callback_url" in settings))  # noqa: T201
 
 
 TELLING = {
@@ -52,7 +54,7 @@ def killings() -> Iterator[ParameterSet]:
 async def test_killed_at_this_step_it_loses_nothing_and_repeats_little(
     centre: CallCentre, point: str, when: str, nth: int
 ) -> None:
-    environment = centre.settings(concurrency=str(CONCURRENCY)) | {
+    environment = centre.settings(concurrency=str(CONCURRENCY), **BOTH_FEEDS) | {
         "KILL_POINT": point,
         "KILL_WHEN": when,
         "KILL_NTH": str(nth),
@@ -65,7 +67,7 @@ async def test_killed_at_this_step_it_loses_nothing_and_repeats_little(
     )
     try:
         async with (
-            traffic(centre.dsn, per_second=100, records=5) as calls,
+            traffic(centre.dsn, per_second=60, records=5, callbacks=True) as calls,
             asyncio.timeout(PATIENCE),
         ):
             assert await process.wait() == -signal.SIGKILL
@@ -73,7 +75,7 @@ async def test_killed_at_this_step_it_loses_nothing_and_repeats_little(
     finally:
         process.kill()
         await process.wait()
-    await recovered(centre, calls.ended, killed_at)
+    await recovered(centre, calls.lines, killed_at, **BOTH_FEEDS)
 
 
 @pytest.mark.parametrize("written", [False, True], ids=["not written", "written"])

@@ -23,6 +23,7 @@ from tests.support.proxy import Mode, proxied
 from tests.support.traffic import traffic
 from tests.support.whole import CallCentre
 from tests.support.wired import (
+    BOTH_FEEDS,
     MARGIN,
     Wired,
     as_named,
@@ -66,19 +67,19 @@ async def test_after_a_kill_another_instance_delivers_within_five_seconds(
     centre.salesforce.work = 0.01
     async with wired(centre) as wires:
         async with (
-            running(wires.settings(), centre.folder) as first,
-            traffic(centre.dsn) as calls,
+            running(wires.settings(**BOTH_FEEDS), centre.folder) as first,
+            traffic(centre.dsn, callbacks=True) as calls,
         ):
             await first.until("line.delivered", 10)
-            async with running(wires.settings(), centre.folder) as second:
+            async with running(wires.settings(**BOTH_FEEDS), centre.folder) as second:
                 await second.until("daemon.standby")
                 wires.broke()
                 first.signal(signal.SIGKILL)
                 seconds = await taken_over(second, time.monotonic(), within=5)
                 await calls.end()
-                await wires.settled(calls.ended)
+                await wires.settled(calls.lines)
                 assert await second.stop() == 0
-        found = await audit(centre, breaks=wires.breaks)
+        found = await audit(centre, breaks=wires.breaks, callbacks=True)
     print(f"{seconds:.2f} s", found)  # noqa: T201 - shown by pytest -s, and with a failure
     assert found.repeated_after_breaks <= 4 + 64
 

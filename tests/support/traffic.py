@@ -14,15 +14,24 @@ from tests.support.calls import record_id
 
 
 class Traffic:
-    """Lets calls of one line each end, on few records in turn; `ended` says how many so far."""
+    """Lets calls of one line each end, on few records in turn; `ended` says how many so far.
 
-    def __init__(self, dsn: str, *, per_second: float, records: int) -> None:
+    With `callbacks` every call leaves a callback request for the same record, too.
+    """
+
+    def __init__(self, dsn: str, *, per_second: float, records: int, callbacks: bool) -> None:
         self.dsn = dsn
         self.per_second = per_second
         self.records = records
+        self.callbacks = callbacks
         self.ended = 0
         self.stop = asyncio.Event()
         self.running: asyncio.Task[None] | None = None
+
+    @property
+    def lines(self) -> int:
+        """How many lines they come to so far."""
+        return self.ended * (2 if self.callbacks else 1)
 
     def start(self) -> None:
         self.running = asyncio.create_task(self.run())
@@ -50,6 +59,18 @@ class Traffic:
         now = datetime.now(UTC)
         first = self.ended + 1
         self.ended += count
+        if self.callbacks:
+            await rows.add(
+                connection,
+                *(
+                    rows.event(
+                        number,
+                        userdata=record_id(number % self.records),
+                        dtcreated=now - timedelta(milliseconds=first + count - number),
+                    )
+                    for number in range(first, first + count)
+                ),
+            )
         await rows.add(
             connection,
             *(
@@ -65,9 +86,11 @@ class Traffic:
 
 
 @asynccontextmanager
-async def traffic(dsn: str, *, per_second: float = 50, records: int = 20) -> AsyncIterator[Traffic]:
+async def traffic(
+    dsn: str, *, per_second: float = 50, records: int = 20, callbacks: bool = False
+) -> AsyncIterator[Traffic]:
     """Calls end as long as the block runs."""
-    made = Traffic(dsn, per_second=per_second, records=records)
+    made = Traffic(dsn, per_second=per_second, records=records, callbacks=callbacks)
     made.start()
     try:
         yield made

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from daemon.demo.standin import WRITE_PATH, Reply
+from daemon.demo.standin import CALLBACK_PATH, WRITE_PATH, Reply
 from daemon.ledger.lease import GRACE, TRUSTED_FOR
 from tests.support.audit import UNSETTLED, Break
 from tests.support.daemon_process import PATIENCE, Daemon
@@ -19,6 +19,10 @@ from tests.support.whole import CallCentre
 CONCURRENCY = 4
 MARGIN = GRACE - TRUSTED_FOR
 """Seconds that a request may take from the holder's decision to the stand-in, on a busy machine."""
+
+
+BOTH_FEEDS = {"callback_url": CALLBACK_PATH, "callback_delay": "0"}
+"""Settings with which callback requests are sent too."""
 
 
 @dataclass

@@ -386,6 +386,9 @@ async def test_a_hundred_thousand_lines_are_upgraded_in_place(empty_dsn: str) ->
         assert counts == {"pending": pending_before}
 
 
+STATISTICS = "SELECT * FROM feed WHERE name = 'statistics'"
+
+
 async def test_a_ledger_of_one_feed_gets_the_other_and_no_line_is_written(empty_dsn: str) -> None:
     async with session(empty_dsn) as db, open_ledger(empty_dsn, "callstatsd") as ledger:
         await db.execute(script("0002"))
@@ -403,15 +406,15 @@ async def test_a_ledger_of_one_feed_gets_the_other_and_no_line_is_written(empty_
         await ledger.check_version()
         assert await lines_as_stored(db, columns) == before
         assert await db.fetchval("SELECT count(*) FROM line WHERE answer IS NOT NULL") == 0
-        [now] = await db.fetch("SELECT * FROM feed WHERE name = 'statistics'")
-        assert dict(now) == dict(progress[0]) | {"pause_reason": None, "retry_at": None}
+        statistics = dict(progress[0]) | {"pause_reason": None, "retry_at": None}
+        assert [dict(row) for row in await db.fetch(STATISTICS)] == [statistics]
         assert (await ledger.progress(FeedName.CALLBACKS)).floor is None
         # It begins when callbacks are on for the first time.
         now = datetime.now(UTC)
         for start in (now, now + timedelta(hours=1)):
             await ledger.start(FeedName.CALLBACKS, start, start)
         assert (await ledger.progress(FeedName.CALLBACKS)).floor == now
-        assert await db.fetch("SELECT * FROM feed WHERE name = 'statistics'") == progress
+        assert [dict(row) for row in await db.fetch(STATISTICS)] == [statistics]
 
 
 async def test_an_active_instance_under_load_drains_and_one_that_stands_by_gives_up(
