@@ -17,6 +17,7 @@ from tests.benchmark.history import idle, sweep
 from tests.benchmark.prompt import latency, life
 from tests.benchmark.queues import graphile_worker, pgqueuer
 from tests.benchmark.result import Effort, Result, SkippedError, markdown, show, this_machine
+from tests.benchmark.two_feeds import callbacks
 
 Scenario = Callable[[Harness, Effort], Awaitable[list[Result]]]
 
@@ -24,6 +25,7 @@ SCENARIOS: dict[str, Scenario] = {
     "drain": drain,
     "pgqueuer": pgqueuer,
     "graphile-worker": graphile_worker,
+    "callbacks": callbacks,
     "slow": slow,
     "hot": hot,
     "idle": idle,

@@ -112,12 +112,13 @@ async def backlog(harness: Harness, calls: data.Calls) -> AsyncIterator[Site]:
     await harness.drop(source)
 
 
-async def our_drain(harness: Harness, site: Site, lines: int) -> Run:
-    """Drain with the daemon."""
+async def our_drain(harness: Harness, site: Site, lines: int, *, callbacks: bool = False) -> Run:
+    """Drain with the daemon, with callbacks on if asked for."""
     postgres = await harness.postgres_cpu()
     async with endpoint() as salesforce:
+        more = {"callback_url": f"{salesforce.url}/callbacks"} if callbacks else {}
         settings = environment(
-            site, salesforce.url, concurrency=str(CONCURRENCY), start_from="2020-01-01"
+            site, salesforce.url, concurrency=str(CONCURRENCY), start_from="2020-01-01", **more
         )
         async with daemon(harness.folder, settings) as running:
             started = moment(await running.until("daemon.started"))

@@ -45,9 +45,9 @@ async def idle(harness: Harness, effort: Effort) -> list[Result]:
     async with AsyncExitStack() as stack:
         pollers = [await stack.enter_async_context(_polling(site)) for site in sites]
         for poller in pollers:
-            await _timed(poller)  # the first prepares its statements
+            await timed_polls(poller)  # the first prepares its statements
         for _ in range(2 * effort.rounds):
-            block = [median(await _timed(poller)) for poller in pollers]
+            block = [median(await timed_polls(poller)) for poller in pollers]
             ratios.append(block[1] / block[0])
             for each, spent in zip(seconds, block, strict=True):
                 each.append(spent)
@@ -103,7 +103,7 @@ async def _polling(site: Site) -> AsyncIterator[Poller]:
         yield poller
 
 
-async def _timed(poller: Poller) -> list[float]:
+async def timed_polls(poller: Poller) -> list[float]:
     """Poll some times; seconds of each."""
     seconds = []
     for _ in range(POLLS):
