@@ -134,8 +134,8 @@ def test_the_field_of_a_lines_key_holds_the_longest_key() -> None:
 
 
 def test_the_field_of_an_events_id_holds_the_longest_and_is_unique() -> None:
-    root = ET.parse(FOLDER / "AcdEventsID__c.field-meta.xml").getroot()
-    assert root.findtext(f"{METADATA}fullName") == "AcdEventsID__c"
+    root = ET.parse(FOLDER / "CallbackKey__c.field-meta.xml").getroot()
+    assert root.findtext(f"{METADATA}fullName") == "CallbackKey__c"
     assert len(str(-(2**63))) <= int(root.findtext(f"{METADATA}length", ""))
     assert root.findtext(f"{METADATA}unique") == "true"
     assert root.findtext(f"{METADATA}externalId") == "true"
