@@ -188,6 +188,35 @@ def test_no_more_waits_than_memory_shall_hold(pipe: tuple[int, BufferedReader]) 
     assert read.count(b"line") + LineWriter.dropped - before == 500
 
 
+@pytest.mark.parametrize("nowait", [log_writer.NOWAIT, 0], ids=["nowait", "poll"])
+def test_of_lines_written_together_each_comes_whole_or_is_counted_as_missing(
+    pipe: tuple[int, BufferedReader], nowait: int
+) -> None:
+    """The pipe is full after some of them, at any byte, also at the end of one."""
+    descriptor, reader = pipe
+    before = LineWriter.dropped
+    batches = 60
+    with os.fdopen(descriptor, "w") as stream:
+        writer = LineWriter(
+            stream, "utf-8", "missing: {}".format, patience=0.3, most_waiting=20_000, nowait=nowait
+        )
+        for batch in range(batches):
+            writer.write_all([f"line {batch} {number} {'x' * 1015}" for number in range(4)])
+        dropped = LineWriter.dropped - before
+        assert 0 < dropped < 4 * batches
+        drained = threading.Thread(target=writer.flush)
+        drained.start()
+        read = b""
+        while b"missing" not in read:
+            read += reader.read1(1 << 16)
+        drained.join()
+    lines = read.splitlines()
+    assert b"" not in lines
+    whole = [line for line in lines if line.startswith(b"line") and line.endswith(b"x" * 1015)]
+    assert len(whole) + dropped == 4 * batches
+    assert lines[-1] == b"missing: %d" % dropped
+
+
 def test_a_line_longer_than_a_pipe_comes_whole(pipe: tuple[int, BufferedReader]) -> None:
     descriptor, reader = pipe
     with os.fdopen(descriptor, "w") as stream:

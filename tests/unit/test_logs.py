@@ -401,6 +401,33 @@ def test_each_event_is_one_write_and_threads_do_not_mix_them() -> None:
     assert all(piece.endswith("}\n") and json.loads(piece) for piece in stream.pieces)
 
 
+@pytest.mark.parametrize("log_format", ["json", "console"])
+@pytest.mark.parametrize("personal_data", [False, True])
+@time_machine.travel(NOW, tick=False)
+def test_events_logged_together_are_what_they_would_be_alone(
+    log_format: str, *, personal_data: bool
+) -> None:
+    several = [{"key": f"{number}-0-0-0", "record": "0711"} for number in range(3)]
+    together, alone = Pieces(), Pieces()
+    logs.configure(log_format, "info", personal_data, alone)
+    for fields in several:
+        structlog.get_logger().info(logs.LINE_DELIVERED, **fields)
+    logs.configure(log_format, "info", personal_data, together)
+    logs.info_each(logs.LINE_DELIVERED, several)
+
+    assert len(alone.pieces) == 3
+    assert together.pieces == ["".join(alone.pieces)]
+    assert ("0711" in together.pieces[0]) == personal_data
+
+
+def test_events_logged_together_keep_to_the_level() -> None:
+    stream = Pieces()
+    logs.configure("json", "warning", False, stream)
+    logs.info_each(logs.LINE_DELIVERED, [{"key": "1-0-0-0"}])
+    logs.info_each(logs.LINE_DELIVERED, [])
+    assert stream.pieces == []
+
+
 def test_a_reader_that_is_gone_stops_nobody() -> None:
     reading, writing = os.pipe()
     os.close(reading)
