@@ -1,4 +1,5 @@
--- Callback requests in the ACD's tables, read only. Names in braces are the tables, as in source.sql.
+-- Callback requests in the ACD's tables, read only. Names in braces are the tables, as in
+-- source.sql.
 
 -- name: ready
 -- Requests created in [$1, $2], after the cursor ($3, $4), of client $5 (or all), at most $6, and
@@ -30,8 +31,8 @@ LEFT JOIN call ON call.ID = event.StatisticsPartAID
 ORDER BY event.dtCreated, event.ID
 
 -- name: requests
--- All that the records of the requests $1 are made of. EventData of more than $2 octets is left out,
--- UserData comes along as far as it may be an id.
+-- All that the records of the requests $1 are made of. EventData of more than $2 octets is left
+-- out, UserData comes along as far as it may be an id.
 WITH event AS MATERIALIZED (
     SELECT e.* FROM {AcdEvents} AS e WHERE e.ID = ANY ($1::bigint[])
 ),

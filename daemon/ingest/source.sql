@@ -15,9 +15,10 @@ ORDER BY n.ClientsID = $1::bigint DESC, count(*) DESC
 LIMIT 6
 
 -- name: ended
--- Calls that ended in [$1, $2], after the cursor ($3, $4), of client $5 (or all), at most $6.
--- $3 and $4 have the columns' own types, so that local times page right on both nights of the year. It is
--- written with OR so that the index is entered at $1: entered at $3 it would be read from its start.
+-- Calls that ended in [$1, $2], after the cursor ($3, $4), of client $5 (or all), at most $6. $3
+-- and $4 have the columns' own types, so that local times page right on both nights of the year. It
+-- is written with OR so that the index is entered at $1: entered at $3 it would be read from its
+-- start.
 SELECT a.ID AS call_id, a.ID AS row_id, a.dtCallEnd AS cursor, a.dtCallEnd::timestamptz AS moment
 FROM {StatisticsPartA} AS a
 WHERE a.dtCallEnd >= $1::timestamptz AND a.dtCallEnd <= $2::timestamptz
@@ -117,8 +118,8 @@ line AS (
 )
 
 -- name: records
--- Part of the statements below: all that a record is made of, for the keys in `line`. UserData comes
--- along as far as it may be an id, of a call once for all its lines.
+-- Part of the statements below: all that a record is made of, for the keys in `line`. UserData
+-- comes along as far as it may be an id, of a call once for all its lines.
 , identity AS MATERIALIZED (
     SELECT call.ID AS call_id,
            {call_user_data} AS user_data
@@ -184,8 +185,8 @@ SELECT call_id, coalesce(group_id, 0) AS group_id, coalesce(leg_id, 0) AS leg_id
 FROM line
 
 -- name: digest
--- How many data lines the calls $1 have, and the sum of their keys' hashes. A record's hash is a sum
--- itself: hashed once more, so that two rows that exchange a part have another sum.
+-- How many data lines the calls $1 have, and the sum of their keys' hashes. A record's hash is a
+-- sum itself: hashed once more, so that two rows that exchange a part have another sum.
 {rows},
 {expansion}
 SELECT count(*) AS lines,

@@ -1,8 +1,8 @@
 -- The status that the active instance reports, and what operators request of it.
 
 -- name: succeed
--- Take the instance's row over for the lease $1 of the ledger with the oid $2, from the lease $3 and
--- from no other; remember when the instance before this one did not stop in order.
+-- Take the instance's row over for the lease $1 of the ledger with the oid $2, from the lease $3
+-- and from no other; remember when the instance before this one did not stop in order.
 UPDATE instance
 SET lease = $1, ledger_oid = $2, stopped_at = NULL,
     unclean_at = CASE WHEN stopped_at IS NULL THEN now() ELSE unclean_at END
@@ -10,8 +10,8 @@ WHERE lease IS NOT DISTINCT FROM $3
 
 -- name: write_heartbeat
 -- What the active instance is doing: host, pid, version, seconds since start, state, reason,
--- seconds until it tries again, whether it has stopped; its lease $9 of the ledger with the oid $10;
--- the last act whose probe this answers. No row while another lease owns the instance's row.
+-- seconds until it tries again, whether it has stopped; its lease $9 of the ledger with the oid
+-- $10; the last act whose probe this answers. No row while another lease owns the instance's row.
 INSERT INTO instance (host, pid, version, started_at, beat_at, state, reason, retry_at, stopped_at,
                       lease, ledger_oid, probe_answered)
 VALUES ($1, $2, $3, now() - make_interval(secs => $4), now(), $5, $6,
@@ -31,9 +31,9 @@ FROM unnest($1::text[], $2::text[], $3::double precision[]) AS n (name, reason, 
 WHERE f.name = n.name AND (f.pause_reason IS NOT NULL OR n.reason IS NOT NULL)
 
 -- name: wishes
--- What is requested of the active instance: an operator's pause, the latest act that asked for a try
--- at once, and whether a migration waits to upgrade the ledger (its lock's class is above $1, that
--- of our own version, and at most $2).
+-- What is requested of the active instance: an operator's pause, the latest act that asked for a
+-- try at once, and whether a migration waits to upgrade the ledger (its lock's class is above $1,
+-- that of our own version, and at most $2).
 SELECT held_since, held_reason, probe_requested, EXISTS (
     SELECT FROM pg_locks
     WHERE locktype = 'advisory' AND granted

@@ -15,8 +15,8 @@ WHERE EXISTS (SELECT FROM pg_index WHERE indrelid = to_regclass('line') AND indi
 SELECT lease, ledger_oid, stopped_at IS NOT NULL AS stopped FROM instance
 
 -- name: ping
--- Show the server that the holder of the lock lives, and the holder that its session does, and which
--- tables it is about, NULL if none. It must wait for nobody: it locks no table.
+-- Show the server that the holder of the lock lives, and the holder that its session does, and
+-- which tables it is about, NULL if none. It must wait for nobody: it locks no table.
 SELECT to_regclass('ledger')::oid
 
 -- name: channel

@@ -9,8 +9,8 @@ SELECT pg_advisory_lock_shared($1::integer, 'ledger'::regclass::oid::bigint::bit
 SELECT pg_try_advisory_xact_lock($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)
 
 -- name: prune
--- Remove $2 lines of the feed $3 that were settled $1 seconds ago and need no operator, and remember up to where:
--- never beyond the watermark, because nothing older is taken any more.
+-- Remove $2 lines of the feed $3 that were settled $1 seconds ago and need no operator, and
+-- remember up to where: never beyond the watermark, because nothing older is taken any more.
 WITH gone AS (
     DELETE FROM line
     WHERE ctid = ANY (ARRAY(
@@ -34,9 +34,9 @@ marked AS (
 SELECT count(*) FROM gone
 
 -- name: drop_records
--- Drop the records of $2 lines of the feed $3 that were settled $1 seconds ago and need no operator, and what the
--- endpoint said of them, which may name somebody; once none is left, remember up to when, so that
--- lines without a record are not read again.
+-- Drop the records of $2 lines of the feed $3 that were settled $1 seconds ago and need no
+-- operator, and what the endpoint said of them, which may name somebody; once none is left,
+-- remember up to when, so that lines without a record are not read again.
 WITH dropped AS (
     UPDATE line SET record = NULL, answer = NULL,
                     last_error = CASE WHEN state = 'skipped' THEN last_error END

@@ -6,8 +6,8 @@
 SET LOCAL enable_sort = off; SET LOCAL jit = off
 
 -- name: pending
--- The next $1 lines of the feed $3 to send, live before backfill, in order; without lines that wait for their
--- next try, lines of records that are held back, and lines of the lanes $2.
+-- The next $1 lines of the feed $3 to send, live before backfill, in order; without lines that wait
+-- for their next try, lines of records that are held back, and lines of the lanes $2.
 SELECT l.call_id, l.group_id, l.leg_id, l.code_id, l.generation, l.backfill, l.call_ended,
        l.ordinal, l.lane, l.salesforce_id, l.record, l.attempts, l.tries,
        coalesce(k.tries, 0) AS lane_tries
@@ -22,10 +22,11 @@ ORDER BY l.backfill, l.call_ended, l.call_id, l.ordinal
 LIMIT $1
 
 -- name: newest
--- The place of the last of $2 pending lines of the feed $6, newest first from before the place ($3, $4, $5) on, live
--- or from backfills ($1); beside it the newest of them that may be sent now, is the first of its
--- record, and has not failed as a probe in the present pause. Each record is looked up once, newest
--- first until one is found (OFFSET 0), among its own lines ('pending' hidden from the planner).
+-- The place of the last of $2 pending lines of the feed $6, newest first from before the place ($3,
+-- $4, $5) on, live or from backfills ($1); beside it the newest of them that may be sent now, is
+-- the first of its record, and has not failed as a probe in the present pause. Each record is
+-- looked up once, newest first until one is found (OFFSET 0), among its own lines ('pending' hidden
+-- from the planner).
 WITH page AS MATERIALIZED (
     SELECT call_id, group_id, leg_id, code_id, feed, backfill, call_ended, ordinal, lane,
            next_try_at, probe_failed_at
@@ -73,12 +74,12 @@ LEFT JOIN LATERAL (
 ) AS f ON true
 
 -- name: settle
--- Write what came of attempts at lines of the feed $17 (parallel arrays $1 to $15; $14 is how
--- many attempts there were before; an empty array is NULL or false for all), unless an operator
--- changed them since. If they may be written already ($18), no attempt is counted twice. A failed
--- line expires $16 seconds after its first attempt; pauses of the sender do not count. Returns the
--- place in the arrays, state and attempts of each line that was changed. Its 'pending' is hidden from
--- the planner, which would read the whole backlog by its own index where it believes that to be small.
+-- Write what came of attempts at lines of the feed $17 (parallel arrays $1 to $15; $14 is how many
+-- attempts there were before; an empty array is NULL or false for all), unless an operator changed
+-- them since. If they may be written already ($18), no attempt is counted twice. A failed line
+-- expires $16 seconds after its first attempt; pauses of the sender do not count. Returns the place
+-- in the arrays, state and attempts of each line that was changed. Its 'pending' is hidden from the
+-- planner, which would read the whole backlog by its own index where it believes that to be small.
 WITH sending AS MATERIALIZED (
     SELECT extract(epoch FROM coalesce(paused_since, now())) - paused_seconds AS clock
     FROM feed WHERE name = $17
@@ -100,8 +101,8 @@ settled AS (
         answer = coalesce(o.answer, l.answer),
         next_try_at = now() + make_interval(secs => o.wait)
     FROM sending, (
-        SELECT place, $17::text AS feed, call_id, group_id, leg_id, code_id, generation, state, sent,
-               coalesce(failed, false) AS failed, coalesce(unanswered, false) AS unanswered,
+        SELECT place, $17::text AS feed, call_id, group_id, leg_id, code_id, generation, state,
+               sent, coalesce(failed, false) AS failed, coalesce(unanswered, false) AS unanswered,
                status, error, age, wait, attempts, answer
         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[],
                     $6::text[], $7::boolean[], $8::boolean[], $9::boolean[], $10::integer[],
@@ -139,7 +140,8 @@ ON CONFLICT (lane) DO UPDATE SET until = excluded.until, tries = excluded.tries
 UPDATE line AS l
 SET attempts = l.attempts + 1, unanswered = l.unanswered + o.unanswered::integer,
     last_status = o.status
-FROM (SELECT *, $8::text AS feed FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[],
+FROM (SELECT *, $8::text AS feed
+      FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[],
             $6::boolean[], $7::integer[])
      AS given (call_id, group_id, leg_id, code_id, generation, unanswered, status) OFFSET 0) AS o
 WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
@@ -162,7 +164,8 @@ SET paused_seconds = paused_seconds + extract(epoch FROM now() - paused_since),
 WHERE name = $1 AND paused_since IS NOT NULL
 
 -- name: proven
--- The endpoint of the feed $1 has accepted (200) or refused for good (409) a line for the first time.
+-- The endpoint of the feed $1 has accepted (200) or refused for good (409) a line for the first
+-- time.
 UPDATE feed SET endpoint_proven = true WHERE name = $1 AND NOT endpoint_proven
 
 -- name: streak_began
@@ -173,14 +176,16 @@ SELECT $5::text, coalesce(min(settled_at), now()), coalesce(max(settled_at), now
 FROM line
 WHERE feed = $5::text AND state IN ('rejected', 'not_found') AND settled_at >= (
     SELECT min(l.settled_at)
-    FROM (SELECT *, $5::text AS feed FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+    FROM (SELECT *, $5::text AS feed
+          FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
          AS given (call_id, group_id, leg_id, code_id) OFFSET 0) AS k
     JOIN line AS l USING (call_id, group_id, leg_id, code_id)
     WHERE l.feed = k.feed AND l.state IN ('rejected', 'not_found')
 )
 
 -- name: streak_ended
--- The endpoint of the feed $1 works again: returns the streak's window, and how many of its lines stay refused.
+-- The endpoint of the feed $1 works again: returns the streak's window, and how many of its lines
+-- stay refused.
 WITH ended AS (
     UPDATE streak SET ended_at = now() WHERE feed = $1 AND ended_at IS NULL RETURNING since, until
 )
@@ -206,8 +211,8 @@ UPDATE line SET probe_failed_at = now()
 WHERE (call_id, group_id, leg_id, code_id, feed) = ($1, $2, $3, $4, $5)
 
 -- name: refused_last
--- The $1 lines of the feed $2 that Salesforce refused last, newest first: since the last delivery and the last
--- streak.
+-- The $1 lines of the feed $2 that Salesforce refused last, newest first: since the last delivery
+-- and the last streak.
 SELECT call_id, group_id, leg_id, code_id, lane, state, last_status
 FROM line
 WHERE feed = $2 AND state IN ('conflict', 'not_found', 'rejected')

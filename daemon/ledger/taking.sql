@@ -17,15 +17,16 @@ WHERE f.start_from IS NULL
 SET LOCAL enable_nestloop = off; SET LOCAL enable_seqscan = off; SET LOCAL jit = off
 
 -- name: take
--- Insert new lines of the feed $15 (parallel arrays), from a backfill or not ($13), which is the act
--- $14 (NULL: none); what is there is left alone, also where its code is on another leg by now, its leg in another
--- group, or its leg without the code that it had. Returns the keys that were new.
+-- Insert new lines of the feed $15 (parallel arrays), from a backfill or not ($13), which is the
+-- act $14 (NULL: none); what is there is left alone, also where its code is on another leg by now,
+-- its leg in another group, or its leg without the code that it had. Returns the keys that were
+-- new.
 WITH known AS MATERIALIZED (
     SELECT call_id, leg_id, code_id FROM line
     WHERE call_id = ANY ($1::bigint[]) AND feed = $15::text
 )
-INSERT INTO line (call_id, group_id, leg_id, code_id, feed, ordinal, lane, salesforce_id, call_ended,
-                  backfill, state, record, last_error, skip_reason, settled_at, act_id)
+INSERT INTO line (call_id, group_id, leg_id, code_id, feed, ordinal, lane, salesforce_id,
+                  call_ended, backfill, state, record, last_error, skip_reason, settled_at, act_id)
 SELECT n.call_id, n.group_id, n.leg_id, n.code_id, $15::text, n.ordinal, n.lane, n.salesforce_id,
        n.call_ended, $13::boolean, n.state, n.record, n.last_error, n.skip_reason,
        CASE WHEN n.state <> 'pending' THEN now() END, $14::bigint
@@ -57,8 +58,9 @@ WHERE name = $1
 UPDATE feed SET swept_at = $2 WHERE name = $1
 
 -- name: without_id
--- Lines of the feed $9 that were skipped for the reason $2, of calls that ended at $1 or later or taken
--- since then, and never of calls from before the floor $8; the next $7 after the key ($3, $4, $5, $6).
+-- Lines of the feed $9 that were skipped for the reason $2, of calls that ended at $1 or later or
+-- taken since then, and never of calls from before the floor $8; the next $7 after the key ($3, $4,
+-- $5, $6).
 SELECT call_id, group_id, leg_id, code_id
 FROM line
 WHERE state = 'skipped' AND skip_reason = $2 AND (call_ended >= $1 OR settled_at >= $1)
@@ -68,13 +70,14 @@ ORDER BY call_id, group_id, leg_id, code_id
 LIMIT $7
 
 -- name: identify
--- Lines of the feed $14 that were skipped for the reason $13 go into the state that they call for by
--- now (parallel arrays as in take). Returns their keys.
+-- Lines of the feed $14 that were skipped for the reason $13 go into the state that they call for
+-- by now (parallel arrays as in take). Returns their keys.
 UPDATE line AS l
 SET state = n.state, record = n.record, lane = n.lane, salesforce_id = n.salesforce_id,
     last_error = n.last_error, skip_reason = n.skip_reason, pending_since = now(),
     settled_at = CASE WHEN n.state <> 'pending' THEN now() END
-FROM (SELECT *, $14::text AS feed FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[],
+FROM (SELECT *, $14::text AS feed
+      FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[],
             $7::text[], $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[])
      AS given (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id, call_ended, state,
            record, last_error, skip_reason) OFFSET 0) AS n
@@ -84,8 +87,8 @@ WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
 RETURNING l.call_id, l.group_id, l.leg_id, l.code_id
 
 -- name: pull_back
--- Set a watermark of the feed $1 that lies ahead of the source's clock back to $2, and that of calls
--- without an end to $3.
+-- Set a watermark of the feed $1 that lies ahead of the source's clock back to $2, and that of
+-- calls without an end to $3.
 UPDATE feed SET watermark = $2, never_ended_until = least(never_ended_until, $3)
 WHERE name = $1 AND watermark > $2
 
