@@ -46,7 +46,7 @@ class State(StrEnum):
 
 
 class PauseReason(StrEnum):
-    """Why the whole sender pauses."""
+    """Why the sender pauses, a feed or all of them."""
 
     UNAVAILABLE = "unavailable"
     UNANSWERED = "unanswered"

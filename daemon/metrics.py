@@ -65,7 +65,9 @@ DELIVERY_SECONDS = Histogram(
     buckets=(30, 60, 120, 180, 300, 600, 1800, 3600, 21600, 86400),
     registry=REGISTRY,
 )
-PAUSES = Counter("callstatsd_pauses", "Pauses of the whole sender", ["reason"], registry=REGISTRY)
+PAUSES = Counter(
+    "callstatsd_pauses", "Pauses of the sender, of a feed or of all", ["reason"], registry=REGISTRY
+)
 PAUSED = Gauge(
     "callstatsd_paused", "1 while the sender pauses for this reason", ["reason"], registry=REGISTRY
 )

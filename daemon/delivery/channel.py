@@ -9,7 +9,7 @@ import structlog
 
 from daemon import logs, metrics
 from daemon.delivery.flow_control import FlowControl
-from daemon.delivery.gate import ORG_REASONS
+from daemon.delivery.gate import ORG_REASONS, Pause
 from daemon.delivery.lanes import Lanes
 from daemon.delivery.outcome import (
     Delivered,
@@ -132,13 +132,15 @@ class Channel:
 
     def end_pause(self, epoch: int) -> None:
         """End the pause that a request of that epoch was a probe of, if it was one."""
-        failing, before = self.flow.failing, self.flow.current_pause
+        failing, (org, own) = self.flow.failing, self.flow.pauses
         if not self.flow.record_success(epoch):
             return
         if failing:
             self._writer.note_streak_ended(self.feed, self._named(PauseReason.ENDPOINT_FAILING))
-        else:
-            _log.info(logs.SENDER_RESUMED, **self._named(before.reason if before else None))
+        elif own is not None:
+            self._log_resumed(own)
+        if org is not None and not (failing and self._alone):
+            self._log_resumed(org)
 
     def log_paused(self, now: float) -> None:
         """Log the pause that lasts, if any, as if it began now."""
@@ -166,6 +168,7 @@ class Channel:
     ) -> float | None:
         """Pause, or stay paused, unless the request is older than the newest pause."""
         before = self.flow.current_pause.reason if self.flow.current_pause else None
+        earlier = self.flow.pauses
         refused: list[LineKey] | None = None if self.flow.failing else self.flow.refused
         pause = self.flow.pause(pausing, line.lane, epoch, now)
         if pause is None:
@@ -174,6 +177,10 @@ class Channel:
             self._writer.note_streak(self.feed, refused)
         if pause.tries > 2 and pause.reason in ENDPOINT_AWAY:
             self._on_lasting_pause()
+        if not self._alone:
+            for ended, lasting in zip(earlier, self.flow.pauses, strict=True):
+                if ended is not None and lasting is None:
+                    self._log_resumed(ended)
         retry_in = pause.until - now
         new = pause.reason != before
         log = _log.warning if new else _log.debug
@@ -188,6 +195,9 @@ class Channel:
         if new:
             metrics.PAUSES.labels(pause.reason).inc()
         return retry_in
+
+    def _log_resumed(self, pause: Pause) -> None:
+        _log.info(logs.SENDER_RESUMED, **self._named(pause.reason))
 
     def _named(self, reason: str | None) -> Mapping[str, str]:
         """Return the field that names the feed where a pause is of one feed among several."""

@@ -93,6 +93,16 @@ class FlowControl:
         return self._org.pause or self._endpoint.pause
 
     @property
+    def pauses(self) -> tuple[Pause | None, Pause | None]:
+        """The pause of the org, and that of the endpoint."""
+        return self._org.pause, self._endpoint.pause
+
+    @property
+    def org_paused(self) -> bool:
+        """Whether the org's pause holds all feeds back."""
+        return self._org.pause is not None
+
+    @property
     def epoch(self) -> int:
         """A number that each pause of the org or of this endpoint raises."""
         return self._org.epoch + self._endpoint.epoch

@@ -56,6 +56,9 @@ class LaneLocks:
     def lock(self, name: str, lanes: "Lanes[Any]") -> None:
         """Note that a line of the lane is out, of these lanes."""
         self._out[name] = lanes
+        for others in self._members:
+            if others is not lanes:
+                others.locked(name)
 
     def free(self, name: str) -> None:
         """Note that none is out any more; other feeds may have waited for it."""
@@ -75,8 +78,9 @@ class Lanes(Generic[Line]):
 
     Invariants: no two lines of a lane are out at once; a lane hands out its lines in order; a
     lane holds at most `depth` waiting lines, and only one while `max_waiting` wait in all; once it
-    had to leave one out it is truncated, and accepts no later ones until it is empty, so that none
-    can overtake. `waiting` counts the waiting lines, `untruncated` those of other lanes.
+    had to leave one out, or another feed has a line of it out, it is truncated, and accepts no
+    later ones until it is empty, so that none can overtake. `waiting` counts the waiting lines,
+    `untruncated` those of other lanes.
     """
 
     def __init__(
@@ -130,6 +134,8 @@ class Lanes(Generic[Line]):
             added += 1
             if not lane.busy and lane.waiting[0][1] is line:
                 heappush(self._ready, (order, line.lane))
+            if not lane.busy and not self._locks.is_free(line.lane):
+                self.locked(line.lane)  # one is enough until it is free
         return added
 
     def next(self, avoid: Mapping[str, int] | None = None, before: Any = None) -> Line | None:
@@ -197,6 +203,13 @@ class Lanes(Generic[Line]):
             heappush(self._ready, (lane.waiting[0][0], line.lane))
         elif not lane.truncated:
             del self._lanes[line.lane]
+
+    def locked(self, name: str) -> None:
+        """Count the lane's lines no more as ready: another feed's is out, and may be for long."""
+        lane = self._lanes.get(name)
+        if lane is not None and lane.waiting and not lane.truncated:
+            lane.truncated = True
+            self.untruncated -= len(lane.waiting)
 
     def unlocked(self, name: str) -> None:
         """Let the lane's first line be handed out: another feed's is no longer out."""

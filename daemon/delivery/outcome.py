@@ -65,7 +65,7 @@ class Unanswered:
 
 @dataclass(frozen=True, slots=True)
 class PauseSender:
-    """Not about this line: the whole sender pauses."""
+    """Not about this line: the sender pauses, its feed or all of them."""
 
     reason: PauseReason
     status: int | None

@@ -173,8 +173,9 @@ class OutcomeWriter:
             return
         try:
             async with asyncio.timeout(seconds):
-                while not await self._try():  # noqa: ASYNC110 - no event says that the ledger is back
-                    await asyncio.sleep(RETRY_EVERY)
+                while not self._clean.is_set():
+                    if not await self._try():
+                        await asyncio.sleep(RETRY_EVERY)
         except TimeoutError:
             if not self._unsettled:
                 return  # the next start finds a streak that did not end, and probes at once
@@ -249,6 +250,9 @@ class OutcomeWriter:
         if self._on_written is not None:
             self._on_written(batch)
         _report(batch, settled)
+        void = [attempt.settlement for attempt in batch if attempt.line.key not in settled]
+        if void := [settlement for settlement in void if settlement.sent]:
+            self._note(partial(self._ledger.settle_void, void))
         for _ in range(notes):
             await self._notes[0]()
             del self._notes[0]

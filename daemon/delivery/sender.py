@@ -32,6 +32,8 @@ MAX_IN_MEMORY = 10_000
 """Lines of a feed in memory beyond which each record has one at a time: some ten megabytes."""
 BACKFILL = (True,)
 """The order of the first of all backfill lines."""
+LATE = 0.002
+"""Seconds that a timer is set later than it must: the loop may call it a little early."""
 OTHERS_WAIT = 0.5
 """Seconds for which one feed's requests count where the org is tried again: they may hang."""
 
@@ -90,7 +92,7 @@ class Sender:
             for route in routes
         }
         first, *more = self._channels.values()
-        self._only = None if more else first
+        self._single = None if more else first
         self._flow = first.flow  # for what is the org's, and so of all of them
         self._in_flight: dict[asyncio.Task[None], Request] = {}
         self._idle_workers: dict[asyncio.Task[None], asyncio.Future[None]] = {}
@@ -232,10 +234,11 @@ class Sender:
         ):
             return None
         before = BACKFILL if self._update_backfill_waits(now) else None
-        if self._only is not None:
-            return self._next_of(self._only, before, now)
+        if self._single is not None:
+            return self._next_of(self._single, before, now)
         channels = list(self._channels.values())
-        if self._limits.concurrency == 1:  # in turns
+        # With one place, and where one request tries the org again, the feeds take turns.
+        if self._limits.concurrency == 1 or self._flow.org_paused:
             channels.sort(key=lambda channel: channel.feed == self._last_feed)
         for live_first in (BACKFILL, before)[: 1 if before else 2]:
             for channel in channels:
@@ -256,7 +259,7 @@ class Sender:
 
     def _has_place(self, channel: Channel, now: float) -> bool:
         """Whether one more request of the feed may be out, beside those of all feeds."""
-        if self._only is not None:
+        if self._single is not None:
             return channel.flow.may_start(channel.in_flight, now)
         if channel.in_flight >= max(1, self._limits.concurrency - 1):
             return False
@@ -266,7 +269,7 @@ class Sender:
             return True
         if self._others_timer is None and channel.flow.may_start(channel.in_flight, now):
             loop = asyncio.get_running_loop()
-            self._others_timer = loop.call_later(OTHERS_WAIT, self._others_waited)
+            self._others_timer = loop.call_later(OTHERS_WAIT + LATE, self._others_waited)
         return False
 
     def _others_waited(self) -> None:
@@ -344,7 +347,7 @@ class Sender:
         paused = channel.flow.current_pause
         retry_in = channel.follow(line, epoch, answer, outcome, now)
         if retry_in is not None:
-            channel.call_later(retry_in, self._start_requests)
+            channel.call_later(retry_in + LATE, self._start_requests)
         if channel.flow.current_pause is not paused:
             self._mark_paused()
 

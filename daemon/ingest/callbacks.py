@@ -34,6 +34,8 @@ from daemon.lines import (
     State,
 )
 
+LARGE = 64 * 1024
+"""Characters of EventData from which it is parsed in a thread: it may take a second."""
 END_WITHIN = timedelta(minutes=30)
 """For how long after it was created a request waits for the end of its call."""
 AT_ONCE = 50
@@ -215,8 +217,11 @@ class CallbackFeed:
         """Make records, and let other tasks run in between: EventData may take a while."""
         lines = []
         for request in requests:
-            lines.append(self._options.new_line(request, names))
-            await asyncio.sleep(0)
+            if len(request.event_data or "") > LARGE:
+                lines.append(await asyncio.to_thread(self._options.new_line, request, names))
+            else:
+                lines.append(self._options.new_line(request, names))
+                await asyncio.sleep(0)
         return lines
 
 

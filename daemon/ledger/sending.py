@@ -1,7 +1,6 @@
 """Which lines to send next, their outcomes, and how long sending has paused."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 from daemon.database import statements
@@ -54,20 +53,31 @@ class SendingStore(LedgerTables):
     ) -> dict[LineKey, tuple[State, int]]:
         """Write outcomes; returns state and attempts of each line that took its outcome.
 
-        A line that a person discarded or requeued meanwhile keeps its new state. With `again`
-        outcomes may be written already, and no attempt is counted twice.
+        A line that a person discarded or requeued meanwhile keeps its new state; see `settle_void`.
+        With `again` outcomes may be written already, and no attempt is counted twice.
         """
-        done: dict[LineKey, tuple[State, int]] = {}
-        for feed, some in by_feed(settlements):
-            settle = partial(
-                self._settle, feed=feed, settlements=some, retry_for=retry_for, again=again
-            )
-            done |= await self.database.change(settle, "settle")
-            # Apart from the outcomes, so that these are not written again if it must be repeated.
-            if void := [s for s in some if s.sent and s.key not in done]:
-                count = partial(self._settle_void, feed=feed, settlements=void)
-                await self.database.change(count, "settle")
-        return done
+        lanes = {s.lane: s for s in settlements if s.hold or s.free}  # of several the last one
+        by_feeds = list(by_feed(settlements))
+
+        async def write(connection: Any) -> dict[LineKey, tuple[State, int]]:
+            if not lanes and len(by_feeds) == 1:
+                return await self._settle(connection, *by_feeds[0], retry_for, again=again)
+            done: dict[LineKey, tuple[State, int]] = {}
+            async with connection.transaction():
+                for feed, some in by_feeds:
+                    done |= await self._settle(connection, feed, some, retry_for, again=again)
+                held = [s for s in lanes.values() if s.hold]
+                freed = [s.lane for s in lanes.values() if not s.hold]
+                await connection.execute(
+                    _SQL["settle_lanes"],
+                    [s.lane for s in held],
+                    [s.wait for s in held],
+                    [s.lane_tries for s in held],
+                    freed,
+                )
+            return done
+
+        return await self.database.change(write, "settle")
 
     async def _settle(
         self,
@@ -95,36 +105,27 @@ class SendingStore(LedgerTables):
             feed,
             again,
         )
-        held = {s.lane: s for s in settlements if s.hold}
-        freed = {s.lane for s in settlements if s.free} - held.keys()
-        if held or freed:
-            async with connection.transaction():
-                rows = await connection.fetch(_SQL["settle"], *arguments)
-                await connection.execute(
-                    _SQL["settle_lanes"],
-                    list(held),
-                    [s.wait for s in held.values()],
-                    [s.lane_tries for s in held.values()],
-                    list(freed),
-                )
-        else:
-            rows = await connection.fetch(_SQL["settle"], *arguments)
+        rows = await connection.fetch(_SQL["settle"], *arguments)
         return {
             settlements[place - 1].key: (State(state), attempts) for place, state, attempts in rows
         }
 
-    async def _settle_void(
-        self, connection: Any, feed: FeedName, settlements: Sequence[Settlement]
-    ) -> None:
+    async def settle_void(self, settlements: Sequence[Settlement]) -> None:
         """Count attempts at lines that an operator changed meanwhile, so that `show` has them."""
-        await connection.execute(
-            _SQL["settle_void"],
-            *key_columns([s.key for s in settlements]),
-            [s.generation for s in settlements],
-            [s.unanswered for s in settlements],
-            [s.status for s in settlements],
-            feed,
-        )
+
+        async def count(connection: Any) -> None:
+            async with connection.transaction():
+                for feed, some in by_feed(settlements):
+                    await connection.execute(
+                        _SQL["settle_void"],
+                        *key_columns([s.key for s in some]),
+                        [s.generation for s in some],
+                        [s.unanswered for s in some],
+                        [s.status for s in some],
+                        feed,
+                    )
+
+        await self.database.change(count, "settle")
 
     async def pause_began(self, feed: FeedName) -> None:
         """Stop the clock by which the feed's lines expire."""

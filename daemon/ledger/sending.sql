@@ -62,7 +62,7 @@ LEFT JOIN LATERAL (
            )) IS NOT TRUE
       AND NOT EXISTS (
           SELECT FROM line AS e
-          WHERE e.lane = n.lane AND e.state = (SELECT 'pending')
+          WHERE e.lane = n.lane AND e.feed = $6 AND e.state = (SELECT 'pending')
             AND (e.backfill, e.call_ended, e.call_id, e.ordinal, e.group_id, e.leg_id, e.code_id,
                  e.feed)
               < (n.backfill, n.call_ended, n.call_id, n.ordinal, n.group_id, n.leg_id, n.code_id,

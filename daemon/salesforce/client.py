@@ -31,6 +31,7 @@ from daemon.salesforce.responses import (
 from daemon.salesforce.transport import (
     BODY_LIMIT,
     Always,
+    Attempt,
     CheckedConnector,
     Permit,
     WithdrawnError,
@@ -96,10 +97,9 @@ class Salesforce:
         self._tokens = tokens
         self._clock = clock
         self._address_wanted = False
-        self._address_asked = float("-inf")
         self._permit = permit or Always()
         self._target: _Target | None = None
-        self._unsent: set[str] = set()
+        self._attempts: dict[str, Attempt] = {}
 
     def ask_address(self) -> None:
         """Fetch a new token before the next request: it carries the address of an org that moved.
@@ -109,8 +109,9 @@ class Salesforce:
         self._address_wanted = self._endpoint.is_path
 
     def unsent(self, key: str) -> bool:
-        """Whether the request under that key waits for its permit, so that nothing was sent."""
-        return key in self._unsent
+        """Whether nothing was sent yet under that key: it has no connection, or did not begin."""
+        attempt = self._attempts.get(key)
+        return attempt is None or attempt.protocol is None
 
     async def post(self, key: str, record: bytes) -> Response | NoResponse | TokenFailure:
         """Send a record under its key; a refused token is renewed and the request tried again.
@@ -118,12 +119,14 @@ class Salesforce:
         Never raises for what the network or Salesforce does. A redirect counts as a refused
         token: the next one carries the new address of an instance that moved.
         """
-        begin_request()
+        self._attempts[key] = begin_request()
         try:
             return await self._post_with_token(key, record)
         except Exception as defect:  # noqa: BLE001 - nothing that an answer holds ends the daemon
             _log.error(logs.REQUEST_DEFECT, key=key, exception=logs.without_messages(defect))
             return NoResponse(await may_have_left(), DEFECT)
+        finally:
+            del self._attempts[key]
 
     async def _post_with_token(
         self, key: str, record: bytes
@@ -135,6 +138,7 @@ class Salesforce:
                 token = await self._with_new_address(token)
             answer = await self._post(token, key, record)
             if isinstance(answer, Response) and answer.status in {401, *_REDIRECTS}:
+                self._attempts[key] = begin_request()
                 renewed = await self._tokens.renew(token)
                 if renewed is not token:
                     answer = await self._post(renewed, key, record)
@@ -146,9 +150,9 @@ class Salesforce:
     async def _with_new_address(self, token: Token) -> Token:
         """Return a new token; the old one where none comes, or one was asked for a minute ago."""
         self._address_wanted = False
-        if self._clock() - self._address_asked < ADDRESS_EVERY:
+        if self._clock() - self._tokens.address_asked_at < ADDRESS_EVERY:
             return token
-        self._address_asked = self._clock()
+        self._tokens.address_asked_at = self._clock()
         try:
             return await self._tokens.renew(token)
         except TokenError:
@@ -161,11 +165,7 @@ class Salesforce:
             try:
                 answer = await self._request(target, key, record)
             except WithdrawnError:
-                self._unsent.add(key)
-                try:
-                    await self._permit.until_held()
-                finally:
-                    self._unsent.discard(key)
+                await self._permit.until_held()
             else:
                 break
         _log.debug(
@@ -193,7 +193,7 @@ class Salesforce:
         return self._target
 
     async def _request(self, target: _Target, key: str, record: bytes) -> Response | NoResponse:
-        begin_request()
+        self._attempts[key] = begin_request()
         headers = target.headers.copy()
         headers["Idempotency-Key"] = key
         # For the connector, in this task only: requests for tokens need no permit.

@@ -99,7 +99,13 @@ class TokenError(CallstatsdError):
 
 
 class Tokens(Protocol):
-    """Where the sender gets its tokens."""
+    """Where the sender gets its tokens.
+
+    `address_asked_at` is when one was last fetched only for the org's address, by the asker's
+    clock: all who share the tokens keep to one limit.
+    """
+
+    address_asked_at: float
 
     async def token(self) -> Token:
         """Return the token in use; raises `TokenError`."""
@@ -114,6 +120,7 @@ class FixedToken:
     def __init__(self, bearer: str | None) -> None:
         """Without a token no Authorization header is sent."""
         self._token = Token(f"Bearer {bearer}" if bearer else None, None)
+        self.address_asked_at = float("-inf")
 
     async def token(self) -> Token:
         """Return the token."""
@@ -137,6 +144,7 @@ class OAuthTokens:
         self._grant = grant
         self._token: Token | None = None
         self._fetching: asyncio.Task[Token] | None = None
+        self.address_asked_at = float("-inf")
 
     async def token(self) -> Token:
         """Return the token in use; fetch the first one."""

@@ -158,16 +158,35 @@ class CheckedConnector(aiohttp.TCPConnector):
             protocol.withdraw()
             connection.release()
             raise WithdrawnError
-        _in_use.set(protocol)
+        attempt = _attempt.get()
+        if attempt is not None:
+            attempt.protocol = protocol
         return connection
 
 
-_in_use: ContextVar[TrackedProtocol | None] = ContextVar("connection in use", default=None)
+class Attempt:
+    """One try of a request; `protocol` is its connection, from when it may be written to."""
+
+    __slots__ = ("protocol",)
+
+    def __init__(self) -> None:
+        self.protocol: TrackedProtocol | None = None
 
 
-def begin_request() -> None:
-    """Forget the connection of this task's last request."""
-    _in_use.set(None)
+_attempt: ContextVar[Attempt | None] = ContextVar("attempt", default=None)
+
+
+def begin_request() -> Attempt:
+    """Begin a try of this task, without a connection."""
+    attempt = Attempt()
+    _attempt.set(attempt)
+    return attempt
+
+
+def _connection() -> TrackedProtocol | None:
+    """Return the connection of this task's last try."""
+    attempt = _attempt.get()
+    return attempt.protocol if attempt is not None else None
 
 
 async def may_have_left() -> bool:
@@ -176,7 +195,7 @@ async def may_have_left() -> bool:
     Not before there is a connection, with a proxy's tunnel and TLS where they belong to it; nor
     where TLS refused the new connection.
     """
-    protocol = _in_use.get()
+    protocol = _connection()
     if protocol is None:
         return False
     # A write may fail before the connection knows why it ended.
@@ -194,7 +213,7 @@ async def first_bytes(content: aiohttp.StreamReader, limit: int) -> bytes:
 
 def describe(error: BaseException) -> str:
     """Return what happened to a request, without path, headers or any part of an answer."""
-    protocol = _in_use.get()
+    protocol = _connection()
     if protocol is not None and (alert := _alert(protocol.lost)) is not None:
         return f"TLS refused by the server: {alert}"
     match error:

@@ -196,6 +196,7 @@ class Instance:
         if FeedName.CALLBACKS in self.salesforce:
             return
         if lines := await self.ledger.count_pending(FeedName.CALLBACKS):
+            await self.ledger.pause_began(FeedName.CALLBACKS)  # meanwhile none of them expires
             _log.warning(logs.FEED_OFF, feed=FeedName.CALLBACKS, lines=lines)
 
     async def _take(self, sender: Sender, stop: asyncio.Event) -> None:

@@ -17,8 +17,9 @@ from daemon.delivery.flow_control import FlowControl
 from daemon.delivery.gate import OrgGate
 from daemon.delivery.outcome_writer import OutcomeWriter
 from daemon.delivery.sender import Limits, Sender
+from daemon.errors import UnusableError
 from daemon.ledger.store import Ledger, open_ledger
-from daemon.lines import FeedName, LineKey, NewLine, State
+from daemon.lines import FeedName, LineKey, NewLine, Settlement, State
 from daemon.salesforce.responses import NoResponse, Response, TokenFailure
 from tests.support.daemon_process import PATIENCE
 
@@ -344,3 +345,86 @@ async def test_what_the_endpoint_of_callbacks_answered_is_kept(dsn: str) -> None
         ("callbacks", "Grüße" + "x" * 194),
         ("statistics", None),
     ]
+
+
+@pytest.mark.parametrize("poisoned", [CALLBACKS, STATISTICS])
+@pytest.mark.parametrize("reason", ["unauthorized", "unavailable"])
+async def test_a_line_that_pauses_the_org_time_and_again_does_not_starve_the_other_feed(
+    dsn: str, poisoned: FeedName, reason: str
+) -> None:
+    other = STATISTICS if poisoned is CALLBACKS else CALLBACKS
+    async with rig(dsn) as made:
+        made.org.answers[poisoned] = ORG[reason]
+        await made.add(poisoned, 1)
+        await made.add(other, *range(100, 110))
+        async with made.sending():
+            await made.until_sent(other)
+            assert await made.pending(poisoned) == 1
+            made.org.answers.clear()
+
+
+async def test_of_two_outcomes_in_one_write_the_later_holds_the_record(dsn: str) -> None:
+    """The first frees it after a lock, the second is locked again."""
+    async with rig(dsn) as made:
+        await made.add(CALLBACKS, 1, record="one")
+        await made.add(STATISTICS, 1, 2, record="one")
+        callback = LineKey.of_callback(1)
+        statistics = LineKey(1, 0, 0, 0)
+        await made.ledger.settle(
+            [
+                Settlement(callback, 0, "one", State.DELIVERED, True, 0.1, status=200, free=True),
+                Settlement(
+                    statistics, 0, "one", State.PENDING, True, 0.1, True, status=423, wait=60.0,
+                    hold=True, lane_tries=1,
+                ),
+            ],
+            86400.0,
+        )  # fmt: skip
+        assert await made.ledger.pending(STATISTICS, 10, []) == []
+
+
+async def test_a_write_of_both_feeds_is_whole_or_not_at_all(dsn: str) -> None:
+    async with rig(dsn) as made:
+        await made.add(CALLBACKS, 1)
+        await made.add(STATISTICS, 1)
+        settlements = [
+            Settlement(key, 0, "any", State.DELIVERED, True, 0.1, status=200)
+            for key in (LineKey(1, 0, 0, 0), LineKey.of_callback(1))
+        ]
+        async with made.ledger.database.connection() as connection:
+            await connection.execute(
+                "CREATE FUNCTION callbacks_fail() RETURNS trigger LANGUAGE plpgsql AS $$"
+                " BEGIN RAISE 'no' USING ERRCODE = '57P03'; END $$;"
+                "CREATE TRIGGER fail BEFORE UPDATE ON line FOR EACH ROW"
+                " WHEN (NEW.feed = 'callbacks') EXECUTE FUNCTION callbacks_fail()"
+            )
+        with pytest.raises(UnusableError):
+            await made.ledger.settle(settlements, 86400.0)
+        assert await made.pending(STATISTICS) == 1
+        async with made.ledger.database.connection() as connection:
+            await connection.execute("DROP TRIGGER fail ON line")
+        done = await made.ledger.settle(settlements, 86400.0, again=True)
+        assert done == {one.key: (State.DELIVERED, 1) for one in settlements}
+
+
+async def test_records_that_the_other_feed_holds_for_long_starve_nobody(dsn: str) -> None:
+    """Their older lines would fill every page that is read."""
+    concurrency = 12
+    async with rig(dsn, concurrency) as made:
+        made.org.hanging[CALLBACKS] = asyncio.Event()
+        for number in range(1, concurrency):
+            await made.add(CALLBACKS, number, record=f"record {number}")
+            first = number * 1000
+            await made.add(STATISTICS, *range(first, first + 250), record=f"record {number}")
+        async with made.sending():
+            async with asyncio.timeout(PATIENCE):
+                while made.org.most_out[CALLBACKS] < concurrency - 1:
+                    await asyncio.sleep(0.01)
+            await made.add(STATISTICS, *range(900_000, 900_100))
+            made.sender.wake()
+            async with asyncio.timeout(PATIENCE):
+                while sum(key.startswith("9000") for key in made.org.sent()) < 100:
+                    await asyncio.sleep(0.02)
+            made.org.hanging.pop(CALLBACKS).set()
+            await made.until_sent(CALLBACKS)
+            await made.until_sent(STATISTICS)

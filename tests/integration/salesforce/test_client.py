@@ -423,6 +423,8 @@ async def test_an_address_asked_for_counts_for_the_next_request_only(org: Org) -
 class Defective:
     """Tokens whose giver has a defect."""
 
+    address_asked_at = 0.0
+
     async def token(self) -> Token:
         raise ValueError(f"a defect about {SECRET}")
 
