@@ -43,7 +43,7 @@ class _BodyReader:
         self._depth = 0
         """Elements that are open from `body` on; -1 once it is closed."""
         self._opened = 0
-        """How many texts there are up to the last start tag."""
+        """How many texts there are up to the last start tag; 0 once an element has ended since."""
         self._parser = expat.ParserCreate("utf-8")
         self._parser.buffer_text = True
         self._parser.ordered_attributes = True
@@ -75,6 +75,7 @@ class _BodyReader:
             self.text[-1] = f"{self.text[-1][:-1]}/>"
         else:
             self.text.append(f"</{name}>")
+        self._opened = 0
 
     def _characters(self, data: str) -> None:
         if self._depth == 1:
