@@ -16,6 +16,9 @@ BERLIN = ZoneInfo("Europe/Berlin")
 NULLS_LAST = datetime.max.replace(tzinfo=UTC)
 ASCII_UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
+NUMBERS_THAT_MAY_BE_EMPTY = {"CONNRES", "Cause", "AcdGroupsID", "CreatingUsersID", "TargetUsersID"}
+"""Of both feeds' records: null whatever EMPTY_AS says."""
+
 Row = TypeVar("Row", Visit, Leg, Code)
 
 
@@ -29,6 +32,15 @@ class Line(NamedTuple):
     def body(self) -> str:
         """The record as compact JSON."""
         return json.dumps(self.record, ensure_ascii=False, separators=(",", ":"))
+
+    def with_empty_strings(self) -> "Line":
+        """Return the line as EMPTY_AS=string has it."""
+        return self._replace(
+            record={
+                name: "" if value is None and name not in NUMBERS_THAT_MAY_BE_EMPTY else value
+                for name, value in self.record.items()
+            }
+        )
 
 
 def data_lines(sample: Sample, zone: ZoneInfo = BERLIN) -> list[Line]:
