@@ -278,7 +278,8 @@ async def test_the_demo_shows_how_the_daemon_copes(tmp_path: Path) -> None:
 
     assert (code, errors) == (0, "")
     assert "reason=unavailable" in output
-    assert output.count("token.refreshed") == 2
+    # The first, the one that expired, and on a busy machine one more for the address of the org.
+    assert output.count("token.refreshed") in {2, 3}
     assert "Simulated faults of Salesforce" in output
     for name in ("token expired", "REQUEST_LIMIT_EXCEEDED", "endpoint missing"):
         assert f"│ {name}" in output
