@@ -21,6 +21,13 @@ class FeedName(StrEnum):
     CALLBACKS = "callbacks"
 
 
+class Subject(NamedTuple):
+    """A call, or an event that asks for a callback: the row that lines are made of."""
+
+    feed: FeedName
+    row_id: int
+
+
 class SkipReason(StrEnum):
     """Why a line is skipped; the line's `error` has it as a sentence."""
 
@@ -56,6 +63,10 @@ class PauseReason(StrEnum):
     ENDPOINT_MISSING = "endpoint_missing"
     ENDPOINT_FAILING = "endpoint_failing"
     OPERATOR = "operator"
+
+
+ORG_REASONS = {PauseReason.UNAVAILABLE, PauseReason.UNAUTHORIZED, PauseReason.API_LIMIT}
+"""Pauses of the whole org; the others, but for an operator's, are of one feed's endpoint."""
 
 
 NON_NUMERIC_ID = -(2**62)
@@ -101,6 +112,11 @@ class LineKey(NamedTuple):
     def source_id(self) -> int:
         """The id of the row of the source that the line belongs to: a call's, or an event's."""
         return self[0]
+
+    @property
+    def subject(self) -> Subject:
+        """The call or event that the line belongs to."""
+        return Subject(self.feed, self.source_id)
 
     @property
     def log_fields(self) -> dict[str, str | int]:
@@ -273,3 +289,4 @@ class Streak(NamedTuple):
     until: datetime
     rejected: int
     not_found: int
+    feed: FeedName = FeedName.STATISTICS

@@ -20,15 +20,11 @@ from daemon.ingest.schema import (
 from daemon.ingest.source import Source
 from daemon.ledger.binding import Binding
 from daemon.ledger.store import Ledger
+from daemon.reports.lookup import callback_source
 from daemon.salesforce.client import EndpointUrl
 from daemon.salesforce.oauth import TokenError
 from daemon.salesforce.probe import check_endpoint
-from daemon.service.connections import (
-    callback_source,
-    ledger_code,
-    open_databases,
-    open_tokens,
-)
+from daemon.service.connections import ledger_code, open_databases, open_tokens
 from daemon.settings.model import Settings
 from daemon.web.probe import check_listen_address
 

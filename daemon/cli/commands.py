@@ -15,8 +15,8 @@ from daemon.cli.faults import faults_of, log_refusals
 from daemon.cli.grants import Grants
 from daemon.cli.options import invocation
 from daemon.cli.runtime import (
-    MAX_CALL_ID,
-    MIN_CALL_ID,
+    MAX_ID,
+    MIN_ID,
     open_operator_store,
     read_time,
     require_settings,
@@ -30,9 +30,10 @@ from daemon.errors import CallstatsdError
 from daemon.ingest.schema import REFERENCE_TABLES, TABLES
 from daemon.ingest.source import open_source
 from daemon.ledger.binding import SCHEMA_VERSION, Binding
-from daemon.ledger.operator import OperatorStore, StatusReport
+from daemon.ledger.operator import OperatorStore
+from daemon.ledger.overview import StatusReport
 from daemon.ledger.store import open_ledger
-from daemon.lines import State
+from daemon.lines import FeedName, State, Subject
 from daemon.reports import explain
 from daemon.reports.lookup import look_up, rules_of
 from daemon.service.backfill import BackfillProgress, Period
@@ -128,7 +129,7 @@ def status(
 
     async def read() -> StatusReport:
         async with open_operator_store(settings) as operator_store:
-            return await operator_store.overview()
+            return await operator_store.overview(callbacks=bool(settings.callback_url))
 
     report = run_async(read())
     if as_json:
@@ -141,14 +142,20 @@ def show(
     call_id: Annotated[
         int | None,
         typer.Argument(
-            metavar="CALL_ID", help="The ID in StatisticsPartA.", min=MIN_CALL_ID, max=MAX_CALL_ID
+            metavar="CALL_ID", help="The ID in StatisticsPartA.", min=MIN_ID, max=MAX_ID
+        ),
+    ] = None,
+    callback: Annotated[
+        int | None,
+        typer.Option(
+            help="Show this callback request: its ID in AcdEvents.", min=MIN_ID, max=MAX_ID
         ),
     ] = None,
     salesforce_id: Annotated[
         str | None,
         typer.Option(
             callback=require_utf8,
-            help="Show the latest calls of this Salesforce record, newest first.",
+            help="Show the latest calls and callbacks of this Salesforce record, newest first.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -156,32 +163,42 @@ def show(
         bool, typer.Option("--verbose", help="Print each field of a record on its own line.")
     ] = False,
 ) -> None:
-    """Show what happened to a call and what happens next.
+    """Show what happened to a call or callback and what happens next.
 
-    Examples: callstatsd show 1201; callstatsd show --salesforce-id 0035g00000LnZXkAAN
+    Examples: callstatsd show 1201; callstatsd show --callback 73001
     """
-    if (call_id is None) == (salesforce_id is None):
-        raise typer.BadParameter("give a CALL_ID or --salesforce-id")
+    wanted: list[Subject | str] = []
+    wanted += [] if call_id is None else [Subject(FeedName.STATISTICS, call_id)]
+    wanted += [] if callback is None else [Subject(FeedName.CALLBACKS, callback)]
+    wanted += [] if salesforce_id is None else [salesforce_id]
+    if len(wanted) != 1:
+        raise typer.BadParameter("give a CALL_ID, --callback or --salesforce-id")
     settings = require_settings()
     rules = rules_of(settings)
-    found = run_async(_look_up(settings, call_id, salesforce_id))
+    found = run_async(_look_up(settings, wanted[0]))
     if as_json:
-        calls = [explain.as_json(history, rules) for history in found]
-        for call in calls:
-            call["note"] = printable(call["note"])
-        typer.echo(orjson.dumps(calls[0] if call_id is not None else calls))
+        shown = [explain.as_json(history, rules) for history in found]
+        for one in shown:
+            one["note"] = printable(one["note"])
+        typer.echo(orjson.dumps(shown if salesforce_id is not None else shown[0]))
     elif found:
         for history in found:
-            output.show_call(history, rules, verbose=verbose)
+            output.show_history(history, rules, verbose=verbose)
     else:
         say(f"The ledger has no line for the Salesforce record {salesforce_id}.")
 
 
 def backfill(
     since: Annotated[
-        str, typer.Option("--from", metavar="T", help="Calls that ended at T or later.")
+        str,
+        typer.Option(
+            "--from", metavar="T", help="Calls that ended, callbacks requested, at T or later."
+        ),
     ],
-    until: Annotated[str, typer.Option("--to", metavar="T", help="Calls that ended before T.")],
+    until: Annotated[
+        str,
+        typer.Option("--to", metavar="T", help="Calls that ended, callbacks requested, before T."),
+    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the lines.")] = False,
     resend: Annotated[
         bool, typer.Option("--resend", help="Also send settled lines again, with rebuilt records.")
@@ -189,9 +206,13 @@ def backfill(
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Only take the lines; a running daemon sends them.")
     ] = False,
+    feed: Annotated[
+        FeedName,
+        typer.Option(metavar="FEED", help="What to take: statistics (of calls) or callbacks."),
+    ] = FeedName.STATISTICS,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Take and deliver the calls of a time window.
+    """Take and deliver the calls, or the callback requests, of a time window.
 
     A running daemon does the sending; without one, this command sends. An interrupted backfill
     continues when it is started again. T is YYYY-MM-DD or YYYY-MM-DDThh:mm[:ss], in the ACD's
@@ -203,19 +224,19 @@ def backfill(
     period = Period(*(read_time(text, settings) for text in (since, until)))
     if period.since >= period.until:
         raise typer.BadParameter("--from must be before --to")
-    with progress.show_progress(settings) as update:
+    with progress.show_progress(settings, feed) as update:
+        work = _backfill(
+            settings, period, feed, update, dry_run=dry_run, resend=resend, wait=not no_wait
+        )
         try:
-            result, complete = run_async(
-                _backfill(
-                    settings, period, update, dry_run=dry_run, resend=resend, wait=not no_wait
-                )
-            )
+            result, complete = run_async(work)
         except asyncio.CancelledError:
             raise typer.Exit(1) from None
     if as_json:
-        typer.echo(orjson.dumps(progress.backfill_json(result, dry_run=dry_run, resend=resend)))
+        shown = progress.backfill_json(result, feed, dry_run=dry_run, resend=resend)
+        typer.echo(orjson.dumps(shown))
     else:
-        progress.show_backfill(result, dry_run=dry_run, resend=resend)
+        progress.show_backfill(result, feed, dry_run=dry_run, resend=resend)
     if not complete:
         advice = "`callstatsd run`, or the same command without --resend, sends what is pending."
         if not resend:
@@ -342,17 +363,16 @@ def _grants(settings: Settings, role: str) -> Grants:
     )
 
 
-async def _look_up(
-    settings: Settings, call_id: int | None, record: str | None
-) -> list[explain.CallHistory]:
+async def _look_up(settings: Settings, wanted: Subject | str) -> list[explain.History]:
     async with open_databases(settings) as (source, ledger):
         await check_ledger(settings, source, ledger)
-        return await look_up(source, OperatorStore(ledger.database), call_id, record)
+        return await look_up(settings, source, OperatorStore(ledger.database), wanted)
 
 
 async def _backfill(
     settings: Settings,
     period: Period,
+    feed: FeedName,
     update: Callable[[BackfillProgress], None],
     *,
     dry_run: bool,
@@ -361,6 +381,6 @@ async def _backfill(
 ) -> tuple[BackfillProgress, bool]:
     with stop_on_signals() as stop:
         result = await take_and_deliver(
-            settings, period, stop, update, dry_run=dry_run, resend=resend, wait=wait
+            settings, period, stop, update, dry_run=dry_run, resend=resend, wait=wait, name=feed
         )
         return result, not stop.is_set()

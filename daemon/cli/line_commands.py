@@ -11,20 +11,27 @@ import typer
 
 from daemon.cli import operations, output
 from daemon.cli.runtime import (
-    MAX_CALL_ID,
-    MIN_CALL_ID,
+    MAX_ID,
+    MIN_ID,
     open_operator_store,
     read_time,
     require_settings,
     require_utf8,
     run_async,
 )
+from daemon.ingest.feed import Feed
 from daemon.ledger.acts import ActKind, operator
-from daemon.ledger.operator import LineFilter, OperatorStore
-from daemon.lines import FeedName, State
+from daemon.ledger.operator import OperatorStore
+from daemon.ledger.overview import LineFilter
+from daemon.lines import FeedName, State, Subject
 from daemon.reports.formats import plural
 from daemon.reports.meanings import RESUME
-from daemon.service.connections import check_ledger, open_databases, statistics_feed
+from daemon.service.connections import (
+    callback_feed,
+    check_ledger,
+    open_databases,
+    statistics_feed,
+)
 from daemon.service.signals import stop_on_signals
 from daemon.settings.model import Settings
 from daemon.terminal import say
@@ -38,10 +45,14 @@ States = Annotated[
     ),
 ]
 From = Annotated[
-    str | None, typer.Option("--from", metavar="T", help="Only calls that ended at T or later.")
+    str | None,
+    typer.Option(
+        "--from", metavar="T", help="Only calls that ended, callbacks requested, at T or later."
+    ),
 ]
 To = Annotated[
-    str | None, typer.Option("--to", metavar="T", help="Only calls that ended before T.")
+    str | None,
+    typer.Option("--to", metavar="T", help="Only calls that ended, callbacks requested, before T."),
 ]
 SettledFrom = Annotated[
     str | None,
@@ -52,7 +63,15 @@ SettledTo = Annotated[
 ]
 CallId = Annotated[
     int | None,
-    typer.Option(help="Only lines of this call.", min=MIN_CALL_ID, max=MAX_CALL_ID),
+    typer.Option(help="Only lines of this call.", min=MIN_ID, max=MAX_ID),
+]
+Callback = Annotated[
+    int | None,
+    typer.Option(help="Only this callback request: its ID in AcdEvents.", min=MIN_ID, max=MAX_ID),
+]
+OneFeed = Annotated[
+    FeedName | None,
+    typer.Option("--feed", metavar="FEED", help=f"Only lines of {' or '.join(FeedName)}."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count the lines.")]
 Yes = Annotated[
@@ -70,6 +89,8 @@ def requeue(
     settled_since: SettledFrom = None,
     settled_until: SettledTo = None,
     call_id: CallId = None,
+    callback: Callback = None,
+    feed: OneFeed = None,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
@@ -80,7 +101,13 @@ def requeue(
     Example: callstatsd requeue --state rejected --from 2026-11-20 --dry-run
     """
     settings = require_settings(acting=True, writes=not dry_run)
-    choice = _filter(settings, state, (since, until), (settled_since, settled_until), call_id)
+    choice = _filter(
+        settings,
+        state,
+        (since, until),
+        (settled_since, settled_until),
+        _selected_rows(call_id, callback, feed),
+    )
     selected = _show_selected(settings, ActKind.REQUEUE, choice, dry_run=dry_run)
     if dry_run or not selected:
         return
@@ -100,6 +127,8 @@ def discard(
     settled_since: SettledFrom = None,
     settled_until: SettledTo = None,
     call_id: CallId = None,
+    callback: Callback = None,
+    feed: OneFeed = None,
     only_backfill: Annotated[
         bool, typer.Option("--backfill", help="Only lines that a backfill took.")
     ] = False,
@@ -118,7 +147,7 @@ def discard(
         state,
         (since, until),
         (settled_since, settled_until),
-        call_id,
+        _selected_rows(call_id, callback, feed),
         backfill=only_backfill,
     )
     selected = _show_selected(settings, ActKind.DISCARD, choice, dry_run=dry_run)
@@ -205,9 +234,13 @@ async def _requeue(settings: Settings, choice: LineFilter, changed: operations.C
     with stop_on_signals() as stop:
         async with open_databases(settings) as (source, ledger):
             await check_ledger(settings, source, ledger)
-            feed = statistics_feed(settings, source)
+            # Also of a feed that is off: its lines are put back, and sent once it is on.
+            feeds: dict[FeedName, Feed] = {
+                FeedName.STATISTICS: statistics_feed(settings, source),
+                FeedName.CALLBACKS: callback_feed(settings, source),
+            }
             operator_store = OperatorStore(ledger.database)
-            await operations.requeue(operator_store, feed, choice, operator(), changed, stop)
+            await operations.requeue(operator_store, feeds, choice, operator(), changed, stop)
 
 
 async def _discard(settings: Settings, choice: LineFilter, changed: operations.Changed) -> None:
@@ -231,7 +264,7 @@ def _filter(
     states: list[State],
     ended: tuple[str | None, str | None],
     settled: tuple[str | None, str | None],
-    call_id: int | None,
+    rows: tuple[FeedName | None, int | None],
     *,
     backfill: bool = False,
 ) -> LineFilter:
@@ -239,17 +272,28 @@ def _filter(
     settled_since, settled_until = _window(
         settings, settled, "--settled-from must be before --settled-to"
     )
-    # Records of callbacks are not made anew here, and a call may have the id of a request.
+    feed, row_id = rows
     return LineFilter(
-        tuple(states),
-        since,
-        until,
-        call_id,
-        backfill,
-        settled_since,
-        settled_until,
-        FeedName.STATISTICS,
+        tuple(states), since, until, row_id, backfill, settled_since, settled_until, feed
     )
+
+
+def _selected_rows(
+    call_id: int | None, callback: int | None, feed: FeedName | None
+) -> tuple[FeedName | None, int | None]:
+    """Return the feed and the call or event that the options select; None is all."""
+    if call_id is not None and callback is not None:
+        raise typer.BadParameter("give --call-id or --callback, not both")
+    if call_id is not None:
+        selected = Subject(FeedName.STATISTICS, call_id)
+    elif callback is not None:
+        selected = Subject(FeedName.CALLBACKS, callback)
+    else:
+        return feed, None
+    if feed not in {None, selected.feed}:
+        option = "--call-id" if callback is None else "--callback"
+        raise typer.BadParameter(f"{option} is of the feed {selected.feed}, not of {feed}")
+    return selected
 
 
 def _window(

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -11,8 +12,9 @@ import structlog
 from daemon import logs
 from daemon.ingest.feed import Feed
 from daemon.ledger.acts import Act, ActKind
-from daemon.ledger.operator import LedgerStatus, LineFilter, OperatorStore
-from daemon.lines import State
+from daemon.ledger.operator import OperatorStore
+from daemon.ledger.overview import LedgerStatus, LineFilter
+from daemon.lines import FeedName, State
 
 _log = structlog.get_logger()
 
@@ -43,8 +45,8 @@ def refusal(kind: ActKind, choice: LineFilter) -> str | None:
     bounded = choice.call_id is not None or ended or settled
     if State.DELIVERED in choice.states and not bounded:
         return (
-            "delivered lines need --call-id, or a window with both ends: --from and --to, or "
-            "--settled-from and --settled-to"
+            "delivered lines need --call-id, --callback, or a window with both ends: --from and "
+            "--to, or --settled-from and --settled-to"
         )
     return None
 
@@ -68,7 +70,7 @@ class Changed:
 
 async def requeue(
     operator_store: OperatorStore,
-    feed: Feed,
+    feeds: Mapping[FeedName, Feed],
     choice: LineFilter,
     who: str,
     changed: Changed,
@@ -77,7 +79,7 @@ async def requeue(
     """Set settled lines back to pending, batch by batch, until all are done or `stop` is set.
 
     A line keeps the record that was sent. If that was dropped, or could not be sent, it is rebuilt
-    from the source; such a line may end as `skipped` or `invalid` again.
+    from the source by its own feed; such a line may end as `skipped` or `invalid` again.
     """
     act_id = await operator_store.begin(choice.act(ActKind.REQUEUE, who))
     async for lines in operator_store.choose(choice):
@@ -85,10 +87,15 @@ async def requeue(
         requeued = await operator_store.requeue(as_sent, act_id)
         changed.lines[State.PENDING] += len(requeued)
         anew = [line.key for line in lines if line.key not in requeued]
-        lines_by_key = await feed.lines_by_key(anew)
-        renewed = await operator_store.renew(lines_by_key, act_id, choice.states)
+        rebuilt = [
+            line
+            for name, feed in feeds.items()
+            if (keys := [key for key in anew if key.feed is name])
+            for line in await feed.lines_by_key(keys)
+        ]
+        renewed = await operator_store.renew(rebuilt, act_id, choice.states)
         changed.lines.update(renewed.values())
-        changed.lines["gone"] += len(anew) - len(lines_by_key)
+        changed.lines["gone"] += len(anew) - len(rebuilt)
         if stop.is_set():
             break
     else:
@@ -128,6 +135,7 @@ async def _finish(
         until=choice.until,
         settled_since=choice.settled_since,
         settled_until=choice.settled_until,
+        feed=choice.feed,
         call_id=choice.call_id,
         backfill=choice.backfill,
         lines={str(state): count for state, count in changed.lines.items()},

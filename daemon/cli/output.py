@@ -12,14 +12,15 @@ from daemon.cli import operations
 from daemon.command_text import printable
 from daemon.ingest.readiness import ReadinessRules
 from daemon.ledger.acts import command_line, outcome
-from daemon.ledger.operator import LedgerStatus, StatusReport
-from daemon.lines import State
+from daemon.ledger.overview import FeedReport, StatusReport
+from daemon.lines import FeedName, State
 from daemon.reports import explain
 from daemon.reports.formats import iso_time, local_time
 from daemon.reports.meanings import (
     MEANINGS,
     NEED_ACTION,
     PAUSES,
+    PAUSES_OF,
     REMEDIES,
     RESUME,
     requeue_command,
@@ -45,8 +46,8 @@ class StreakStatus(TypedDict):
     requeue: str
 
 
-class Status(TypedDict):
-    """`status --json` (contract, section 8); times are ISO 8601 with offset."""
+class FeedStatus(TypedDict):
+    """What `status --json` has of one feed; times are ISO 8601 with offset."""
 
     lines: dict[str, int]
     oldest_pending_seconds: float | None
@@ -56,16 +57,31 @@ class Status(TypedDict):
     streaks: NotRequired[list[StreakStatus]]
 
 
+class Status(FeedStatus):
+    """`status --json` (contract, section 8): call statistics, and callbacks if there are any."""
+
+    callbacks: FeedStatus | None
+
+
 def status_json(overview: StatusReport, zone: ZoneInfo) -> Status:
-    """Return `status --json`; `streaks` is left out if there are none."""
-    status: Status = {
-        "lines": overview.lines,
-        "oldest_pending_seconds": overview.oldest_pending_seconds,
-        "watermark": iso_time(overview.status.watermark),
-        "last_delivered_at": iso_time(overview.status.last_delivered_at),
-        "sender": _sender(overview.status),
+    """Return `status --json`."""
+    callbacks = overview.callbacks
+    return {
+        **_feed_json(overview, zone),
+        "callbacks": None if callbacks is None else _feed_json(callbacks, zone),
     }
-    if overview.streaks:
+
+
+def _feed_json(report: FeedReport, zone: ZoneInfo) -> FeedStatus:
+    """Return the status of a feed; `streaks` is left out if there are none."""
+    status: FeedStatus = {
+        "lines": report.lines,
+        "oldest_pending_seconds": report.oldest_pending_seconds,
+        "watermark": iso_time(report.status.watermark),
+        "last_delivered_at": iso_time(report.status.last_delivered_at),
+        "sender": _sender(report),
+    }
+    if report.streaks:
         status["streaks"] = [
             {
                 "since": streak.since.isoformat(),
@@ -74,13 +90,16 @@ def status_json(overview: StatusReport, zone: ZoneInfo) -> Status:
                 "not_found": streak.not_found,
                 "requeue": printable(explain.streak_command(streak, zone)),
             }
-            for streak in overview.streaks
+            for streak in report.streaks
         ]
     return status
 
 
-def _sender(status: LedgerStatus) -> SenderStatus:
+def _sender(report: FeedReport) -> SenderStatus:
     """Return what the sender does; the last report of a dead instance does not count."""
+    status = report.status
+    if not report.on:
+        return {"state": "stopped", "reason": "off", "retry_at": None}
     if not status.active:
         reason = "operator" if status.operator_pause else None
         return {"state": "stopped", "reason": reason, "retry_at": None}
@@ -93,43 +112,59 @@ def _sender(status: LedgerStatus) -> SenderStatus:
 
 def show_status(overview: StatusReport, zone: ZoneInfo) -> None:
     """Print `status` for people, in the ACD's local time."""
-    table = Table("state", "lines", "meaning", box=None, pad_edge=False)
-    table.columns[1].justify = "right"
-    for state, lines in overview.lines.items():
-        table.add_row(state, f"{lines:,}", MEANINGS[State(state)] if lines else "")
-    console().print(table)
-    to_do = [state for state in NEED_ACTION if overview.lines.get(state)]
-    if to_do:
-        say("\nwhat to do about")
-    for state in to_do:
-        say(f"  {state:10} {REMEDIES[state]}", hanging=13)
-        if command := requeue_command(state):
-            say_command(command, indent=13)
-    status = overview.status
-    say(f"\nsender          {_sender_sentence(status, zone)}", hanging=16)
-    if advice := _advice(status):
-        say(f"what to do      {advice}", hanging=16)
-    oldest = overview.oldest_pending_seconds
-    waiting = "nothing is pending" if oldest is None else str(timedelta(seconds=round(oldest)))
-    say(f"oldest pending  {waiting}")
-    say(f"taken up to     {_time(status.watermark, zone) or 'not started yet'}")
-    say(f"last delivered  {_time(status.last_delivered_at, zone) or 'never'}")
+    callbacks = overview.callbacks
+    _show_feed(overview, zone, FeedName.STATISTICS, alone=callbacks is None)
+    if callbacks is not None:
+        console().print("\ncallbacks", style="bold")
+        _show_feed(callbacks, zone, FeedName.CALLBACKS, alone=False)
+        say("")
     for number, recorded in enumerate(overview.acts):
         act = recorded.act
         said = ", ".join(filter(None, (command_line(act, zone), outcome(recorded))))
         heading = "last commands" if number == 0 else ""
         say(f"{heading:16}{local_time(recorded.began_at, zone)}  {act.who}: {said}", hanging=16)
-    for streak in overview.streaks:
+    for streak in (*overview.streaks, *(callbacks.streaks if callbacks else ())):
         say(f"\n{explain.streak_sentence(streak)}")
         say_command(explain.streak_command(streak, zone))
     say(explain.times_of(zone))
 
 
-def _sender_sentence(status: LedgerStatus, zone: ZoneInfo) -> str:
-    sender = _sender(status)
+def _show_feed(report: FeedReport, zone: ZoneInfo, feed: FeedName, *, alone: bool) -> None:
+    """Print a feed's counts, what to do about them, and what its sender does.
+
+    Commands name the feed unless it is `alone`.
+    """
+    noun = "lines" if feed is FeedName.STATISTICS else "requests"
+    table = Table("state", noun, "meaning", box=None, pad_edge=False)
+    table.columns[1].justify = "right"
+    for state, lines in report.lines.items():
+        table.add_row(state, f"{lines:,}", MEANINGS[State(state)] if lines else "")
+    console().print(table)
+    to_do = [state for state in NEED_ACTION if report.lines.get(state)]
+    if to_do:
+        say("\nwhat to do about")
+    for state in to_do:
+        say(f"  {state:10} {REMEDIES[state]}", hanging=13)
+        if command := requeue_command(state, feed=None if alone else feed):
+            say_command(command, indent=13)
+    status = report.status
+    say(f"\nsender          {_sender_sentence(report, zone)}", hanging=16)
+    if advice := _advice(report, feed):
+        say(f"what to do      {advice}", hanging=16)
+    oldest = report.oldest_pending_seconds
+    waiting = "nothing is pending" if oldest is None else str(timedelta(seconds=round(oldest)))
+    say(f"oldest pending  {waiting}")
+    say(f"taken up to     {_time(status.watermark, zone) or 'not started yet'}")
+    say(f"last delivered  {_time(status.last_delivered_at, zone) or 'never'}")
+
+
+def _sender_sentence(report: FeedReport, zone: ZoneInfo) -> str:
+    status, sender = report.status, _sender(report)
     text = sender["state"]
     if sender["reason"]:
         text += f" ({sender['reason']})"
+    if not report.on:
+        return text
     if status.operator_pause is not None and status.operator_pause.reason:
         text += f": {status.operator_pause.reason}"
     elif status.state == "paused" and status.retry_at is not None and sender["retry_at"]:
@@ -139,13 +174,16 @@ def _sender_sentence(status: LedgerStatus, zone: ZoneInfo) -> str:
     return text
 
 
-def _advice(status: LedgerStatus) -> str | None:
+def _advice(report: FeedReport, feed: FeedName) -> str | None:
     """Return what to do so that lines are sent; None if they are."""
+    status = report.status
+    if not report.on:
+        return "Set CALLSTATSD_CALLBACK_URL to take and send callback requests again."
     if status.operator_pause is not None:
         return RESUME
     if not status.active:
         return "No daemon is running: start the service, or run `callstatsd run`."
-    pause = PAUSES.get(status.reason or "") if status.state == "paused" else None
+    pause = PAUSES_OF[feed].get(status.reason or "") if status.state == "paused" else None
     return None if pause is None else f"{pause.text} {pause.remedy or ''}".rstrip()
 
 
@@ -197,8 +235,8 @@ def show_counts(counts: dict[str, int], heading: str) -> None:
     console().print(table)
 
 
-def show_call(history: explain.CallHistory, rules: ReadinessRules, *, verbose: bool) -> None:
-    """Print what happened to a call; `verbose` prints each field of a record on its own line."""
+def show_history(history: explain.History, rules: ReadinessRules, *, verbose: bool) -> None:
+    """Print what happened to a call or callback; `verbose` prints each field on its own line."""
     for sentence in explain.sentences(history, rules):
         say(sentence)
     say(explain.times_of(rules.zone))
@@ -214,8 +252,10 @@ def show_call(history: explain.CallHistory, rules: ReadinessRules, *, verbose: b
             say(f"  Salesforce record {line.salesforce_id}", hanging=2)
         if line.record:
             _show_record(line.record, verbose=verbose)
+        if line.answer:
+            say(f"  Answer: {line.answer}", hanging=2)
     if rest := explain.rest_sentence(len(history.lines), explain.SHOWN):
-        say(f"\n{rest} `callstatsd show {history.call_id} --json` has all of them.")
+        say(f"\n{rest} `{explain.show_command(history.subject)} --json` has all of them.")
 
 
 def _show_record(record: str, *, verbose: bool) -> None:

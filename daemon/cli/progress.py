@@ -10,6 +10,7 @@ import structlog
 
 from daemon import logs
 from daemon.cli.output import show_counts
+from daemon.lines import FeedName
 from daemon.service.backfill import BackfillProgress
 from daemon.settings.model import Settings
 from daemon.terminal import NARROW, console, progress_bar, say
@@ -20,10 +21,16 @@ LOG_EVERY = 10.0
 """Seconds between two `backfill.progress` events."""
 
 
-def backfill_json(progress: BackfillProgress, *, dry_run: bool, resend: bool) -> dict[str, Any]:
+NOUNS = {FeedName.STATISTICS: "calls", FeedName.CALLBACKS: "callbacks"}
+"""What a backfill of each feed counts."""
+
+
+def backfill_json(
+    progress: BackfillProgress, feed: FeedName, *, dry_run: bool, resend: bool
+) -> dict[str, Any]:
     """Return `backfill --json` (contract, section 8); with `--resend` also `resent`."""
     counts: dict[str, Any] = {
-        "calls": progress.calls,
+        NOUNS[feed]: progress.calls,
         "lines": progress.lines,
         "new": progress.new,
     }
@@ -34,12 +41,15 @@ def backfill_json(progress: BackfillProgress, *, dry_run: bool, resend: bool) ->
     return counts | progress.states | {"seconds": round(progress.seconds, 3)}
 
 
-def show_backfill(progress: BackfillProgress, *, dry_run: bool, resend: bool) -> None:
+def show_backfill(
+    progress: BackfillProgress, feed: FeedName, *, dry_run: bool, resend: bool
+) -> None:
     """Print the result of a backfill."""
     would = "would be " if dry_run else ""
     again = f", {progress.resent:,} settled lines {would}sent again" if resend else ""
     say(
-        f"{progress.calls:,} calls, {progress.lines:,} lines, {progress.new:,} of them new{again}"
+        f"{progress.calls:,} {NOUNS[feed]}, {progress.lines:,} lines, "
+        f"{progress.new:,} of them new{again}"
         + (" (nothing was changed)." if dry_run else f", in {progress.seconds:.1f} s.")
     )
     if not dry_run:
@@ -47,11 +57,13 @@ def show_backfill(progress: BackfillProgress, *, dry_run: bool, resend: bool) ->
 
 
 @contextmanager
-def show_progress(settings: Settings) -> Iterator[Callable[[BackfillProgress], None]]:
+def show_progress(
+    settings: Settings, feed: FeedName
+) -> Iterator[Callable[[BackfillProgress], None]]:
     """Yield a callback that shows progress: as a bar on a terminal, else as log events."""
     if not sys.stderr.isatty():
         logs.configure(settings.log_format, settings.log_level, settings.log_personal_data)
-        logger = ProgressLogger()
+        logger = ProgressLogger(feed)
         yield logger.update
         logger.done()
         return
@@ -80,7 +92,8 @@ def show_progress(settings: Settings) -> Iterator[Callable[[BackfillProgress], N
 class ProgressLogger:
     """Logs the progress of a backfill every `LOG_EVERY` seconds, and its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, feed: FeedName) -> None:
+        self._noun = NOUNS[feed]
         self._logged_at = time.monotonic()
         self._last: BackfillProgress | None = None
 
@@ -91,11 +104,11 @@ class ProgressLogger:
             self._logged_at = time.monotonic()
             _log.info(
                 logs.BACKFILL_PROGRESS,
-                calls=progress.calls,
                 total=progress.total,
                 lines=progress.lines,
                 new=progress.new,
                 pending=progress.pending,
+                **{self._noun: progress.calls},
             )
 
     def done(self) -> None:
@@ -103,9 +116,9 @@ class ProgressLogger:
         if self._last is not None:
             _log.info(
                 logs.BACKFILL_DONE,
-                calls=self._last.calls,
                 lines=self._last.lines,
                 new=self._last.new,
                 seconds=round(self._last.seconds, 3),
+                **{self._noun: self._last.calls},
                 **{state: n for state, n in self._last.states.items() if n},
             )

@@ -24,7 +24,7 @@ from daemon.terminal import say
 
 T = TypeVar("T")
 
-MIN_CALL_ID, MAX_CALL_ID = -(2**63), 2**63 - 1
+MIN_ID, MAX_ID = -(2**63), 2**63 - 1
 
 
 def require_settings(

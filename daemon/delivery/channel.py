@@ -9,7 +9,7 @@ import structlog
 
 from daemon import logs, metrics
 from daemon.delivery.flow_control import FlowControl
-from daemon.delivery.gate import ORG_REASONS, Pause
+from daemon.delivery.gate import Pause
 from daemon.delivery.lanes import Lanes
 from daemon.delivery.outcome import (
     Delivered,
@@ -21,7 +21,7 @@ from daemon.delivery.outcome import (
 )
 from daemon.delivery.outcome_writer import OutcomeWriter
 from daemon.delivery.pending_reader import PendingReader
-from daemon.lines import FeedName, LineKey, PauseReason, PendingLine
+from daemon.lines import ORG_REASONS, FeedName, LineKey, PauseReason, PendingLine
 from daemon.salesforce.responses import DEFECT, NoResponse, Response, TokenFailure
 
 _log = structlog.get_logger()

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import NamedTuple, assert_never
 
 from daemon.delivery.backoff import Backoff
-from daemon.delivery.gate import ORG_REASONS, Gate, OrgGate, Pause
+from daemon.delivery.gate import Gate, OrgGate, Pause
 from daemon.delivery.outcome import (
     Conflict,
     Delivered,
@@ -18,7 +18,7 @@ from daemon.delivery.outcome import (
     Rejected,
     Unanswered,
 )
-from daemon.lines import FailingAnswers, FeedName, LineKey, PauseReason
+from daemon.lines import ORG_REASONS, FailingAnswers, FeedName, LineKey, PauseReason
 
 FAILING_AFTER = 20
 """Refused or failed requests for so many different records in a row pause the sender."""

@@ -8,9 +8,6 @@ from dataclasses import dataclass, replace
 
 from daemon.lines import PauseReason
 
-ORG_REASONS = {PauseReason.UNAVAILABLE, PauseReason.UNAUTHORIZED, PauseReason.API_LIMIT}
-"""Pauses of the whole org; the others are of one feed's endpoint."""
-
 
 @dataclass(frozen=True, slots=True)
 class Pause:

@@ -12,14 +12,13 @@ from daemon import logs, metrics
 from daemon.delivery.backoff import Backoff
 from daemon.delivery.channel import Channel, Route
 from daemon.delivery.flow_control import SenderStatus
-from daemon.delivery.gate import ORG_REASONS
 from daemon.delivery.lanes import LaneLocks, Lanes
 from daemon.delivery.outcome import Delivered, Outcome, PauseSender, Unanswered
 from daemon.delivery.outcome_writer import DRAIN_EXTRA, AttemptResult, OutcomeWriter
 from daemon.delivery.pending_reader import PendingReader
 from daemon.delivery.settlement import holds_lane, kept_answer, settle
 from daemon.ledger.store import Ledger
-from daemon.lines import FeedName, PauseReason, PendingLine, Settlement, State
+from daemon.lines import ORG_REASONS, FeedName, PauseReason, PendingLine, Settlement, State
 from daemon.salesforce.responses import NoResponse, Response, TokenFailure
 
 _log = structlog.get_logger()

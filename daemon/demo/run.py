@@ -25,7 +25,8 @@ from daemon.demo.faults import ClosableServer, FaultInjector, all_faults, serve_
 from daemon.demo.postgres import embedded
 from daemon.demo.rows import load
 from daemon.errors import CallstatsdError
-from daemon.ledger.operator import OperatorStore, StatusReport
+from daemon.ledger.operator import OperatorStore
+from daemon.ledger.overview import StatusReport
 from daemon.ledger.store import open_ledger
 from daemon.terminal import console, progress_bar, say, say_command
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from daemon.demo.faults import FaultInjector
 from daemon.demo.standin import StandIn
-from daemon.ledger.operator import LineDetail, StatusReport
+from daemon.ledger.overview import LineDetail, StatusReport
 from daemon.lines import State
 from daemon.reports.meanings import MEANINGS
 from daemon.terminal import NARROW, columns, console, say, say_command, wrap

@@ -20,7 +20,7 @@ from daemon.ingest.columns import to_bigint
 from daemon.ingest.event_body import MAX_OCTETS
 from daemon.ingest.feed import Due, Page, RowRef, invalid
 from daemon.ingest.reader import SourceReader, by_halves
-from daemon.ingest.readiness import Clock, ReadinessRules, Window
+from daemon.ingest.readiness import Clock, EventFacts, ReadinessRules, Window
 from daemon.ingest.record import lane
 from daemon.ingest.schema import CALLBACK_TABLES
 from daemon.lines import (
@@ -73,6 +73,11 @@ class CallbackSource(SourceReader):
         for row in rows:
             found.setdefault(row["event_id"], CallbackRequest(*row))
         return list(found.values())
+
+    async def about(self, event_id: int) -> EventFacts | None:
+        """Return what is known of an event, whichever client's or type; None for an unknown id."""
+        rows = await self._fetch("about", event_id)
+        return EventFacts(*rows[0]) if rows else None
 
     async def created(self, event_ids: Sequence[int]) -> dict[int, datetime]:
         """Return when the requests were created that are there."""

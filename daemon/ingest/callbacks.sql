@@ -96,3 +96,15 @@ FROM unnest($1::bigint[]) AS n (id)
 SELECT e.ID AS event_id, e.dtCreated::timestamptz AS moment
 FROM {AcdEvents} AS e
 WHERE e.ID = ANY ($1::bigint[])
+
+-- name: about
+-- What decides whether the event $1 is taken, whichever client's or type, with the end of its call.
+SELECT event.AcdEventTypesID AS type_id,
+       coalesce(event.ClientsID, call.ClientsID) AS clients_id,
+       event.dtCreated::timestamptz AS created,
+       left(event.UserData::text, 17) IS NOT DISTINCT FROM 'callstatsd-alert-' AS is_alert,
+       call.ID AS call_id,
+       call.dtCallEnd::timestamptz AS call_ended
+FROM {AcdEvents} AS event
+LEFT JOIN {StatisticsPartA} AS call ON call.ID = event.StatisticsPartAID
+WHERE event.ID = $1::bigint

@@ -66,6 +66,21 @@ class CallFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class EventFacts:
+    """What decides whether an event is taken as a callback request; `clients_id` may be its call's.
+
+    `call_id` is None where its call is not in the source, or it names none.
+    """
+
+    type_id: Any
+    clients_id: Any
+    created: datetime | None
+    is_alert: bool
+    call_id: Any
+    call_ended: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class ReadinessRules:
     """When a call is ready (contract 3): durations, and START_FROM where it is set.
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
-from daemon.lines import State
+from daemon.lines import FeedName, State
 
 LONGEST_NAME = 64
 """Characters kept of a user's name, and of a machine's."""
@@ -30,7 +30,8 @@ class ActKind(StrEnum):
 class Act:
     """A command that somebody ran (`who` is user@host), with the lines that it selects.
 
-    `since` and `until` are ends of calls; `backfill` chose only lines of backfills.
+    `since` and `until` are ends of calls, `backfill` chose only lines of backfills. Without a
+    `feed` it chose lines of all; `call_id` is an event's where that is callbacks.
     """
 
     kind: ActKind
@@ -44,6 +45,7 @@ class Act:
     backfill: bool = False
     resend: bool = False
     reason: str | None = None
+    feed: FeedName | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,10 @@ def command_line(act: Act, zone: ZoneInfo) -> str:
         if moment is not None:
             words += [option, moment.astimezone(zone).strftime("%Y-%m-%dT%H:%M:%S")]
     if act.call_id is not None:
-        words += ["--call-id", str(act.call_id)]
+        option = "--callback" if act.feed is FeedName.CALLBACKS else "--call-id"
+        words += [option, str(act.call_id)]
+    elif act.feed is not None and (act.kind, act.feed) != (ActKind.BACKFILL, FeedName.STATISTICS):
+        words += ["--feed", act.feed]
     words += ["--backfill"] if act.backfill else []
     words += ["--resend"] if act.resend else []
     if act.reason is not None:

@@ -1,7 +1,6 @@
 """Queries and changes of the ledger for commands and the status page."""
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,16 +9,39 @@ from daemon.database.pool import Database
 from daemon.ledger.acts import Act, ActKind, RecordedAct
 from daemon.ledger.instance import OperatorPause
 from daemon.ledger.locks import ACTIVE_LOCK, DAEMON_LOCK
+from daemon.ledger.overview import (
+    Backlog,
+    FeedReport,
+    HourlyCounts,
+    LedgerStatus,
+    LineDetail,
+    LineFilter,
+    RecentLines,
+    SelectedLine,
+    StatusReport,
+)
 from daemon.ledger.tables import by_feed, key_columns, keys_of, line_columns
-from daemon.lines import BIGINT_MIN, FeedName, LineKey, NewLine, SkipReason, State, Streak
+from daemon.lines import (
+    BIGINT_MIN,
+    ORG_REASONS,
+    FeedName,
+    LineKey,
+    NewLine,
+    PauseReason,
+    SkipReason,
+    State,
+    Streak,
+    Subject,
+)
 
 BATCH = 1000
 """Lines that an operator's act changes in one transaction."""
 STREAKS = 50
 """Streaks of a failing endpoint that are named at once."""
-
 ACTS = 2
 """Acts that `status` shows."""
+OF_ALL_FEEDS = {*ORG_REASONS, PauseReason.OPERATOR}
+"""Pauses that stop every feed; any other is of one feed's endpoint."""
 
 _SQL = statements.load("ledger/operator.sql")
 _NOTIFY = _SQL["notify"]
@@ -28,180 +50,71 @@ _DAEMON_WAITING = statements.load("ledger/lease.sql")["daemon_waiting"]
 _BEFORE_ALL = (*(BIGINT_MIN,) * 4, "")
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerStatus:
-    """How far calls are taken, an operator's pause, and what the instance last reported."""
-
-    watermark: datetime | None
-    start_from: datetime | None
-    last_delivered_at: datetime | None
-    operator_pause: OperatorPause | None
-    active: bool
-    host: str | None
-    pid: int | None
-    version: str | None
-    started_at: datetime | None
-    beat_at: datetime | None
-    stopped_at: datetime | None
-    unclean_at: datetime | None
-    state: str | None
-    reason: str | None
-    retry_at: datetime | None
-    probe_answered: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StatusReport:
-    """What `status` shows: counts, the ledger's status, streaks of refusals, and commands."""
-
-    lines: dict[str, int]
-    oldest_pending_seconds: float | None
-    status: LedgerStatus
-    streaks: Sequence[Streak]
-    acts: Sequence[RecordedAct] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """Lines that are pending or need action, per state; age in seconds of the oldest of each."""
-
-    lines: dict[str, int]
-    oldest_pending_seconds: float | None
-    oldest_kept_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LineFilter:
-    """Selects the lines of a command: by state, end of call [since, until), call, backfills only.
-
-    And by when they were settled, [settled_since, settled_until).
-    """
-
-    states: tuple[State, ...]
-    since: datetime | None = None
-    until: datetime | None = None
-    call_id: int | None = None
-    backfill: bool = False
-    settled_since: datetime | None = None
-    settled_until: datetime | None = None
-    feed: FeedName | None = None
-
-    @property
-    def arguments(self) -> tuple[Any, ...]:
-        """Return them in the order of the statements."""
-        return (
-            list(self.states),
-            self.since,
-            self.until,
-            self.call_id,
-            self.backfill,
-            self.settled_since,
-            self.settled_until,
-            self.feed,
-        )
-
-    def act(self, kind: ActKind, who: str) -> Act:
-        """Return the command to record for this selection."""
-        return Act(
-            kind,
-            who,
-            self.states,
-            self.since,
-            self.until,
-            self.settled_since,
-            self.settled_until,
-            self.call_id,
-            self.backfill,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class SelectedLine:
-    """A line that a command selected; without a record, its record is made again first."""
-
-    key: LineKey
-    state: State
-    without_id: bool
-    has_record: bool
-
-
-@dataclass(frozen=True, slots=True)
-class LineDetail:
-    """A line with all that `show` prints."""
-
-    key: LineKey
-    ordinal: int
-    lane: str
-    salesforce_id: str | None
-    backfill: bool
-    state: State
-    generation: int
-    attempts: int
-    unanswered: int
-    last_status: int | None
-    last_error: str | None
-    taken_at: datetime
-    pending_since: datetime
-    next_try_at: datetime | None
-    settled_at: datetime | None
-    record: str | None
-    act: str | None = None
-    act_who: str | None = None
-    act_at: datetime | None = None
-    skip_reason: SkipReason | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RecentLines:
-    """Lines and commands to show first, as of the ledger's `now`; the lines have no records."""
-
-    now: datetime
-    waiting: Sequence[LineDetail]
-    failed: Sequence[LineDetail]
-    streaks: Sequence[Streak] = ()
-    acts: Sequence[RecordedAct] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class HourlyCounts:
-    """Lines settled since some time, per (hour, state)."""
-
-    settled: Mapping[tuple[datetime, State], int]
-
-
 class OperatorStore:
     """Reads and changes the ledger for people; raises `UnreachableError` if it cannot be used.
 
-    It counts and shows the lines of one feed; commands change the lines that they select.
+    It counts and shows the lines of one feed; `overview`, `subjects_of_lane` and what changes
+    lines are for all feeds.
     """
 
     def __init__(self, database: Database, feed: FeedName = FeedName.STATISTICS) -> None:
         self._database = database
         self._feed = feed
 
-    async def overview(self) -> StatusReport:
-        """Return what `status` shows; counts all lines, so it takes a while on a large ledger."""
+    def of(self, feed: FeedName) -> "OperatorStore":
+        """Return the same for the lines of another feed."""
+        return OperatorStore(self._database, feed)
+
+    async def overview(self, *, callbacks: bool = False) -> StatusReport:
+        """Return what `status` shows; counts all lines, so it takes a while on a large ledger.
+
+        `callbacks` says whether these are on; if not, and none was ever taken, they are left out.
+        """
         async with self._database.connection() as connection:
-            counted = await connection.fetch(_SQL["counts"], self._feed)
+            rows = await connection.fetch(_SQL["counts"])
+        counts = {
+            feed: _by_state([row for row in rows if row["feed"] == feed]) for feed in FeedName
+        }
+        calls = await self.of(FeedName.STATISTICS).report(counts[FeedName.STATISTICS])
+        requests = await self.of(FeedName.CALLBACKS).report(
+            counts[FeedName.CALLBACKS], on=callbacks
+        )
+        return StatusReport(
+            calls.lines,
+            calls.oldest_pending_seconds,
+            calls.status,
+            calls.streaks,
+            acts=await self.latest_acts(ACTS),
+            callbacks=requests if callbacks or requests.ever_taken else None,
+        )
+
+    async def report(self, lines: dict[str, int], *, on: bool = True) -> FeedReport:
+        """Return what `status` shows of the feed, which has so many lines in each state."""
+        async with self._database.connection() as connection:
             oldest = await connection.fetchval(_SQL["oldest"], self._feed)
-        status, streaks = await self.status(), await self.streaks()
-        acts = await self.latest_acts(ACTS)
-        return StatusReport(_by_state(counted), _seconds(oldest), status, streaks, acts)
+        status = await self.status()
+        return FeedReport(lines, _seconds(oldest), status, await self.streaks(), on)
 
     async def status(self) -> LedgerStatus:
-        """Return how far calls are taken and what the instance reported last; cheap."""
+        """Return how far rows are taken and what the instance reported last; cheap."""
         async with self._database.connection() as connection:
             row = dict(await connection.fetchrow(_SQL["status"], self._feed))
             active = await connection.fetchval(_SQL["active"], ACTIVE_LOCK)
         since, reason = row.pop("held_since"), row.pop("held_reason")
         pause = None if since is None else OperatorPause(since, reason)
+        feed_reason, feed_retry_at = row.pop("pause_reason"), row.pop("pause_retry_at")
+        if row["state"] in {"sending", "paused"} and row["reason"] not in OF_ALL_FEEDS:
+            if feed_reason is not None:
+                row |= {"state": "paused", "reason": feed_reason, "retry_at": feed_retry_at}
+            elif self._feed is not FeedName.STATISTICS:
+                row |= {"state": "sending", "reason": None, "retry_at": None}
         return LedgerStatus(operator_pause=pause, active=active, **row)
 
     async def streaks(self) -> list[Streak]:
         """Return what is still refused of the lines that a failing endpoint refused."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(_SQL["streaks"], STREAKS, self._feed)
-        return [Streak(*row) for row in rows]
+        return [Streak._make((*row, self._feed)) for row in rows]
 
     async def waiting(self) -> Backlog:
         """Return how many lines wait for Salesforce, and for an operator."""
@@ -228,7 +141,7 @@ class OperatorStore:
         return pruned
 
     async def call(self, call_id: int, records: int | None = None) -> list[LineDetail]:
-        """Return all lines of a call, in sending order, the first ones or all with records."""
+        """Return all lines of a call or event, in sending order, the first or all with records."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(_SQL["of_call"], call_id, records, self._feed)
         return self._details(rows)
@@ -265,11 +178,11 @@ class OperatorStore:
         settled = {(row["hour"], State(row["state"])): row["lines"] for row in rows}
         return HourlyCounts(settled)
 
-    async def calls_of_lane(self, lane: str, limit: int) -> list[int]:
-        """Return the latest calls of a Salesforce record, newest first."""
+    async def subjects_of_lane(self, lane: str, limit: int) -> list[Subject]:
+        """Return the latest calls and events of a Salesforce record, newest first."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(_SQL["calls_of_lane"], lane, limit, self._feed)
-        return [row["call_id"] for row in rows]
+            rows = await connection.fetch(_SQL["subjects_of_lane"], lane, limit)
+        return [Subject(FeedName(row["feed"]), row["call_id"]) for row in rows]
 
     async def pause(self, act: Act) -> None:
         """Pause sending until `resume`, also across restarts."""
@@ -409,6 +322,7 @@ async def _begin(connection: Any, act: Act, *, over: bool) -> int:
         act.resend,
         act.reason,
         over,
+        act.feed,
     )
     return act_id
 
@@ -417,6 +331,7 @@ def _recorded(row: dict[str, Any]) -> RecordedAct:
     about = {name: row.pop(name) for name in ("began_at", "ended_at", "lines")}
     row["kind"] = ActKind(row["kind"])
     row["states"] = tuple(map(State, row["states"]))
+    row["feed"] = row["feed"] and FeedName(row["feed"])
     return RecordedAct(Act(**row), **about)
 
 

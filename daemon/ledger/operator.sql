@@ -1,8 +1,8 @@
 -- Queries and changes of the ledger for commands and the status page.
 
 -- name: counts
--- Lines of the feed $1 per state.
-SELECT state, count(*) AS lines FROM line WHERE feed = $1 GROUP BY state
+-- Lines per feed and state.
+SELECT feed, state, count(*) AS lines FROM line GROUP BY feed, state
 
 -- name: waiting
 -- Lines of the feed $1 per state that somebody waits for, the age of the oldest to send, and of the oldest that an
@@ -32,7 +32,8 @@ WHERE feed = $1 AND state = 'pending'
 
 -- name: status
 -- The status of the ledger, its feed $1 and its instance, in one row.
-SELECT f.watermark, f.start_from, g.held_since, g.held_reason, f.delivered_at AS last_delivered_at,
+SELECT f.watermark, f.start_from, f.pruned_before, f.pause_reason, f.retry_at AS pause_retry_at,
+       f.delivered_at AS last_delivered_at, g.held_since, g.held_reason,
        i.host, i.pid, i.version, i.started_at, i.beat_at, i.stopped_at, i.unclean_at,
        i.state, i.reason, i.retry_at, i.probe_answered
 FROM ledger AS g JOIN feed AS f ON f.name = $1 LEFT JOIN instance AS i ON true
@@ -121,10 +122,10 @@ SELECT EXISTS (SELECT FROM line WHERE state = 'pending')
 
 -- name: begin_act
 -- Record an act: kind, who, states, since, until, settled since and until, call, only backfills,
--- resend, reason; $12 if it is over with this transaction. Returns its id.
+-- resend, reason; $12 if it is over with this transaction; the feed $13. Returns its id.
 INSERT INTO act (kind, who, states, since, until, settled_since, settled_until, call_id, backfill,
-                 resend, reason, ended_at)
-VALUES ($1, $2, $3::text[], $4, $5, $6, $7, $8, $9, $10, $11, CASE WHEN $12 THEN now() END)
+                 resend, reason, ended_at, feed)
+VALUES ($1, $2, $3::text[], $4, $5, $6, $7, $8, $9, $10, $11, CASE WHEN $12 THEN now() END, $13)
 RETURNING id
 
 -- name: end_act
@@ -134,7 +135,7 @@ UPDATE act SET ended_at = now() WHERE id = $1
 -- name: latest_acts
 -- The $1 latest acts, newest first.
 SELECT kind, who, states, since, until, settled_since, settled_until, call_id, backfill, resend,
-       reason, began_at, ended_at, lines
+       reason, feed, began_at, ended_at, lines
 FROM act ORDER BY id DESC LIMIT $1
 
 -- name: select_lines
@@ -241,8 +242,8 @@ WHERE state = 'pending' AND call_ended >= $1 AND call_ended < $2 AND feed = $3
 SELECT pruned_before FROM feed WHERE name = $1
 
 -- name: of_call
--- All lines of the call $1, of the feed $3, in sending order, with the back-off of their record and the last act;
--- only the first $2 (or all) with what is sent.
+-- All lines of the call or event $1, of the feed $3, in sending order, with the back-off of their
+-- record and the last act; only the first $2 (or all) with what is sent.
 SELECT l.call_id, l.group_id, l.leg_id, l.code_id, l.ordinal, l.lane, l.salesforce_id, l.backfill,
        l.state, l.generation, l.attempts, l.unanswered, l.last_status, l.last_error, l.taken_at,
        l.pending_since,
@@ -250,16 +251,17 @@ SELECT l.call_id, l.group_id, l.leg_id, l.code_id, l.ordinal, l.lane, l.salesfor
        l.skip_reason, CASE WHEN $2::bigint IS NULL OR row_number() OVER (
            ORDER BY l.ordinal, l.group_id, l.leg_id, l.code_id
        ) <= $2 THEN l.record END AS record,
-       a.kind AS act, a.who AS act_who, a.began_at AS act_at
+       l.answer, a.kind AS act, a.who AS act_who, a.began_at AS act_at
 FROM line AS l
 LEFT JOIN lane AS k ON k.lane = l.lane AND l.state = 'pending'
 LEFT JOIN act AS a ON a.id = l.act_id
 WHERE l.call_id = $1 AND l.feed = $3
 ORDER BY l.ordinal, l.group_id, l.leg_id, l.code_id
 
--- name: calls_of_lane
--- The latest $2 calls that have a line of the feed $3 in the lane $1, newest first.
-SELECT call_id FROM line WHERE lane = $1 AND feed = $3 GROUP BY call_id ORDER BY max(call_ended) DESC LIMIT $2
+-- name: subjects_of_lane
+-- The latest $2 calls and events that have a line in the lane $1, with their feeds, newest first.
+SELECT call_id, feed FROM line WHERE lane = $1
+GROUP BY call_id, feed ORDER BY max(call_ended) DESC, feed, call_id DESC LIMIT $2
 
 -- name: now
 -- The ledger's own time.

@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 
 from daemon.ingest.readiness import CallFacts, Clock, ReadinessRules
 from daemon.ledger.acts import ActKind
-from daemon.ledger.operator import LedgerStatus, LineDetail
-from daemon.lines import LineKey, SkipReason, State, Streak, missing_keys
+from daemon.ledger.overview import LedgerStatus, LineDetail
+from daemon.lines import FeedName, LineKey, SkipReason, State, Streak, Subject, missing_keys
+from daemon.reports.callback_history import CallbackHistory, source_sentences
 from daemon.reports.formats import iso_time, local_time, plural
 from daemon.reports.meanings import MEANINGS, REMEDIES, RESUME, requeue_command
 
@@ -27,6 +28,13 @@ class CallHistory:
     facts: CallFacts | None
     keys: Sequence[LineKey]
 
+    @property
+    def subject(self) -> Subject:
+        """The call."""
+        return Subject(FeedName.STATISTICS, self.call_id)
+
+
+History = CallHistory | CallbackHistory
 
 SHOWN = 200
 """Lines of a call that are shown to people; JSON has all."""
@@ -46,39 +54,28 @@ def streak_command(streak: Streak, zone: ZoneInfo) -> str:
     until += ends - until
     return (
         "callstatsd requeue --state rejected --state not_found "
-        f"--settled-from {since:%Y-%m-%dT%H:%M:%S} --settled-to {until:%Y-%m-%dT%H:%M:%S}"
+        f"--settled-from {since:%Y-%m-%dT%H:%M:%S} --settled-to {until:%Y-%m-%dT%H:%M:%S} "
+        f"--feed {streak.feed}"
     )
 
 
 def streak_sentence(streak: Streak) -> str:
     """Return how many lines a failing endpoint has refused, and what to do about it."""
-    lines = plural(streak.rejected + streak.not_found, "line")
-    was = "was" if lines == "1 line" else "were"
+    refused = streak.rejected + streak.not_found
+    lines = plural(refused, "line" if streak.feed is FeedName.STATISTICS else "callback")
+    was = "was" if refused == 1 else "were"
     return (
         f"{lines} {was} refused while the endpoint was failing. Once it works, send "
         f"{'it' if was == 'was' else 'them'} again:"
     )
 
 
-def as_json(history: CallHistory, rules: ReadinessRules) -> dict[str, Any]:
+def as_json(history: History, rules: ReadinessRules) -> dict[str, Any]:
     """Return `show --json` (contract, section 8); times are ISO 8601 with offset."""
+    row = "call_id" if isinstance(history, CallHistory) else "callback_id"
     return {
-        "call_id": history.call_id,
-        "lines": [
-            {
-                "key": str(line.key),
-                "state": line.state.value,
-                "attempts": line.attempts,
-                "unanswered": line.unanswered,
-                "last_status": line.last_status,
-                "last_error": line.last_error,
-                "taken_at": iso_time(line.taken_at),
-                "next_try_at": iso_time(line.next_try_at),
-                "settled_at": iso_time(line.settled_at),
-                "record": None if line.record is None else json.loads(line.record),
-            }
-            for line in history.lines
-        ],
+        row: history.subject.row_id,
+        "lines": [_line_json(line) for line in history.lines],
         "note": " ".join(
             [
                 *sentences(history, rules),
@@ -89,8 +86,26 @@ def as_json(history: CallHistory, rules: ReadinessRules) -> dict[str, Any]:
     }
 
 
-def sentences(history: CallHistory, rules: ReadinessRules) -> list[str]:
-    """Return what the source has about the call, and why it or its lines are still waiting."""
+def _line_json(line: LineDetail) -> dict[str, Any]:
+    shown = {
+        "key": str(line.key),
+        "state": line.state.value,
+        "attempts": line.attempts,
+        "unanswered": line.unanswered,
+        "last_status": line.last_status,
+        "last_error": line.last_error,
+        "taken_at": iso_time(line.taken_at),
+        "next_try_at": iso_time(line.next_try_at),
+        "settled_at": iso_time(line.settled_at),
+        "record": None if line.record is None else json.loads(line.record),
+    }
+    return shown | ({"answer": line.answer} if line.key.feed is FeedName.CALLBACKS else {})
+
+
+def sentences(history: History, rules: ReadinessRules) -> list[str]:
+    """Return what the source has about it, and why it or its lines are still waiting."""
+    if isinstance(history, CallbackHistory):
+        return [*source_sentences(history), *_of_pending(history, rules)]
     parts = _of_the_source(history, rules)
     if history.lines:
         parts += _of_pending(history, rules)
@@ -111,6 +126,17 @@ def rest_sentence(lines: int, shown: int) -> str | None:
     if lines <= shown:
         return None
     return f"These are the first {shown} lines of {lines:,}; {lines - shown:,} are not shown."
+
+
+def heading(subject: Subject) -> str:
+    """Return what to call a call or an event."""
+    return f"{'Call' if subject.feed is FeedName.STATISTICS else 'Callback'} {subject.row_id}"
+
+
+def show_command(subject: Subject) -> str:
+    """Return the command that shows a call or an event."""
+    option = "" if subject.feed is FeedName.STATISTICS else "--callback "
+    return f"callstatsd show {option}{subject.row_id}"
 
 
 def line_sentence(line: LineDetail, zone: ZoneInfo) -> str:
@@ -144,7 +170,7 @@ def next_step(line: LineDetail) -> tuple[str, str | None] | None:
     if line.state is State.SKIPPED and line.skip_reason is not SkipReason.NO_ID:
         return None
     remedy = REMEDIES.get(line.state)
-    return None if remedy is None else (remedy, requeue_command(line.state, line.key.call_id))
+    return None if remedy is None else (remedy, requeue_command(line.state, line.key))
 
 
 def times_of(zone: ZoneInfo) -> str:
@@ -254,7 +280,7 @@ def _of_the_source(history: CallHistory, rules: ReadinessRules) -> list[str]:
     ]
 
 
-def _of_pending(history: CallHistory, rules: ReadinessRules) -> list[str]:
+def _of_pending(history: History, rules: ReadinessRules) -> list[str]:
     status = history.status
     pending = [line for line in history.lines if line.state is State.PENDING]
     parts: list[str] = []

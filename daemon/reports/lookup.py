@@ -1,55 +1,62 @@
-"""Collects what both databases have about a call, for `show` and the page."""
+"""Collects what both databases have about a call or a callback, for `show` and the page."""
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 from daemon.errors import ConfigurationError, UnusableError
-from daemon.ingest.readiness import CallFacts, Clock, ReadinessRules
+from daemon.ingest.callbacks import END_WITHIN, CallbackSource
+from daemon.ingest.readiness import CallFacts, Clock, EventFacts, ReadinessRules
 from daemon.ingest.record import lane, salesforce_id
 from daemon.ingest.source import Source
 from daemon.ledger.operator import OperatorStore
-from daemon.lines import LineKey
-from daemon.reports.explain import CallHistory
+from daemon.ledger.overview import LineDetail
+from daemon.lines import FeedName, LineKey, Subject
+from daemon.reports.callback_history import CallbackHistory
+from daemon.reports.explain import CallHistory, History
 from daemon.settings.model import Settings
 from daemon.tasks import run_within
 
 LATEST = 20
-"""Calls of one Salesforce record that are shown."""
+"""Calls and callbacks of one Salesforce record that are shown."""
 
-SourceAnswer = tuple[Clock, dict[int, CallFacts | None], dict[int, list[LineKey]]]
+CallAnswer = tuple[Clock, dict[int, CallFacts | None], dict[int, list[LineKey]]]
 """The source's clock, and its rows and line keys of some calls."""
+EventAnswer = tuple[Clock, dict[int, EventFacts | None]]
+"""The source's clock, and some of its events."""
+Lines = dict[Subject, list[LineDetail]]
 
 
 async def look_up(
+    settings: Settings,
     source: Source,
     operator_store: OperatorStore,
-    call_id: int | None,
-    record: str | None,
+    wanted: Subject | str,
     *,
     within: float | None = None,
     records: int | None = None,
-) -> list[CallHistory]:
-    """Return the history of a call, or of the latest calls of a Salesforce record.
+) -> list[History]:
+    """Return the history of a call or event, or of the latest of a Salesforce record.
 
-    The first `records` lines of each call have their records, or all lines. Without the source
+    The first `records` lines of each have their records, or all lines. Without the source
     (unreachable, wrong schema, or no answer within `within` seconds) only the ledger's part is
     returned. Raises `UnreachableError` if the ledger cannot be reached.
     """
-    if call_id is not None:
-        calls = [call_id]
+    if isinstance(wanted, Subject):
+        subjects = [wanted]
     else:
-        known = salesforce_id(record) or record or ""
-        calls = await operator_store.calls_of_lane(lane(LineKey(0, 0, 0, 0), known), LATEST)
-    lines = {call: await operator_store.call(call, records) for call in calls}
-    status = await operator_store.status()
-    answer = await _ask(source, calls, within)
-    if answer is None:
-        return [CallHistory(call, lines[call], status, None, None, ()) for call in calls]
-    clock, facts, keys = answer
-    return [
-        CallHistory(call, lines[call], status, clock, facts[call], keys[call]) for call in calls
-    ]
+        known = salesforce_id(wanted) or wanted
+        record_lane = lane(LineKey(0, 0, 0, 0), known)
+        subjects = await operator_store.subjects_of_lane(record_lane, LATEST)
+    lines = {
+        subject: await operator_store.of(subject.feed).call(subject.row_id, records)
+        for subject in subjects
+    }
+    histories = await _calls(source, operator_store, lines, within)
+    histories |= await _events(settings, source, operator_store, lines, within)
+    return [histories[subject] for subject in subjects]
 
 
 def rules_of(settings: Settings) -> ReadinessRules:
@@ -63,18 +70,86 @@ def rules_of(settings: Settings) -> ReadinessRules:
     )
 
 
-async def _ask(source: Source, calls: Sequence[int], within: float | None) -> SourceAnswer | None:
-    """Query the source; None if it cannot be used or takes too long."""
-    try:
-        return await run_within(within, _query(source, calls))
-    except (UnusableError, ConfigurationError):
-        return None
+def callback_rules_of(settings: Settings) -> ReadinessRules:
+    """Return the settings that decide when a callback request is taken.
+
+    Its frequent sweep reaches as far as the other: a request is taken within a minute and a half
+    after it could be, however late that is.
+    """
+    return replace(
+        rules_of(settings),
+        settle_delay=timedelta(seconds=settings.callback_delay),
+        stale_call_after=END_WITHIN,
+        near=timedelta(seconds=settings.lookback),
+    )
 
 
-async def _query(source: Source, calls: Sequence[int]) -> SourceAnswer:
+def callback_source(settings: Settings, source: Source) -> CallbackSource:
+    """Return what reads callback requests from the source's database."""
+    return CallbackSource(source.database, settings.source_schemas, settings.clients_id)
+
+
+async def _calls(
+    source: Source, operator_store: OperatorStore, lines: Lines, within: float | None
+) -> dict[Subject, History]:
+    calls = [subject for subject in lines if subject.feed is FeedName.STATISTICS]
+    if not calls:
+        return {}
+    status = await operator_store.of(FeedName.STATISTICS).status()
+    ids = [call.row_id for call in calls]
+    answer: CallAnswer | None = None
+    with suppress(UnusableError, ConfigurationError):
+        answer = await run_within(within, _query_calls(source, ids))
+    clock, facts, keys = answer or (None, {}, {})
+    return {
+        call: CallHistory(
+            call.row_id,
+            lines[call],
+            status,
+            clock,
+            facts.get(call.row_id),
+            keys.get(call.row_id, ()),
+        )
+        for call in calls
+    }
+
+
+async def _events(
+    settings: Settings,
+    source: Source,
+    operator_store: OperatorStore,
+    lines: Lines,
+    within: float | None,
+) -> dict[Subject, History]:
+    events = [subject for subject in lines if subject.feed is FeedName.CALLBACKS]
+    if not events:
+        return {}
+    status = await operator_store.of(FeedName.CALLBACKS).status()
+    rules = callback_rules_of(settings) if settings.callback_url else None
+    answer: EventAnswer | None = None
+    if rules is not None:
+        requests = callback_source(settings, source)
+        ids = [event.row_id for event in events]
+        with suppress(UnusableError, ConfigurationError):
+            answer = await run_within(within, _query_events(requests, ids))
+    clock, facts = answer or (None, {})
+    return {
+        event: CallbackHistory(
+            event.row_id, lines[event], status, rules, clock, facts.get(event.row_id)
+        )
+        for event in events
+    }
+
+
+async def _query_calls(source: Source, calls: Sequence[int]) -> CallAnswer:
     clock = await source.clock()
     facts = {call: await source.about(call) for call in calls}
     keys: dict[int, list[LineKey]] = defaultdict(list)
     for key in await source.keys(calls):
         keys[key.call_id].append(key)
     return clock, facts, keys
+
+
+async def _query_events(requests: CallbackSource, events: Sequence[int]) -> EventAnswer:
+    clock = await requests.clock()
+    return clock, {event: await requests.about(event) for event in events}

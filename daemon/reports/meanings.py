@@ -1,9 +1,9 @@
 """What states and pauses mean and what to do about them: the one wording for all. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from daemon.lines import PauseReason, State
+from daemon.lines import FeedName, LineKey, PauseReason, State
 
 
 class Severity(StrEnum):
@@ -55,12 +55,20 @@ NEED_ACTION = (State.REJECTED, State.EXPIRED, State.INVALID)
 """States in which a line is kept until an operator requeues or discards it."""
 
 
-def requeue_command(state: State, call_id: int | None = None) -> str | None:
-    """Return the command that sends such lines again, if the remedy ends with one."""
+def requeue_command(
+    state: State, key: LineKey | None = None, feed: FeedName | None = None
+) -> str | None:
+    """Return the command that sends such lines again, if the remedy ends with one.
+
+    Those of one call or event, or of one feed, or all.
+    """
     if not REMEDIES.get(state, "").endswith(":"):
         return None
-    call = "" if call_id is None else f" --call-id {call_id}"
-    return f"callstatsd requeue --state {state}{call}"
+    which = "" if feed is None else f" --feed {feed}"
+    if key is not None:
+        option = "--callback" if key.feed is FeedName.CALLBACKS else "--call-id"
+        which = f" {option} {key.source_id}"
+    return f"callstatsd requeue --state {state}{which}"
 
 
 RESUME = "`callstatsd resume` continues sending."
@@ -116,3 +124,17 @@ PAUSES: dict[str, StatusCard] = {
     ),
 }
 """Every pause except the operator's: how urgent, why, and what to do."""
+
+CALLBACK_PAUSES: dict[str, StatusCard] = PAUSES | {
+    PauseReason.CONFIGURATION: replace(
+        PAUSES[PauseReason.CONFIGURATION],
+        remedy="Check CALLSTATSD_CALLBACK_URL and the rights of the integration user (API "
+        "Enabled, access to the Apex class).",
+    ),
+    PauseReason.ENDPOINT_MISSING: replace(
+        PAUSES[PauseReason.ENDPOINT_MISSING],
+        remedy="Deploy createCallback, or correct CALLSTATSD_CALLBACK_URL.",
+    ),
+}
+"""The same for callback requests, which have an endpoint of their own."""
+PAUSES_OF = {FeedName.STATISTICS: PAUSES, FeedName.CALLBACKS: CALLBACK_PAUSES}

@@ -105,7 +105,12 @@ async def backfill(
         feed = on[name]
         intake = Intake(feed, ledger)
         act = Act(
-            ActKind.BACKFILL, operator(), since=period.since, until=period.until, resend=resend
+            ActKind.BACKFILL,
+            operator(),
+            since=period.since,
+            until=period.until,
+            resend=resend,
+            feed=name,
         )
         work = Backfill(
             feed, ledger, intake, period, show, ensure_retention_locked, act, paused_for

@@ -4,8 +4,6 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import assert_never
 
@@ -14,14 +12,14 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
 from daemon import __version__
 from daemon.database.errors import Place
 from daemon.errors import UnreachableError, UnusableError
-from daemon.ingest.callbacks import END_WITHIN, CallbackFeed, CallbackOptions, CallbackSource
+from daemon.ingest.callbacks import CallbackFeed, CallbackOptions
 from daemon.ingest.feed import Feed
 from daemon.ingest.source import Source, open_source
 from daemon.ingest.statistics import RecordOptions, StatisticsFeed
 from daemon.ledger.binding import Binding
 from daemon.ledger.store import Ledger, open_ledger
 from daemon.lines import FeedName
-from daemon.reports.lookup import rules_of
+from daemon.reports.lookup import callback_rules_of, callback_source, rules_of
 from daemon.salesforce.client import EndpointUrl, Salesforce, Session, open_session
 from daemon.salesforce.oauth import (
     ClientCredentials,
@@ -147,24 +145,9 @@ def statistics_feed(settings: Settings, source: Source) -> StatisticsFeed:
 
 
 def callback_feed(settings: Settings, source: Source) -> CallbackFeed:
-    """Return the feed of callback requests, as the settings have it.
-
-    Its frequent sweep reaches as far as the other: a request is taken within a minute and a half
-    after it could be, however late that is.
-    """
-    rules = replace(
-        rules_of(settings),
-        settle_delay=timedelta(seconds=settings.callback_delay),
-        stale_call_after=END_WITHIN,
-        near=timedelta(seconds=settings.lookback),
-    )
+    """Return the feed of callback requests, as the settings have it."""
     options = CallbackOptions(settings.source_timezone, settings.empty_as is EmptyAs.STRING)
-    return CallbackFeed(callback_source(settings, source), rules, options)
-
-
-def callback_source(settings: Settings, source: Source) -> CallbackSource:
-    """Return what reads callback requests, over the sessions of the source."""
-    return CallbackSource(source.database, settings.source_schemas, settings.clients_id)
+    return CallbackFeed(callback_source(settings, source), callback_rules_of(settings), options)
 
 
 def feeds(settings: Settings, source: Source) -> dict[FeedName, Feed]:

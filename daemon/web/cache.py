@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, Self, TypeVar
 
 from daemon.errors import UnusableError
-from daemon.ledger.operator import Backlog, LedgerStatus, OperatorStore
+from daemon.ledger.operator import OperatorStore
+from daemon.ledger.overview import Backlog, LedgerStatus
 
 FRESH_FOR = 2.0
 """Seconds for which a result is used again."""

@@ -11,9 +11,24 @@ LEFT = 2
 """Digits that stay: enough to distinguish two callers, too few to call them."""
 HIDDEN = "hidden"
 
-_NUMBERS = ("CallerID", "ServiceNumber")
-_PEOPLE = ("AgentUID",)
-_HARMLESS = ("SalesForceID", "jtelStatisticsPartAID")
+_NUMBERS = ("CallerID", "ServiceNumber", "Caller", "CallbackNumber", "ServiceNumbersNumber")
+_PEOPLE = (
+    "AgentUID",
+    "CreatingUsersID",
+    "CreatingUsersUID",
+    "CreatingUsersNickName",
+    "TargetUsersID",
+    "TargetUsersUID",
+    "TargetUsersNickName",
+)
+_HARMLESS = (
+    "SalesForceID",
+    "jtelStatisticsPartAID",
+    "SalesforceId",
+    "ID",
+    "AcdEventsID",
+    "AcdGroupsID",
+)
 _TIME = re.compile(r"dtCall\w+")
 
 LEAST = 10**6

@@ -12,14 +12,8 @@ from aiohttp import web
 from daemon import __version__
 from daemon.errors import UnreachableError, UnusableError
 from daemon.ingest.source import Source
-from daemon.ledger.operator import (
-    Backlog,
-    HourlyCounts,
-    LedgerStatus,
-    LineDetail,
-    OperatorStore,
-    RecentLines,
-)
+from daemon.ledger.operator import OperatorStore
+from daemon.ledger.overview import Backlog, HourlyCounts, LedgerStatus, LineDetail, RecentLines
 from daemon.ledger.store import Ledger
 from daemon.reports import explain
 from daemon.reports.lookup import look_up, rules_of
@@ -223,10 +217,10 @@ class Page:
     async def _look_up(self, query: SearchQuery) -> list[dict[str, object]]:
         async with self._search_lock:
             found = await look_up(
+                self._settings,
                 self._source,
                 self._operator_store,
-                query.call_id,
-                query.record,
+                query.wanted,
                 within=self._timeout,
                 records=explain.SHOWN,
             )
@@ -235,25 +229,26 @@ class Page:
         shown = max(explain.SHOWN // max(len(found), 1), LEAST_LINES)
         return [
             {
-                "call_id": history.call_id,
+                "subject": history.subject,
                 "sentences": explain.sentences(history, self._rules),
                 "count": len(history.lines),
                 "rest": explain.rest_sentence(len(history.lines), shown),
                 "lines": [
-                    {
-                        "line": line,
-                        "sentence": explain.line_sentence(
-                            _masked(line, with_people=with_people), self._rules.zone
-                        ),
-                        "fields": fields(line.record, with_people=with_people)
-                        if line.record
-                        else [],
-                    }
+                    self._shown(_masked(line, with_people=with_people))
                     for line in history.lines[:shown]
                 ],
             }
             for history in found
         ]
+
+    def _shown(self, line: LineDetail) -> dict[str, object]:
+        """Return a masked line with what is said of it."""
+        people = self._settings.log_personal_data
+        return {
+            "line": line,
+            "sentence": explain.line_sentence(line, self._rules.zone),
+            "fields": fields(line.record, with_people=people) if line.record else [],
+        }
 
     async def _read_overview(self) -> Overview:
         recent = await self._operator_store.glance(WAITING, FAILURES * LINES_PER_CALL, ACTS)
@@ -278,9 +273,11 @@ class Page:
 
 
 def _masked(line: LineDetail, *, with_people: bool = False) -> LineDetail:
-    """Mask phone numbers and mail addresses in a line's error.
+    """Mask phone numbers and mail addresses in a line's error and answer.
 
     Without `with_people` also remove who requeued or discarded it.
     """
     error = None if line.last_error is None else masked(line.last_error, line.key.ids)
-    return replace(line, last_error=error, act_who=line.act_who if with_people else None)
+    answer = None if line.answer is None else masked(line.answer, line.key.ids)
+    who = line.act_who if with_people else None
+    return replace(line, last_error=error, answer=answer, act_who=who)

@@ -1,21 +1,24 @@
 """Parses the text of the search box. Pure."""
 
-import re
 from dataclasses import dataclass
 
 from daemon.ingest.record import salesforce_id
+from daemon.lines import BIGINT_MAX, FeedName, LineKey, Subject
 
-_LARGEST = 2**63 - 1
 _DIGITS = 19
-_KEY = re.compile(r"(\d{1,19})(?:-\d+){3}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
-    """A call id, or a Salesforce record whose latest calls are wanted."""
+    """A call or a callback, or a Salesforce record whose latest ones are wanted."""
 
-    call_id: int | None
+    subject: Subject | None
     record: str | None
+
+    @property
+    def wanted(self) -> Subject | str:
+        """What to look up."""
+        return self.subject or self.record or ""
 
 
 class SearchQueryError(ValueError):
@@ -23,14 +26,15 @@ class SearchQueryError(ValueError):
 
 
 def read_search(text: str) -> SearchQuery:
-    """Read a call id, a line's key (`1201-2201-3201-0`) or a Salesforce id."""
+    """Read a call id, a line's key (`1201-2201-3201-0`, `callback-73001`) or a Salesforce id."""
     text = text.strip()
-    key = _KEY.fullmatch(text)
-    digits = key[1] if key else text
-    if digits.isascii() and digits.isdecimal():
-        if len(digits) > _DIGITS or int(digits) > _LARGEST:
+    key = LineKey.parse(text)
+    if key is not None:
+        return SearchQuery(key.subject, None)
+    if text.isascii() and text.isdecimal():
+        if len(text) > _DIGITS or int(text) > BIGINT_MAX:
             raise SearchQueryError("This number is too large for a call id.")
-        return SearchQuery(int(digits), None)
+        return SearchQuery(Subject(FeedName.STATISTICS, int(text)), None)
     record = salesforce_id(text)
     if record is not None:
         return SearchQuery(None, record)
@@ -45,6 +49,6 @@ def read_search(text: str) -> SearchQuery:
             "A call id has digits only."
         )
     raise SearchQueryError(
-        "Type a call id (digits only, the ID in StatisticsPartA), or a Salesforce id of 15 or 18 "
-        "letters and digits."
+        "Type a call id (digits only, the ID in StatisticsPartA), a callback as in callback-73001, "
+        "or a Salesforce id of 15 or 18 letters and digits."
     )

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from daemon.ledger.acts import RecordedAct, command_line, outcome
-from daemon.ledger.operator import LedgerStatus, LineDetail
+from daemon.ledger.overview import LedgerStatus, LineDetail
 from daemon.lines import PauseReason, State
 from daemon.reports.formats import plural, rough_duration
 from daemon.reports.meanings import (
@@ -45,7 +45,7 @@ class Failure:
     @property
     def command(self) -> str | None:
         """The command that sends them again, if that may help."""
-        return requeue_command(self.line.state, self.line.key.call_id)
+        return requeue_command(self.line.state, self.line.key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,11 @@ STATEMENTS = (
     """,
     "COMMENT ON COLUMN feed.retry_at IS 'When that pause is tried again; NULL: a person ends it'",
     "INSERT INTO feed (name) VALUES ('callbacks')",
+    "ALTER TABLE act ADD COLUMN feed text",
+    """
+    COMMENT ON COLUMN act.feed IS
+        'Only lines of this feed were chosen, and call_id is of it; NULL: of all feeds'
+    """,
 )
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from daemon.cli import operations
 from daemon.ledger.acts import ActKind
-from daemon.ledger.operator import BATCH, LineFilter
+from daemon.ledger.operator import BATCH
+from daemon.ledger.overview import LineFilter
 from daemon.lines import State
 from tests.support.daemon_process import PATIENCE
 from tests.support.terminals import terminal

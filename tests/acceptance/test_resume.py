@@ -9,7 +9,7 @@ import pytest
 from daemon.cli import operations, output
 from daemon.demo.standin import Reply
 from daemon.ledger.instance import OperatorPause
-from daemon.ledger.operator import LedgerStatus
+from daemon.ledger.overview import LedgerStatus
 from daemon.lines import PauseReason
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running

@@ -25,7 +25,8 @@ from daemon.delivery.flow_control import FAILING_AFTER, FlowControl
 from daemon.delivery.gate import OrgGate
 from daemon.delivery.outcome_writer import OutcomeWriter
 from daemon.delivery.sender import Limits, Sender
-from daemon.ledger.operator import LineFilter, OperatorStore
+from daemon.ledger.operator import OperatorStore
+from daemon.ledger.overview import LineFilter
 from daemon.ledger.retention import Pruner
 from daemon.ledger.store import Ledger, open_ledger
 from daemon.lines import FailingAnswers, FeedName, LineKey, NewLine, State, Streak
@@ -506,6 +507,7 @@ def test_the_command_names_whole_seconds_of_the_acds_clocks() -> None:
     assert streak_command(Streak(since, until, 20, 0), BERLIN) == (
         "callstatsd requeue --state rejected --state not_found"
         " --settled-from 2026-11-20T10:00:00 --settled-to 2026-11-20T10:00:05"
+        " --feed statistics"
     )
 
 

@@ -31,7 +31,8 @@ from daemon.delivery.outcome_writer import OutcomeWriter
 from daemon.delivery.sender import Limits, Sender
 from daemon.demo.postgres import create_database
 from daemon.ledger.acts import Act, ActKind
-from daemon.ledger.operator import LineFilter, OperatorStore
+from daemon.ledger.operator import OperatorStore
+from daemon.ledger.overview import LineFilter
 from daemon.ledger.store import open_ledger
 from daemon.lines import FeedName, LineKey, NewLine, Settlement, State
 from daemon.salesforce.responses import NoResponse, Response, TokenFailure

@@ -17,7 +17,7 @@ from daemon.ledger.acts import (
     operator,
     outcome,
 )
-from daemon.lines import State
+from daemon.lines import FeedName, State
 from tests.support.expected import BERLIN
 
 NOON = datetime(2026, 11, 20, 11, tzinfo=UTC)
@@ -61,6 +61,26 @@ def test_a_name_can_be_stored_and_shown_whatever_is_in_it(name: str, kept: str) 
         (
             Act(ActKind.BACKFILL, "a@b", since=NOON, until=NOON.replace(hour=12), resend=True),
             "backfill --from 2026-11-20T12:00:00 --to 2026-11-20T13:00:00 --resend",
+        ),
+        (
+            Act(ActKind.BACKFILL, "a@b", since=NOON, feed=FeedName.STATISTICS),
+            "backfill --from 2026-11-20T12:00:00",
+        ),
+        (
+            Act(ActKind.BACKFILL, "a@b", since=NOON, feed=FeedName.CALLBACKS),
+            "backfill --from 2026-11-20T12:00:00 --feed callbacks",
+        ),
+        (
+            Act(ActKind.REQUEUE, "a@b", (State.REJECTED,), feed=FeedName.STATISTICS),
+            "requeue --state rejected --feed statistics",
+        ),
+        (
+            Act(ActKind.DISCARD, "a@b", (State.PENDING,), call_id=7, feed=FeedName.STATISTICS),
+            "discard --state pending --call-id 7",
+        ),
+        (
+            Act(ActKind.DISCARD, "a@b", (State.PENDING,), call_id=7, feed=FeedName.CALLBACKS),
+            "discard --state pending --callback 7",
         ),
     ],
 )

@@ -24,7 +24,8 @@ from daemon.ledger import migrate
 from daemon.ledger.binding import SCHEMA_VERSION
 from daemon.ledger.instance import InstanceStatus, Tenure
 from daemon.ledger.locks import ACTIVE_LOCK, UPGRADE_LOCK
-from daemon.ledger.operator import LineFilter, OperatorStore
+from daemon.ledger.operator import OperatorStore
+from daemon.ledger.overview import LineFilter
 from daemon.ledger.store import Ledger, open_ledger
 from daemon.lines import NO_ID, FeedName, State
 from tests.support.calls import plain_call, record_id

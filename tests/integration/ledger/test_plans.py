@@ -163,6 +163,7 @@ CALLBACKS = {
     "service_numbers": small(),
     "digest": small(EVENT_IDS),
     "created": by("acdevents_pkey", rows=50, given=(EVENT_IDS,)),
+    "about": by("acdevents_pkey", "statisticsparta_pkey", rows=2, given=(EVENT_IDS[0],)),
 }
 
 LEDGER = {
@@ -256,7 +257,7 @@ PLANNED = {"pending": "in_order", "newest": "in_order", "take": "in_bulk"}
 
 DESK = {
     # An operator's question about everything: it may read everything.
-    "counts": by(rows=10**9, given=(FEED,)),
+    "counts": by(rows=10**9),
     "waiting": by("line_pending", "line_kept", "line_failed", rows=3 * BACKLOG, given=(FEED,)),
     "oldest": by("line_pending", rows=BACKLOG + 1, given=(FEED,)),
     "status": small(FEED),
@@ -268,7 +269,7 @@ DESK = {
     "any_pending": by("line_pending", rows=1),
     "begin_act": small(
         *("requeue", "alice@acd1", ["rejected"], None, None, None, None, None, False, False),
-        *(None, False),
+        *(None, False, None),
     ),
     "end_act": small(1),
     "latest_acts": small(2),
@@ -292,7 +293,7 @@ DESK = {
     ),
     "pruned": small(FEED),
     "of_call": by("line_pkey", rows=4, given=(100_014, None, FEED)),
-    "calls_of_lane": by("line_lane", rows=200, given=("003000000000000", 10, FEED)),
+    "subjects_of_lane": by("line_lane", rows=200, given=("003000000000000", 10)),
     "now": small(),
     "count_act": small(1, 64),
     "notify": small(),

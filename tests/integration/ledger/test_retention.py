@@ -14,7 +14,8 @@ from daemon.errors import UnreachableError
 from daemon.ingest.source import open_source
 from daemon.ingest.statistics import StatisticsFeed
 from daemon.ledger.acts import Act, ActKind
-from daemon.ledger.operator import LineFilter, OperatorStore, SelectedLine
+from daemon.ledger.operator import OperatorStore
+from daemon.ledger.overview import LineFilter, SelectedLine
 from daemon.ledger.retention import BATCH, Pruned, Pruner
 from daemon.ledger.store import Ledger, open_ledger
 from daemon.lines import FeedName, LineKey, NewLine, State
@@ -243,7 +244,12 @@ async def test_a_record_that_goes_while_its_line_is_requeued_is_made_anew(
         feed = StatisticsFeed(source, RULES, SENDING)
         choice, changed = LineFilter((State.DELIVERED,)), operations.Changed()
         await operations.requeue(
-            Late(ledger.database), feed, choice, "alice@acd1", changed, asyncio.Event()
+            Late(ledger.database),
+            {FeedName.STATISTICS: feed},
+            choice,
+            "alice@acd1",
+            changed,
+            asyncio.Event(),
         )
     assert changed == operations.Changed(Counter(pending=1, gone=1), complete=True)
     assert await centre.states() == Counter(pending=1, delivered=1)

@@ -4,9 +4,9 @@ import pytest
 
 from daemon.delivery.backoff import Backoff
 from daemon.delivery.flow_control import FlowControl
-from daemon.delivery.gate import ORG_REASONS, OrgGate, Pause
+from daemon.delivery.gate import OrgGate, Pause
 from daemon.delivery.outcome import PauseSender
-from daemon.lines import PauseReason
+from daemon.lines import ORG_REASONS, PauseReason
 
 BACKOFF = Backoff(1.0, 60.0)
 ENDPOINT_REASONS = set(PauseReason) - ORG_REASONS - {PauseReason.OPERATOR}

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from daemon.lines import PauseReason, State
+from daemon.lines import FeedName, LineKey, PauseReason, State
 from daemon.reports.meanings import MEANINGS, NEED_ACTION, PAUSES, REMEDIES, requeue_command
 from daemon.settings.model import FIELDS
 
@@ -23,8 +23,14 @@ def test_what_needs_action_says_so_and_has_a_remedy() -> None:
 
 @pytest.mark.parametrize("state", State)
 def test_a_remedy_that_ends_with_a_colon_has_a_command(state: State) -> None:
-    expected = f"callstatsd requeue --state {state} --call-id 7" if state in REMEDIES else None
-    assert requeue_command(state, 7) == expected
+    for expected, which in (
+        ("", {}),
+        (" --feed callbacks", {"feed": FeedName.CALLBACKS}),
+        (" --call-id 7", {"key": LineKey(7, 1, 2, 3)}),
+        (" --callback 7", {"key": LineKey.of_callback(7)}),
+    ):
+        command = f"callstatsd requeue --state {state}{expected}" if state in REMEDIES else None
+        assert requeue_command(state, **which) == command
 
 
 def test_settings_that_are_named_exist() -> None:

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from daemon.ledger.instance import OperatorPause
-from daemon.ledger.operator import LedgerStatus
+from daemon.ledger.overview import LedgerStatus
 from daemon.lines import PauseReason
 from daemon.reports.meanings import PAUSES, RESUME, Severity
 from daemon.web import wording

@@ -1,0 +1,427 @@
+"""What people ask of callbacks and do with them: status, show, backfill, requeue, discard."""
+
+import json
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from daemon.demo.rows import Event
+from daemon.ledger.locks import ACTIVE_LOCK
+from tests.support import rows
+from tests.support.calls import plain_call, record_id
+from tests.support.whole import CallCentre
+
+CREATED = datetime(2026, 11, 20, 9, tzinfo=UTC)
+ON = {"callback_url": "/services/apexrest/jtelACD/createCallback"}
+DAY = ("--from", "2026-11-20", "--to", "2026-11-21")
+STATES = (
+    "pending", "delivered", "conflict", "not_found", "rejected", "expired", "invalid", "skipped",
+)  # fmt: skip
+NONE = dict.fromkeys(STATES, 0)
+
+
+def request(number: int, **columns: Any) -> Event:
+    """A callback request of that morning, for a record of its own."""
+    usual = {"dtcreated": CREATED, "userdata": record_id(number), "acdgroupsid": None}
+    return rows.event(number, **usual | columns)
+
+
+async def take(centre: CallCentre, *events: Event) -> None:
+    """Let the ledger have these requests, pending."""
+    await rows.add(centre.db, *events)
+    code, _, errors = await centre.run("backfill", *DAY, "--feed", "callbacks", "--no-wait", **ON)
+    assert code == 0, errors
+
+
+async def settle(centre: CallCentre, number: int, state: str, **columns: Any) -> None:
+    """Let a callback be in that state since now."""
+    changed = {"state": state, "settled_at": datetime.now(UTC), "attempts": 1, **columns}
+    for name, value in changed.items():
+        await centre.db.execute(
+            f"UPDATE line SET {name} = $1 WHERE call_id = $2 AND feed = 'callbacks'", value, number
+        )
+
+
+async def states(centre: CallCentre) -> dict[str, str]:
+    """The state of each line, by feed and call or event."""
+    found = await centre.db.fetch("SELECT feed, call_id, state FROM line")
+    return {f"{row['feed']} {row['call_id']}": row["state"] for row in found}
+
+
+# status
+
+
+async def test_status_has_no_callbacks_while_they_are_off_and_none_was_taken(
+    centre: CallCentre,
+) -> None:
+    status = await centre.told("status")
+    assert status["callbacks"] is None
+    _, text, _ = await centre.run("status")
+    assert "callbacks" not in text
+
+
+async def test_status_counts_callbacks_apart_from_call_statistics(centre: CallCentre) -> None:
+    await plain_call(centre.db, 1, record=record_id(1), ended=CREATED)
+    await centre.run("backfill", *DAY, "--no-wait")
+    await take(centre, request(73001), request(73002), request(73003))
+    await settle(centre, 73003, "rejected")
+    await centre.db.execute(
+        "UPDATE feed SET watermark = $1, delivered_at = $1 WHERE name = 'callbacks'", CREATED
+    )
+
+    status = await centre.told("status", **ON)
+    assert list(status) == [
+        "lines", "oldest_pending_seconds", "watermark", "last_delivered_at", "sender", "callbacks",
+    ]  # fmt: skip
+    assert status["lines"] == NONE | {"pending": 1}
+    assert status["last_delivered_at"] is None
+    callbacks = status["callbacks"]
+    assert 0 <= callbacks.pop("oldest_pending_seconds") < 600
+    assert callbacks == {
+        "lines": NONE | {"pending": 2, "rejected": 1},
+        "watermark": CREATED.isoformat(),
+        "last_delivered_at": CREATED.isoformat(),
+        "sender": {"state": "stopped", "reason": None, "retry_at": None},
+    }
+    _, text, _ = await centre.run("status", **ON)
+    calls, _, requests = text.partition("\ncallbacks\n")
+    assert "requeue" not in calls
+    assert "requeue --state rejected --feed callbacks" in requests
+    assert "taken up to     2026-11-20 10:00:00" in requests
+
+
+async def test_status_of_callbacks_that_are_on_and_never_came_is_all_zero(
+    centre: CallCentre,
+) -> None:
+    assert (await centre.told("status", **ON))["callbacks"] == {
+        "lines": NONE,
+        "oldest_pending_seconds": None,
+        "watermark": None,
+        "last_delivered_at": None,
+        "sender": {"state": "stopped", "reason": None, "retry_at": None},
+    }
+
+
+async def test_status_shows_callbacks_that_were_switched_off_again(centre: CallCentre) -> None:
+    await take(centre, request(73001))
+    callbacks = (await centre.told("status"))["callbacks"]
+    assert callbacks["lines"]["pending"] == 1
+    assert callbacks["sender"] == {"state": "stopped", "reason": "off", "retry_at": None}
+    _, text, _ = await centre.run("status")
+    assert "Set CALLSTATSD_CALLBACK_URL" in text
+
+
+LATER = datetime(2026, 11, 20, 10, tzinfo=UTC)
+PAUSED = {"state": "paused", "reason": "endpoint_missing", "retry_at": LATER.isoformat()}
+SENDING = {"state": "sending", "reason": None, "retry_at": None}
+UNAVAILABLE = {"state": "paused", "reason": "unavailable", "retry_at": None}
+HELD = {"state": "paused", "reason": "operator", "retry_at": None}
+
+
+@pytest.mark.parametrize(
+    ("change", "statistics", "callbacks"),
+    [
+        (
+            (
+                "UPDATE feed SET pause_reason = 'endpoint_missing', retry_at = '2026-11-20 10:00Z'"
+                " WHERE name = 'callbacks'"
+            ),
+            SENDING,
+            PAUSED,
+        ),
+        (
+            (
+                "UPDATE feed SET pause_reason = 'endpoint_missing', retry_at = '2026-11-20 10:00Z'"
+                " WHERE name = 'statistics'"
+            ),
+            PAUSED,
+            SENDING,
+        ),
+        (
+            (
+                "UPDATE instance SET state = 'paused', reason = 'endpoint_missing',"
+                " retry_at = '2026-11-20 10:00Z'"
+            ),
+            PAUSED,
+            SENDING,
+        ),
+        (
+            (
+                "WITH i AS (UPDATE instance SET state = 'paused', reason = 'unavailable')"
+                " UPDATE feed SET pause_reason = 'endpoint_failing'"
+            ),
+            UNAVAILABLE,
+            UNAVAILABLE,
+        ),
+        (
+            (
+                "WITH l AS (UPDATE ledger SET held_since = now())"
+                " UPDATE feed SET pause_reason = 'endpoint_failing'"
+            ),
+            HELD,
+            HELD,
+        ),
+        ("SELECT 1", SENDING, SENDING),
+    ],
+)
+async def test_each_feed_has_the_pauses_of_its_endpoint_and_those_of_the_org(
+    centre: CallCentre, change: str, statistics: dict[str, Any], callbacks: dict[str, Any]
+) -> None:
+    await centre.db.execute("UPDATE instance SET state = 'sending', stopped_at = NULL")
+    await centre.db.execute(change)
+    # As an instance does that holds the ledger.
+    await centre.db.execute(
+        "SELECT pg_advisory_lock($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)",
+        ACTIVE_LOCK,
+    )
+    status = await centre.told("status", **ON)
+    assert status["sender"] == statistics
+    assert status["callbacks"]["sender"] == callbacks
+
+
+async def test_a_failing_endpoint_names_the_requeue_of_its_own_feed(centre: CallCentre) -> None:
+    await take(centre, request(73001))
+    await settle(centre, 73001, "rejected", settled_at=CREATED)
+    await centre.db.execute(
+        "INSERT INTO streak (since, until, ended_at, feed) VALUES ($1, $1, $1, 'callbacks')",
+        CREATED,
+    )
+    status = await centre.told("status", **ON)
+    assert "streaks" not in status
+    (streak,) = status["callbacks"]["streaks"]
+    assert (streak["rejected"], streak["not_found"]) == (1, 0)
+    code, _, errors = await centre.run(*streak["requeue"].split()[1:], **ON)
+    assert code == 0, errors
+    assert await states(centre) == {"callbacks 73001": "pending"}
+    _, text, _ = await centre.run("status", **ON)
+    assert "--feed callbacks, 1 line" in text
+
+
+# show
+
+
+async def test_show_tells_what_became_of_a_callback_and_what_was_answered(
+    centre: CallCentre,
+) -> None:
+    await take(centre, request(73001))
+    await settle(centre, 73001, "delivered", last_status=200, answer='{"CaseNumber":"00001234"}')
+    told = await centre.told("show", "--callback", "73001", **ON)
+    assert list(told) == ["callback_id", "lines", "note"]
+    assert told["callback_id"] == 73001
+    (line,) = told["lines"]
+    assert list(line) == [
+        "key", "state", "attempts", "unanswered", "last_status", "last_error", "taken_at",
+        "next_try_at", "settled_at", "record", "answer",
+    ]  # fmt: skip
+    assert (line["key"], line["state"]) == ("callback-73001", "delivered")
+    assert line["answer"] == '{"CaseNumber":"00001234"}'
+    assert len(line["record"]) == 21
+    assert "Event 73001 was created 2026-11-20 10:00:00." in told["note"]
+    _, text, _ = await centre.run("show", "--callback", "73001", **ON)
+    assert 'Answer: {"CaseNumber":"00001234"}' in text
+
+
+async def test_show_of_a_call_shows_the_lines_of_its_statistics_only(centre: CallCentre) -> None:
+    await plain_call(centre.db, 73001, record=record_id(1), ended=CREATED)
+    await centre.run("backfill", *DAY, "--no-wait")
+    await take(centre, request(73001))
+    told = await centre.told("show", "73001", **ON)
+    assert [line["key"] for line in told["lines"]] == ["73001-0-0-0"]
+    assert "answer" not in told["lines"][0]
+
+
+async def test_show_of_a_record_lists_its_calls_and_callbacks_newest_first(
+    centre: CallCentre,
+) -> None:
+    record = record_id(5)
+    for number, minutes in ((1, 0), (2, 20)):
+        ended = CREATED + timedelta(minutes=minutes)
+        await plain_call(centre.db, number, record=record, ended=ended)
+    await centre.run("backfill", *DAY, "--no-wait")
+    await take(centre, request(73001, userdata=record, dtcreated=CREATED + timedelta(minutes=10)))
+    told = await centre.told("show", "--salesforce-id", record, **ON)
+    assert [(one.get("call_id"), one.get("callback_id")) for one in told] == [
+        (2, None), (None, 73001), (1, None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("columns", "change", "more", "says"),
+    [
+        ({}, "DELETE FROM AcdEvents", {}, "Event 73001 is not in the source's AcdEvents."),
+        ({"acdeventtypesid": 1}, "SELECT 1", {}, "its AcdEventTypesID is 1"),
+        ({"userdata": "callstatsd-alert-1"}, "SELECT 1", {}, "an alert of callstatsd's own"),
+        ({}, "UPDATE ledger SET clients_id = 7", {"clients_id": "7"}, "belongs to client 1"),
+        (
+            {"clientsid": None},
+            "UPDATE ledger SET clients_id = 7",
+            {"clients_id": "7"},
+            "Nobody knows whose it is",
+        ),
+        (
+            {},
+            "UPDATE AcdEvents SET dtCreated = now()",
+            {"callback_delay": "600"},
+            "It is taken after CALLSTATSD_CALLBACK_DELAY",
+        ),
+        (
+            {"statisticspartaid": 1},
+            (
+                "WITH a AS (UPDATE StatisticsPartA SET dtCallEnd = NULL)"
+                " UPDATE AcdEvents SET dtCreated = now() - interval '1 min'"
+            ),
+            {},
+            "It waits for the end of its call",
+        ),
+        ({}, "SELECT 1", {}, "No callback request has been looked for yet"),
+        (
+            {},
+            "UPDATE feed SET start_from = '2026-11-20 10:00Z' WHERE name = 'callbacks'",
+            {},
+            "only `callstatsd backfill --feed callbacks` takes it",
+        ),
+        (
+            {},
+            "UPDATE feed SET start_from = '2020-01-01' WHERE name = 'callbacks'",
+            {},
+            "no daemon is running",
+        ),
+        ({}, "SELECT 1", {"callback_url": ""}, "CALLSTATSD_CALLBACK_URL is not set"),
+        ({}, "DROP TABLE AcdEvents", {}, "AcdEvents cannot be read"),
+    ],
+)
+async def test_show_says_why_a_callback_has_no_line(
+    centre: CallCentre, columns: dict[str, Any], change: str, more: dict[str, str], says: str
+) -> None:
+    await plain_call(centre.db, 1, record=record_id(1), ended=CREATED)
+    await rows.add(centre.db, request(73001, **columns))
+    await centre.db.execute(change)
+    told = await centre.told("show", "--callback", "73001", **ON | more)
+    assert told["lines"] == []
+    assert says in told["note"]
+
+
+async def test_show_wants_one_thing(centre: CallCentre) -> None:
+    for arguments in (["1", "--callback", "2"], ["--callback", "2", "--salesforce-id", "x"]):
+        code, _, errors = await centre.run("show", *arguments)
+        assert code == 2
+        assert "give a CALL_ID, --callback or --salesforce-id" in " ".join(errors.split())
+
+
+# backfill
+
+
+async def test_a_backfill_of_callbacks_counts_and_takes_requests(centre: CallCentre) -> None:
+    await plain_call(centre.db, 1, record=record_id(1), ended=CREATED)
+    await rows.add(
+        centre.db,
+        request(73001),
+        request(73002, sender="withheld"),
+        request(73003, acdeventtypesid=1),
+        request(73004, dtcreated=CREATED + timedelta(days=1)),
+    )
+    command = ("backfill", *DAY, "--feed", "callbacks")
+    assert await centre.told(*command, "--dry-run", **ON) == {
+        "callbacks": 2, "lines": 2, "new": 2,
+    }  # fmt: skip
+    taken = await centre.told(*command, "--no-wait", **ON)
+    assert taken.pop("seconds") >= 0
+    assert taken == {"callbacks": 2, "lines": 2, "new": 2, **NONE, "pending": 2}
+    assert await states(centre) == {"callbacks 73001": "pending", "callbacks 73002": "pending"}
+
+    await settle(centre, 73001, "delivered")
+    again = await centre.told(*command, "--no-wait", "--resend", **ON)
+    assert (again["new"], again["resent"], again["pending"]) == (0, 1, 2)
+    code, text, errors = await centre.run(*command, "--dry-run", **ON)
+    assert code == 0, errors
+    assert text == "2 callbacks, 2 lines, 0 of them new (nothing was changed).\n"
+    done = [json.loads(line) for line in errors.splitlines() if "backfill.done" in line]
+    assert [(event["callbacks"], "calls" in event) for event in done] == [(2, False)]
+    _, text, _ = await centre.run("status", **ON)
+    assert "backfill --from 2026-11-20T00:00:00 --to 2026-11-21T00:00:00 --feed callbacks" in text
+
+
+async def test_a_backfill_of_callbacks_that_are_off_says_what_to_set(centre: CallCentre) -> None:
+    code, _, errors = await centre.run("backfill", *DAY, "--feed", "callbacks", "--no-wait")
+    assert code == 78
+    assert "CALLSTATSD_CALLBACK_URL" in errors
+
+
+# requeue and discard
+
+
+async def both(centre: CallCentre, state: str) -> None:
+    """Let a call and a callback with the same id be in that state."""
+    await plain_call(centre.db, 7, record=record_id(7), ended=CREATED)
+    await centre.run("backfill", *DAY, "--no-wait")
+    await take(centre, request(7), request(8))
+    await centre.db.execute("UPDATE line SET state = $1, settled_at = now()", state)
+
+
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [
+        ((), {"statistics 7", "callbacks 7", "callbacks 8"}),
+        (("--feed", "statistics"), {"statistics 7"}),
+        (("--feed", "callbacks"), {"callbacks 7", "callbacks 8"}),
+        (("--call-id", "7"), {"statistics 7"}),
+        (("--callback", "7"), {"callbacks 7"}),
+        (("--callback", "7", "--feed", "callbacks"), {"callbacks 7"}),
+    ],
+)
+async def test_both_feeds_are_put_back_and_withdrawn_or_the_one_that_is_named(
+    centre: CallCentre, options: tuple[str, ...], changed: set[str]
+) -> None:
+    await both(centre, "rejected")
+    every = {"statistics 7", "callbacks 7", "callbacks 8"}
+    code, text, _ = await centre.run("requeue", "--state", "rejected", *options, "--dry-run")
+    assert text.split()[-1] == str(len(changed))
+
+    code, _, errors = await centre.run("requeue", "--state", "rejected", *options)
+    assert code == 0, errors
+    assert await states(centre) == {
+        line: "pending" if line in changed else "rejected" for line in every
+    }
+    code, text, _ = await centre.run("discard", "--state", "pending", *options)
+    assert code == 0
+    assert await states(centre) == {
+        line: "skipped" if line in changed else "rejected" for line in every
+    }
+
+
+async def test_a_record_that_was_dropped_is_made_anew_by_the_lines_own_feed(
+    centre: CallCentre,
+) -> None:
+    await both(centre, "delivered")
+    await centre.db.execute("UPDATE line SET record = NULL")
+    await centre.db.execute("DELETE FROM AcdEvents WHERE ID = 8")
+    code, text, errors = await centre.run("requeue", "--state", "delivered", *DAY, **ON)
+    assert code == 0, errors
+    assert Counter(text.split())["gone"] == 1
+    assert await states(centre) == {
+        "statistics 7": "pending", "callbacks 7": "pending", "callbacks 8": "delivered",
+    }  # fmt: skip
+    found = await centre.db.fetch("SELECT feed, record FROM line WHERE state = 'pending'")
+    records = {row["feed"]: json.loads(row["record"]) for row in found}
+    assert records["callbacks"]["AcdEventsID"] == 7
+    assert records["statistics"]["jtelStatisticsPartAID"] == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--call-id", "7", "--callback", "7"), "give --call-id or --callback, not both"),
+        (("--call-id", "7", "--feed", "callbacks"), "--call-id is of the feed statistics"),
+        (("--callback", "7", "--feed", "statistics"), "--callback is of the feed callbacks"),
+        (("--feed", "calls"), "Invalid value"),
+    ],
+)
+@pytest.mark.parametrize("command", ["requeue", "discard"])
+async def test_options_that_contradict_each_other_are_a_wrong_use(
+    centre: CallCentre, command: str, options: tuple[str, ...], says: str
+) -> None:
+    code, _, errors = await centre.run(command, "--state", "rejected", *options)
+    assert code == 2
+    assert says in " ".join(errors.split())
