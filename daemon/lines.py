@@ -27,6 +27,10 @@ class Subject(NamedTuple):
     feed: FeedName
     row_id: int
 
+    def __str__(self) -> str:
+        """Return the form that people see and search for."""
+        return f"callback-{self.row_id}" if self.feed is FeedName.CALLBACKS else str(self.row_id)
+
 
 class SkipReason(StrEnum):
     """Why a line is skipped; the line's `error` has it as a sentence."""

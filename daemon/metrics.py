@@ -129,6 +129,20 @@ OLDEST_KEPT = Gauge(
     "Seconds since the oldest line that waits for an operator was settled; 0 without one",
     registry=REGISTRY,
 )
+CALLBACKS_PENDING = Gauge(
+    "callstatsd_callbacks_pending", "Callback requests to send or to try again", registry=REGISTRY
+)
+OLDEST_CALLBACK = Gauge(
+    "callstatsd_callbacks_oldest_pending_seconds",
+    "Seconds since the oldest pending callback request became so; 0 without one",
+    registry=REGISTRY,
+)
+CALLBACKS_KEPT = Gauge(
+    "callstatsd_callbacks_kept",
+    "Callback requests that wait for an operator",
+    ["state"],
+    registry=REGISTRY,
+)
 WATERMARK = Gauge(
     "callstatsd_watermark_timestamp_seconds",
     "Up to when calls are taken, Unix time by the source's clock",
@@ -154,6 +168,8 @@ REGISTRY.register(DroppedLogLines())
 PENDING.set(math.nan)
 OLDEST_PENDING.set(math.nan)
 OLDEST_KEPT.set(math.nan)
+CALLBACKS_PENDING.set(math.nan)
+OLDEST_CALLBACK.set(math.nan)
 
 # What has not happened yet is zero, not unknown: the first one is an increase too.
 for _state in State:

@@ -8,6 +8,7 @@ from typing import Generic, Self, TypeVar
 from daemon.errors import UnusableError
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.overview import Backlog, LedgerStatus
+from daemon.lines import FeedName
 
 FRESH_FOR = 2.0
 """Seconds for which a result is used again."""
@@ -58,23 +59,27 @@ class StatusReader:
     """
 
     def __init__(self, operator_store: OperatorStore) -> None:
-        self._backlog = SharedQuery(operator_store.waiting)
-        self._status = SharedQuery(operator_store.status)
+        stores = {feed: operator_store.of(feed) for feed in FeedName}
+        self._backlog = {feed: SharedQuery(store.waiting) for feed, store in stores.items()}
+        self._status = {feed: SharedQuery(store.status) for feed, store in stores.items()}
 
-    async def backlog(self, max_age: float = 0.0) -> Backlog:
-        """Return how many lines wait; raises `UnreachableError`."""
-        return await self._backlog.get(max_age)
+    async def backlog(self, max_age: float = 0.0, feed: FeedName = FeedName.STATISTICS) -> Backlog:
+        """Return how many lines of a feed wait; raises `UnreachableError`."""
+        return await self._backlog[feed].get(max_age)
 
-    async def status(self, max_age: float = 0.0) -> LedgerStatus:
-        """Return what the ledger and its instance report; raises `UnreachableError`."""
-        return await self._status.get(max_age)
+    async def status(
+        self, max_age: float = 0.0, feed: FeedName = FeedName.STATISTICS
+    ) -> LedgerStatus:
+        """Return what the ledger and its instance report of a feed; raises `UnreachableError`."""
+        return await self._status[feed].get(max_age)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._backlog.close()
-        self._status.close()
+        for feed in FeedName:
+            self._backlog[feed].close()
+            self._status[feed].close()
 
 
 class CachedQuery(Generic[T]):

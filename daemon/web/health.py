@@ -10,7 +10,7 @@ from daemon import logs, metrics
 from daemon.errors import UnusableError
 from daemon.ingest.source import Source
 from daemon.ledger.store import Ledger
-from daemon.lines import PauseReason, State
+from daemon.lines import FeedName, PauseReason, State
 from daemon.web.cache import StatusReader
 
 _log = structlog.get_logger()
@@ -88,14 +88,18 @@ class HealthEndpoints:
         try:
             waiting = await self._reader.backlog(FRESH_FOR)
             status = await self._reader.status(FRESH_FOR)
+            callbacks = await self._reader.backlog(FRESH_FOR, FeedName.CALLBACKS)
         except UnusableError as error:
             _log.debug(logs.MONITOR_UNREAD, error=str(error))
             return
         metrics.PENDING.set(waiting.lines[State.PENDING])
         metrics.OLDEST_PENDING.set(waiting.oldest_pending_seconds or 0)
         metrics.OLDEST_KEPT.set(waiting.oldest_kept_seconds or 0)
+        metrics.CALLBACKS_PENDING.set(callbacks.lines[State.PENDING])
+        metrics.OLDEST_CALLBACK.set(callbacks.oldest_pending_seconds or 0)
         for state in (State.REJECTED, State.EXPIRED, State.INVALID):
             metrics.NEED_OPERATOR.labels(state).set(waiting.lines[state])
+            metrics.CALLBACKS_KEPT.labels(state).set(callbacks.lines[state])
         if status.watermark is not None:
             metrics.WATERMARK.set(status.watermark.timestamp())
 

@@ -6,6 +6,8 @@ Read only, and complete without JavaScript, which only refreshes the live part.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TypedDict
 
 from aiohttp import web
 
@@ -15,8 +17,10 @@ from daemon.ingest.source import Source
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.overview import Backlog, HourlyCounts, LedgerStatus, LineDetail, RecentLines
 from daemon.ledger.store import Ledger
+from daemon.lines import FeedName
 from daemon.reports import explain
 from daemon.reports.lookup import look_up, rules_of
+from daemon.reports.meanings import StatusCard
 from daemon.settings.model import Settings
 from daemon.tasks import run_within
 from daemon.web import chart, wording
@@ -71,10 +75,11 @@ def watched(
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What the page shows first: the ledger's status and recent lines."""
+    """What the page shows first: the ledger's status and recent lines; of callbacks if on."""
 
     status: LedgerStatus
     recent: RecentLines
+    callbacks: LedgerStatus | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,16 @@ class Counts:
 
     waiting: Backlog
     hourly: HourlyCounts
+    callbacks_waiting: Backlog | None = None
+    callbacks_hourly: HourlyCounts | None = None
+
+
+class CallbackRow(TypedDict):
+    """What the page says of callbacks; counts and chart are None while unknown."""
+
+    card: StatusCard
+    counts: dict[str, int] | None
+    chart: chart.Chart | None
 
 
 class Page:
@@ -104,6 +119,9 @@ class Page:
         self._condition = condition
         self._rules = rules_of(settings)
         self._operator_store = OperatorStore(ledger.database)
+        self._callbacks = (
+            self._operator_store.of(FeedName.CALLBACKS) if settings.callback_url else None
+        )
         self._hosts = AllowedHosts(settings.http_listen)
         self._overview = CachedQuery(self._read_overview, timeout)
         self._counts = CachedQuery(self._read_counts, timeout)
@@ -164,6 +182,7 @@ class Page:
             "waiting": [],
             "acts": [],
             "counts": None,
+            "callbacks": None,
         }
         if overview is None:
             card = wording.LEDGER_AWAY if self._overview.failing else wording.NOT_READ_YET
@@ -175,6 +194,7 @@ class Page:
             self._rules.settle_delay,
             self._condition.active,
             self._source.unreachable,
+            timedelta(seconds=self._settings.callback_delay),
         )
         if counts is not None:
             drawn = chart.chart(counts.hourly.settled, chart.first_hour(recent.now, view.zone))
@@ -186,10 +206,14 @@ class Page:
                 wording.taking(overview.status, view),
                 wording.sending(overview.status, view, kept),
             ]
+        callbacks = self._callback_row(overview, counts, view)
         return common | {
             "view": view,
             "cards": cards,
-            "headline": wording.headline(cards[0], cards[-1]),
+            "headline": wording.headline(
+                cards[0], cards[-1], callbacks["card"] if callbacks else None
+            ),
+            "callbacks": callbacks,
             "waiting": recent.waiting,
             "failures": wording.failures(list(recent.failed), FAILURES),
             "streaks": recent.streaks[:STREAKS],
@@ -198,6 +222,24 @@ class Page:
                 wording.operation(recorded, view, with_people=self._settings.log_personal_data)
                 for recorded in recent.acts
             ],
+        }
+
+    def _callback_row(
+        self, overview: Overview, counts: Counts | None, view: wording.PageContext
+    ) -> CallbackRow | None:
+        """Return what the page says of callbacks; None while they are off or the ledger is away."""
+        if overview.callbacks is None or self._overview.failing:
+            return None
+        waiting = counts and counts.callbacks_waiting
+        hourly = counts and counts.callbacks_hourly
+        waits = any(line.key.feed is FeedName.CALLBACKS for line in overview.recent.waiting)
+        lines = waiting.lines if waiting else None
+        return {
+            "card": wording.callbacks(overview.callbacks, view, None if waits else lines),
+            "counts": lines,
+            "chart": chart.chart(hourly.settled, chart.first_hour(view.now, view.zone))
+            if hourly
+            else None,
         }
 
     async def _search(self, text: str) -> dict[str, object]:
@@ -252,12 +294,17 @@ class Page:
 
     async def _read_overview(self) -> Overview:
         recent = await self._operator_store.glance(WAITING, FAILURES * LINES_PER_CALL, ACTS)
+        callbacks = None
+        if self._callbacks is not None:
+            requests = await self._callbacks.glance(WAITING, FAILURES, 0)
+            recent = _with_callbacks(recent, requests)
+            callbacks = await self._reader.status(feed=FeedName.CALLBACKS)
         recent = replace(
             recent,
             waiting=[_masked(line) for line in recent.waiting],
             failed=[_masked(line) for line in recent.failed],
         )
-        return Overview(await self._reader.status(), recent)
+        return Overview(await self._reader.status(), recent, callbacks)
 
     async def _read_counts(self) -> Counts:
         overview = await self._overview.get()
@@ -265,11 +312,35 @@ class Page:
             raise UnreachableError("the ledger could not be read just before")
         first = chart.first_hour(overview.recent.now, self._rules.zone)
         hourly = await self._operator_store.tally(first)
-        return Counts(await self._reader.backlog(), hourly)
+        counts = Counts(await self._reader.backlog(), hourly)
+        if self._callbacks is None:
+            return counts
+        return replace(
+            counts,
+            callbacks_waiting=await self._reader.backlog(feed=FeedName.CALLBACKS),
+            callbacks_hourly=await self._callbacks.tally(first),
+        )
 
     async def _close(self, _app: web.Application) -> None:
         self._overview.close()
         self._counts.close()
+
+
+def _with_callbacks(recent: RecentLines, requests: RecentLines) -> RecentLines:
+    """Return the lines of both feeds: those that wait longest, and the latest failures."""
+    waiting = sorted(
+        (*recent.waiting, *requests.waiting), key=lambda line: (line.backfill, line.pending_since)
+    )
+    return replace(
+        recent,
+        waiting=waiting[:WAITING],
+        failed=sorted(
+            (*recent.failed, *requests.failed),
+            key=lambda line: line.settled_at or line.taken_at,
+            reverse=True,
+        ),
+        streaks=[*recent.streaks, *requests.streaks],
+    )
 
 
 def _masked(line: LineDetail, *, with_people: bool = False) -> LineDetail:

@@ -7,11 +7,11 @@ from zoneinfo import ZoneInfo
 
 from daemon.ledger.acts import RecordedAct, command_line, outcome
 from daemon.ledger.overview import LedgerStatus, LineDetail
-from daemon.lines import PauseReason, State
+from daemon.lines import FeedName, PauseReason, State
 from daemon.reports.formats import plural, rough_duration
 from daemon.reports.meanings import (
     NEED_ACTION,
-    PAUSES,
+    PAUSES_OF,
     RESUME,
     Severity,
     StatusCard,
@@ -33,11 +33,12 @@ class PageContext:
     settle_delay: timedelta
     active: bool
     source_away: bool
+    callback_delay: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Lines of one call with the same outcome."""
+    """Lines of one call with the same outcome, or a callback."""
 
     line: LineDetail
     lines: int
@@ -111,12 +112,16 @@ def taking(status: LedgerStatus, view: PageContext) -> StatusCard:
 
 
 def sending(
-    status: LedgerStatus, view: PageContext, counts: Mapping[str, int] | None
+    status: LedgerStatus,
+    view: PageContext,
+    counts: Mapping[str, int] | None,
+    feed: FeedName = FeedName.STATISTICS,
 ) -> StatusCard:
-    """Return what the sender does, in this instance or in the active one.
+    """Return what the sender does for a feed, in this instance or in the active one.
 
     `counts` are the lines per state that are pending or need action; None while unknown.
     """
+    rows = "Calls" if feed is FeedName.STATISTICS else "Requests"
     if status.operator_pause is not None:
         reason = (
             f": “{masked(status.operator_pause.reason)}”" if status.operator_pause.reason else ""
@@ -124,7 +129,7 @@ def sending(
         return StatusCard(
             Severity.WARN,
             "Paused by an operator",
-            f"Since {moment(status.operator_pause.since, view)}{reason}. Calls are still taken.",
+            f"Since {moment(status.operator_pause.since, view)}{reason}. {rows} are still taken.",
             RESUME,
         )
     if not status.active:
@@ -137,8 +142,8 @@ def sending(
     last = "Nothing has been delivered yet."
     if status.last_delivered_at is not None:
         last = f"Last delivery: {moment(status.last_delivered_at, view)}."
-    if status.state == "paused" and status.reason in PAUSES:
-        pause = PAUSES[status.reason]
+    if status.state == "paused" and status.reason in PAUSES_OF[feed]:
+        pause = PAUSES_OF[feed][status.reason]
         again = ""
         if status.retry_at is not None:
             again = f" Next try: {moment(status.retry_at, view)}."
@@ -157,20 +162,32 @@ def sending(
     return StatusCard(Severity.GOOD, "Sending", f"{where}{last}")
 
 
-def headline(taken: StatusCard, sent: StatusCard) -> str:
-    """Return both in a few words, the worse first."""
+def callbacks(
+    status: LedgerStatus, view: PageContext, counts: Mapping[str, int] | None
+) -> StatusCard:
+    """Return what is done with callback requests; `counts` as for `sending`."""
+    card = sending(status, view, counts, FeedName.CALLBACKS)
+    taken = "No poll for requests has been made yet."
+    if status.watermark is not None:
+        taken = _up_to("Requests that were created", status.watermark, view.callback_delay, view)
+    return replace(card, heading=f"Callbacks: {_in_a_sentence(card)}", text=f"{taken} {card.text}")
+
+
+def headline(taken: StatusCard, sent: StatusCard, callbacks: StatusCard | None = None) -> str:
+    """Return them in a few words, the worst first; callbacks only if nothing else is as bad."""
     order = list(Severity)
-    worse, other = sorted((sent, taken), key=lambda card: -order.index(card.severity))
-    if worse.severity is Severity.GOOD:
-        return f"{taken.heading}, {sent.heading[0].lower()}{sent.heading[1:]}"
-    return worse.heading if worse.heading != "Starting" else other.heading
+    cards = [sent, taken, *([] if callbacks is None else [callbacks])]
+    worst, other, *_ = sorted(cards, key=lambda card: -order.index(card.severity))
+    if worst.severity is Severity.GOOD:
+        return f"{taken.heading}, {_in_a_sentence(sent)}"
+    return worst.heading if worst.heading != "Starting" else other.heading
 
 
 def failures(lines: list[LineDetail], limit: int) -> list[Failure]:
     """Group lines of one call with the same outcome, newest first."""
     alike: dict[tuple[object, ...], list[LineDetail]] = {}
     for line in lines:
-        kind = (line.key.call_id, line.state, line.last_status, line.last_error)
+        kind = (line.key.subject, line.state, line.last_status, line.last_error)
         alike.setdefault(kind, []).append(line)
     return [Failure(found[0], len(found)) for found in list(alike.values())[:limit]]
 
@@ -255,6 +272,15 @@ def _other(status: LedgerStatus) -> str:
 def _taken_up_to(status: LedgerStatus, view: PageContext) -> str:
     if status.watermark is None:
         return "No call has been taken yet."
-    delay = view.settle_delay.total_seconds()
-    wait = f" ({plural(round(delay), 'second')} after their end)" if delay >= 1 else ""
-    return f"Calls that ended by {moment(status.watermark, view)} are taken{wait}."
+    return _up_to("Calls that ended", status.watermark, view.settle_delay, view)
+
+
+def _up_to(which: str, watermark: datetime, delay: timedelta, view: PageContext) -> str:
+    """Return up to when rows are taken; `which` ends with what they have done by then."""
+    seconds = delay.total_seconds()
+    wait = f" ({plural(round(seconds), 'second')} after that)" if seconds >= 1 else ""
+    return f"{which} by {moment(watermark, view)} are taken{wait}."
+
+
+def _in_a_sentence(card: StatusCard) -> str:
+    return f"{card.heading[0].lower()}{card.heading[1:]}"

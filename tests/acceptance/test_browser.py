@@ -21,6 +21,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from daemon.lines import State
 from daemon.reports import meanings
+from tests.integration.web.test_callbacks import URL, callback
 from tests.integration.web.test_page import Look, holder, looking
 
 __all__ = ["holder"]
@@ -126,9 +127,11 @@ def browser(driver: webdriver.Chrome) -> Iterator[Browser]:
 @pytest.fixture
 async def look(dsn: str, db: asyncpg.Connection, holder: None) -> AsyncIterator[Look]:
     """A page with something of everything."""
-    async with looking(dsn, db) as look:
+    async with looking(dsn, db, callback_url=URL) as look:
         await look.beat()
         await db.execute("UPDATE feed SET watermark = now(), delivered_at = now()")
+        await callback(look, 73001, State.PENDING)
+        await callback(look, 1234567890123, State.REJECTED, last_status=400)
         waits = datetime.now(UTC) - timedelta(minutes=5)
         await look.line(1, State.PENDING, pending_since=waits)
         long = "FIELD_CUSTOM_VALIDATION_EXCEPTION:" + "x" * 160
@@ -207,7 +210,7 @@ async def test_a_search_needs_only_the_keyboard(browser: Browser, look: Look) ->
 
 @pytest.mark.parametrize("width", [360, 768, 1400])
 async def test_nothing_is_wider_than_the_screen(browser: Browser, look: Look, width: int) -> None:
-    for path in ("/", "/?q=7", "/?q=nothing"):
+    for path in ("/", "/?q=7", "/?q=callback-73001", "/?q=nothing"):
         await browser.open(look, path, width=width)
         await browser.run("document.querySelectorAll('details').forEach(one => one.open = true)")
         wide = await browser.run(

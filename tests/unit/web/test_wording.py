@@ -9,7 +9,7 @@ import pytest
 from daemon.ledger.instance import OperatorPause
 from daemon.ledger.overview import LedgerStatus
 from daemon.lines import PauseReason
-from daemon.reports.meanings import PAUSES, RESUME, Severity
+from daemon.reports.meanings import CALLBACK_PAUSES, PAUSES, RESUME, Severity
 from daemon.web import wording
 
 NOW = datetime(2026, 11, 20, 12, 34, 56, tzinfo=UTC)
@@ -71,3 +71,30 @@ def test_the_headline_names_the_worse_of_two_cards() -> None:
     taken = wording.taking(SENDING, VIEW)
     assert wording.headline(taken, good) == "Taking calls, all is sent"
     assert wording.headline(wording.LEDGER_AWAY, good) == wording.LEDGER_AWAY.heading
+
+
+def test_callbacks_say_how_far_they_are_taken_and_what_their_endpoint_lacks() -> None:
+    view = replace(VIEW, callback_delay=timedelta(seconds=30))
+    card = wording.callbacks(SENDING, view, NONE)
+    assert card.heading == "Callbacks: all is sent"
+    assert card.text.startswith(
+        "Requests that were created by 13:32:56 are taken (30 seconds after that). "
+    )
+    paused = replace(SENDING, state="paused", reason=PauseReason.CONFIGURATION)
+    assert wording.callbacks(paused, view, NONE).remedy == CALLBACK_PAUSES["configuration"].remedy
+    never = wording.callbacks(replace(SENDING, watermark=None), view, NONE)
+    assert never.text.startswith("No poll for requests has been made yet. ")
+    pause = replace(SENDING, operator_pause=OperatorPause(NOW, None))
+    assert "Requests are still taken." in wording.callbacks(pause, view, NONE).text
+    assert "Calls are still taken." in wording.sending(pause, view, NONE).text
+
+
+def test_callbacks_are_the_headline_only_where_nothing_else_is_as_bad() -> None:
+    taken, sent = wording.taking(SENDING, VIEW), wording.sending(SENDING, VIEW, NONE)
+    well = wording.callbacks(SENDING, VIEW, NONE)
+    missing = replace(SENDING, state="paused", reason=PauseReason.ENDPOINT_MISSING)
+    ill = wording.callbacks(missing, VIEW, NONE)
+    assert wording.headline(taken, sent, well) == "Taking calls, all is sent"
+    assert wording.headline(taken, sent, ill) == "Callbacks: sending pauses"
+    both = wording.sending(missing, VIEW, NONE)
+    assert wording.headline(taken, both, ill) == "Sending pauses"
