@@ -9,7 +9,8 @@ from daemon.demo.rows import SERVICE_NUMBERS, Call, Event, Sample
 CALLBACK = 3
 """AcdEventTypesID of callback requests."""
 FIRST = 73001
-REJECTED_CALLBACK = FIRST + 7
+REQUESTS = 8
+REJECTED_CALLBACK = FIRST + REQUESTS - 1
 """The request that the stand-in answers 400."""
 
 GROUP, CONFIGURATION = 2, 7

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from daemon.demo import calls as sample_calls
 from daemon.demo import grants, standin, summary
+from daemon.demo.callbacks import REJECTED_CALLBACK, REQUESTS, callback_requests
 from daemon.demo.faults import ClosableServer, FaultInjector, all_faults, serve_closable
 from daemon.demo.postgres import embedded
 from daemon.demo.rows import load
@@ -146,9 +147,10 @@ async def _run_steps(options: DemoOptions, signals: StopSignals, started: list[s
                 await _migrate(environment, folder)
                 lines = await _load(dsn, options.calls, options.seed)
                 say(
-                    f"{options.calls:,} calls of the last hours are in its tables, from seed "
-                    f"{options.seed}; a stand-in for Salesforce listens at {server.url}. On "
-                    "purpose it lacks some of their records (404) and refuses others (409).\n"
+                    f"{options.calls:,} calls of the last hours and {REQUESTS} callback requests "
+                    f"are in its tables, from seed {options.seed}; a stand-in for Salesforce "
+                    f"listens at {server.url}. On purpose it lacks some of their records (404) and "
+                    "refuses others (409, and one callback with 400).\n"
                     "Starting callstatsd run; its log follows, with times in UTC:"
                 )
                 simulated = (
@@ -170,8 +172,7 @@ async def _run_steps(options: DemoOptions, signals: StopSignals, started: list[s
                 if not options.stay:
                     _print_summary(outcome)
                     summary.show_what_next()
-    settled = outcome.overview.lines["pending"] == 0 and not salesforce.violations
-    return 0 if settled else 1
+    return 0 if _nothing_pending(outcome.overview) and not salesforce.violations else 1
 
 
 def _print_summary(outcome: summary.Outcome) -> None:
@@ -215,6 +216,7 @@ async def _stay(
     for command, purpose in (
         ("status", "counts per state, and what the sender does"),
         (f"show {sample_calls.EXAMPLE_CALL}", "what happened to one call"),
+        (f"show --callback {REJECTED_CALLBACK}", "what happened to a callback request"),
         (
             f"requeue --state delivered --call-id {sample_calls.EXAMPLE_CALL}",
             "sends its lines again: see the log here and the page",
@@ -277,6 +279,7 @@ def _environment(dsn: str, url: str, options: DemoOptions) -> dict[str, str]:
         "CALLSTATSD_TOKEN_URL": f"{url}{standin.TOKEN_PATH}",
         "CALLSTATSD_CLIENT_ID": grants.CLIENT_ID,
         "CALLSTATSD_CLIENT_SECRET": grants.CLIENT_SECRET,
+        "CALLSTATSD_CALLBACK_URL": standin.CALLBACK_PATH,
         "CALLSTATSD_START_FROM": yesterday.isoformat(),
         "CALLSTATSD_HTTP_LISTEN": f"127.0.0.1:{_free_port()}" if options.stay else "",
         "CALLSTATSD_LOG_FORMAT": "json",
@@ -313,7 +316,9 @@ async def _migrate(environment: dict[str, str], folder: str) -> None:
 
 
 async def _load(dsn: str, calls: int, seed: int) -> int:
-    sample = sample_calls.day(calls, seed, datetime.now(UTC))
+    now = datetime.now(UTC)
+    sample = sample_calls.day(calls, seed, now)
+    sample.events.extend(callback_requests(sample, now))
     connection = await asyncpg.connect(dsn)
     try:
         await load(connection, sample, SCHEMA)
@@ -366,7 +371,7 @@ async def _settle(
         async with open_ledger(dsn, "callstatsd") as ledger:
             operator_store = OperatorStore(ledger.database)
             while True:
-                overview = await operator_store.overview()
+                overview = await operator_store.overview(callbacks=True)
                 show(overview)
                 if _is_settled(overview, loaded):
                     break
@@ -380,6 +385,16 @@ async def _settle(
 
 
 def _is_settled(overview: StatusReport, loaded: datetime) -> bool:
-    watermark = overview.status.watermark
-    taken = watermark is not None and watermark >= loaded - timedelta(seconds=120)
-    return taken and overview.lines["pending"] == 0
+    """Whether all that was loaded is taken, after the delays of calls and callbacks, and sent."""
+    reports = ((overview, 120), (overview.callbacks, 30))
+    return _nothing_pending(overview) and all(
+        report is not None
+        and report.status.watermark is not None
+        and report.status.watermark >= loaded - timedelta(seconds=delay)
+        for report, delay in reports
+    )
+
+
+def _nothing_pending(overview: StatusReport) -> bool:
+    callbacks = overview.callbacks
+    return not (overview.lines["pending"] or (callbacks and callbacks.lines["pending"]))

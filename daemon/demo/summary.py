@@ -1,4 +1,4 @@
-"""What the demo prints: the daemon's log, then the outcome of the lines."""
+"""What the demo prints: the daemon's log, an example, then the outcome of the lines."""
 
 import json
 import sys
@@ -79,12 +79,13 @@ class EventPrinter:
 
 
 def show(outcome: Outcome) -> None:
-    """Print the outcome of the lines, and one call as an example."""
+    """Print one call as an example, and the outcome of the lines."""
     shown = console()
     if outcome.faults is not None:
         _show_faults(shown, outcome.faults)
-    _show_states(shown, outcome.overview)
     _show_example(shown, outcome.example)
+    shown.print()
+    _show_states(shown, outcome.overview)
     total = sum(outcome.overview.lines.values())
     counts = outcome.salesforce.counts()
     locked = counts["by_status"].get("423", 0) if outcome.faults is None else outcome.faults.locks
@@ -113,11 +114,19 @@ def _show_states(shown: Console, overview: StatusReport) -> None:
     for state, meaning in MEANINGS.items():
         if overview.lines[state]:
             table.add_row(state, f"{overview.lines[state]:,}", meaning)
+    if overview.callbacks is not None:
+        ended = {state: lines for state, lines in overview.callbacks.lines.items() if lines}
+        table.add_section()
+        table.add_row(
+            "callbacks",
+            f"{sum(ended.values()):,}",
+            ", ".join(f"{lines:,} {state}" for state, lines in ended.items()),
+        )
     shown.print(table)
     if overview.lines[State.CONFLICT] or overview.lines[State.NOT_FOUND]:
         say(
             "These refusals are intended: the stand-in lacks some of the records (404) and refuses "
-            "others (409)."
+            "others (409, and one callback with 400)."
         )
 
 

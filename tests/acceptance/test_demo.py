@@ -34,13 +34,18 @@ async def test_the_demo_settles_every_line_and_counts_right(tmp_path: Path) -> N
 
     assert (code, errors) == (0, "")
     counts = {state: int(lines) for state, lines in re.findall(r"│ (\w+) +│ +(\d+) │", output)}
+    *_, last = re.findall(r"┏.*?└[─┴]+┘", output, re.DOTALL)
+    assert re.search(r"│ callbacks +│ +8 │ 7 delivered, 1 rejected +│", last)
+    assert counts.pop("callbacks") == 8
     output = " ".join(output.split())
     settled = re.search(r"(\d+) lines settled", output)
     written = re.search(r"(\d+) written", output)
     assert settled
     assert written
     assert sum(counts.values()) == int(settled[1])
-    assert counts["delivered"] == int(written[1]) > 0
+    assert counts["delivered"] + 7 == int(written[1]) > 7
+    assert "key=callback-73001 callback_id=73001" in output
+    assert re.search(r"line.rejected +key=callback-73008", output)
     assert "pending" not in counts
     assert ", 0 malformed" in output
     assert len(re.findall(rf"{sample_calls.EXAMPLE_CALL}(?:-\d+){{3}} agent", output)) == 5
@@ -139,7 +144,7 @@ async def test_to_stay_keeps_all_running_until_ctrl_c_and_prints_what_to_try(
 
         said = words(shown).split("Try in another terminal:")[1]
         printed = re.findall(r"callstatsd ([^/]*?) --env-file (\S+)", said)
-        assert len(printed) == 3
+        assert len(printed) == 4
         (file,) = {Path(path) for _, path in printed}
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert tmp_path in file.parents
@@ -151,8 +156,10 @@ async def test_to_stay_keeps_all_running_until_ctrl_c_and_prints_what_to_try(
                 *arguments.split(), environment=exported, folder=tmp_path
             )
             assert code == 0, errors
-            if "show" in arguments:
+            if arguments == f"show {sample_calls.EXAMPLE_CALL}":
                 assert output.count("Salesforce has it") == 5
+            if "--callback" in arguments:
+                assert "answered 400" in output or "rejected at" in output
         # What was sent again is seen here.
         key = f"key={sample_calls.EXAMPLE_CALL}-"
         before = words(shown).count("line.delivered")
