@@ -114,7 +114,7 @@ def test_the_dashboard_asks_for_what_is_there() -> None:
     for variable in dashboard["templating"]["list"][1:]:
         assert list(faults(variable["definition"])) == []
     rows = [panel["title"] for panel in panels() if panel["type"] == "row"]
-    assert rows == ["At a glance", "Delivery", "Intake", "Needs an operator"]
+    assert rows == ["At a glance", "Delivery", "Intake", "Needs an operator", "Callbacks"]
     for panel in panels():
         for target in panel.get("targets", ()):
             assert list(faults(target["expr"])) == [], panel["title"]
