@@ -1,6 +1,6 @@
 """`callstatsd check`: verifies everything that a delivery needs, without sending a line."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -135,16 +135,27 @@ async def _callbacks(source: Source, settings: Settings) -> AsyncIterator[Findin
             f"without this index polls read a whole table; ask a DBA to run: {statement};",
         )
     if settings.clients_id is not None:
-        yield _ok(
-            "callbacks",
-            f"only requests of client {settings.clients_id} are taken; one whose client neither "
-            "AcdEvents.ClientsID nor its call names is not",
-        )
+        yield _client_of_callbacks(settings.clients_id, columns["acdevents"])
     try:
         # The statement that takes requests, for no request: it fails if any right is missing.
         await requests.requests([0])
     except CallstatsdError as error:
         yield _fail("callbacks", str(error), error.exit_code)
+
+
+def _client_of_callbacks(clients_id: int, columns: Collection[str]) -> Finding:
+    """Warn if no request can be known to be of this client."""
+    if not {"clientsid", "statisticspartaid"} & {*columns}:
+        return _warn(
+            "callbacks",
+            f"no request is taken: without AcdEvents.ClientsID and StatisticsPartAID nobody knows "
+            f"which are of client {clients_id}; add one of these columns, or make a view with it",
+        )
+    return _ok(
+        "callbacks",
+        f"only requests of client {clients_id} are taken; one whose client neither "
+        "AcdEvents.ClientsID nor its call names is not",
+    )
 
 
 def _standby(clock: Clock) -> Finding:

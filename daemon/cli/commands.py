@@ -212,7 +212,7 @@ def backfill(
     ] = FeedName.STATISTICS,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Take and deliver the calls, or the callback requests, of a time window.
+    """Take and deliver calls or callbacks of a time window.
 
     A running daemon does the sending; without one, this command sends. An interrupted backfill
     continues when it is started again. T is YYYY-MM-DD or YYYY-MM-DDThh:mm[:ss], in the ACD's

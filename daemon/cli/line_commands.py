@@ -22,7 +22,7 @@ from daemon.cli.runtime import (
 from daemon.ingest.feed import Feed
 from daemon.ledger.acts import ActKind, operator
 from daemon.ledger.operator import OperatorStore
-from daemon.ledger.overview import LineFilter
+from daemon.ledger.overview import LedgerStatus, LineFilter
 from daemon.lines import FeedName, State, Subject
 from daemon.reports.formats import plural
 from daemon.reports.meanings import RESUME
@@ -185,7 +185,10 @@ def resume() -> None:
     Example: callstatsd resume
     """
     settings = require_settings(acting=True, writes=True)
-    say(output.resume_sentence(run_async(_resume(settings)), settings.source_timezone))
+    result, callbacks = run_async(_resume(settings))
+    say(output.resume_sentence(result, settings.source_timezone))
+    if settings.callback_url and (sentence := output.callbacks_pause_sentence(callbacks)):
+        say(sentence)
 
 
 def _show_selected(settings: Settings, kind: ActKind, choice: LineFilter, *, dry_run: bool) -> int:
@@ -254,9 +257,11 @@ async def _pause(settings: Settings, reason: str | None) -> None:
         await operations.pause(operator_store, reason, operator())
 
 
-async def _resume(settings: Settings) -> operations.AfterResume:
+async def _resume(settings: Settings) -> tuple[operations.AfterResume, LedgerStatus]:
+    """Resume; return what came of it for calls, and the status of callbacks."""
     async with open_operator_store(settings) as operator_store:
-        return await operations.resume(operator_store, operator())
+        result = await operations.resume(operator_store, operator())
+        return result, await operator_store.of(FeedName.CALLBACKS).status()
 
 
 def _filter(

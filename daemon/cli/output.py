@@ -12,11 +12,12 @@ from daemon.cli import operations
 from daemon.command_text import printable
 from daemon.ingest.readiness import ReadinessRules
 from daemon.ledger.acts import command_line, outcome
-from daemon.ledger.overview import FeedReport, StatusReport
-from daemon.lines import FeedName, State
+from daemon.ledger.overview import FeedReport, LedgerStatus, StatusReport
+from daemon.lines import ORG_REASONS, FeedName, State
 from daemon.reports import explain
 from daemon.reports.formats import iso_time, local_time
 from daemon.reports.meanings import (
+    CALLBACK_PAUSES,
     MEANINGS,
     NEED_ACTION,
     PAUSES,
@@ -221,6 +222,14 @@ def resume_sentence(result: operations.AfterResume, zone: ZoneInfo) -> str:
             )
         case _:
             assert_never(result)
+
+
+def callbacks_pause_sentence(status: LedgerStatus) -> str | None:
+    """Return why callbacks alone are still paused; None if they are not."""
+    pause = CALLBACK_PAUSES.get(status.reason or "")
+    if not status.active or status.state != "paused" or status.reason in ORG_REASONS or not pause:
+        return None
+    return f"Callbacks are still paused ({status.reason}): {pause.text} {pause.remedy}"
 
 
 def show_counts(counts: dict[str, int], heading: str) -> None:

@@ -57,3 +57,13 @@ async def test_of_one_client_check_says_which_requests_are_not_taken(centre: Cal
         "only requests of client 7 are taken; one whose client neither AcdEvents.ClientsID nor "
         "its call names is not"
     )
+
+
+async def test_check_warns_where_nobody_can_know_whose_the_requests_are(centre: CallCentre) -> None:
+    await centre.db.execute(
+        "ALTER TABLE AcdEvents DROP COLUMN ClientsID, DROP COLUMN StatisticsPartAID"
+    )
+    _, client = await callbacks(centre, client="7")
+    assert client[0] == "warn"
+    assert client[1].startswith("no request is taken: without AcdEvents.ClientsID and")
+    assert [one[0] for one in await callbacks(centre)] == ["ok"]

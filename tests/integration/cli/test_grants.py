@@ -1,6 +1,7 @@
 """The DBA's way: what `migrate --sql --grant-to ROLE` prints is all that a user needs."""
 
 import asyncio
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +11,8 @@ import asyncpg
 import pytest
 
 from daemon.demo.postgres import create_database, installed_programs
+from daemon.demo.standin import CALLBACK_PATH
+from tests.support import rows
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import running
 from tests.support.whole import CallCentre
@@ -78,6 +81,27 @@ async def test_one_user_in_one_database(centre: CallCentre, roles: list[str]) ->
     assert await psql(centre.dsn, script) == ""
     await works(centre, source_dsn=dsn)
     assert await psql(centre.dsn, script.split("-- The ledger's user")[1].partition("\n")[2]) == ""
+
+
+async def test_with_callbacks_the_script_grants_their_table_too(
+    centre: CallCentre, roles: list[str]
+) -> None:
+    await centre.db.execute("DROP SCHEMA callstatsd CASCADE")
+    await plain_call(centre.db, 1, record=record_id(1))
+    await rows.add(centre.db, rows.event(73001, acdgroupsid=None))
+    user = {"source_dsn": as_user(centre.dsn, roles[0])}
+    on = user | {"callback_url": CALLBACK_PATH}
+    grant = ("migrate", "--sql", "--grant-to", roles[0])
+    _, without, _ = await centre.run(*grant, **user)
+    code, script, errors = await centre.run(*grant, **on)
+    assert code == 0, errors
+    granted = re.compile(r"GRANT SELECT ON [^;]*, AcdEvents TO ")
+    assert not granted.search(without)
+    assert granted.search(script)
+    assert await psql(centre.dsn, script) == ""
+    await works(centre, **on)
+    state = await centre.db.fetchval("SELECT state FROM callstatsd.line WHERE call_id = 73001")
+    assert state == "delivered"
 
 
 async def test_two_users_in_two_databases(
