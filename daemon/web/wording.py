@@ -169,7 +169,9 @@ def callbacks(
     card = sending(status, view, counts, FeedName.CALLBACKS)
     taken = "No poll for requests has been made yet."
     if status.watermark is not None:
-        taken = _up_to("Requests that were created", status.watermark, view.callback_delay, view)
+        taken = _up_to(
+            "Requests that were created", status.watermark, view.callback_delay, "that", view
+        )
     return replace(card, heading=f"Callbacks: {_in_a_sentence(card)}", text=f"{taken} {card.text}")
 
 
@@ -272,13 +274,13 @@ def _other(status: LedgerStatus) -> str:
 def _taken_up_to(status: LedgerStatus, view: PageContext) -> str:
     if status.watermark is None:
         return "No call has been taken yet."
-    return _up_to("Calls that ended", status.watermark, view.settle_delay, view)
+    return _up_to("Calls that ended", status.watermark, view.settle_delay, "their end", view)
 
 
-def _up_to(which: str, watermark: datetime, delay: timedelta, view: PageContext) -> str:
-    """Return up to when rows are taken; `which` ends with what they have done by then."""
+def _up_to(which: str, watermark: datetime, delay: timedelta, since: str, view: PageContext) -> str:
+    """Return up to when rows are taken, and how long after what they are `since`."""
     seconds = delay.total_seconds()
-    wait = f" ({plural(round(seconds), 'second')} after that)" if seconds >= 1 else ""
+    wait = f" ({plural(round(seconds), 'second')} after {since})" if seconds >= 1 else ""
     return f"{which} by {moment(watermark, view)} are taken{wait}."
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from daemon.demo import grants, standin
 from daemon.demo.standin import Incoming, Reply
-from tests.support import calls
+from tests.support import calls, rows
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import running
 from tests.support.whole import CallCentre
@@ -214,3 +214,38 @@ async def test_the_documented_way_to_erase_a_caller_leaves_nothing_and_brings_no
     assert await all_of_the_ledger(centre) != ""
     assert CALLER not in await all_of_the_ledger(centre)
     assert centre.salesforce.received == received
+
+
+async def test_the_documented_way_erases_the_callbacks_of_a_caller_too(centre: CallCentre) -> None:
+    find, discard, erase = steps_of_erasing()
+    created = datetime.now(UTC) - timedelta(minutes=2)
+    numbers = {73001: f"+{CALLER}", 73002: f"+{CALLER}", 73003: "+4940999999"}
+    for event, number in numbers.items():
+        columns = {"sender": number, "userdata": record_id(event), "dtcreated": created}
+        await rows.add(centre.db, rows.event(event, acdgroupsid=None, **columns))
+    centre.salesforce.rule = lambda incoming: (
+        Reply(400, f"about {CALLER}") if incoming.key == "callback-73002" else None
+    )
+    on = {"callback_url": standin.CALLBACK_PATH}
+    async with running(centre.settings(**on), centre.folder) as daemon:
+        await centre.until(delivered=2, rejected=1)
+        assert await daemon.stop() == 0
+
+    found = await centre.db.fetch(find.replace("493012345678", CALLER))
+    assert sorted((row["feed"], row["call_id"]) for row in found) == [
+        ("callbacks", 73001), ("callbacks", 73002),
+    ]  # fmt: skip
+    await centre.db.execute("DELETE FROM AcdEvents WHERE ID < 73003")
+    for event in (73001, 73002):
+        command = discard.replace("--call-id 1201", f"--callback {event}").split()
+        assert (await centre.run(*command, **on))[0] == 0
+    erase = erase.replace("1201, 1207", "73001, 73002").replace("= 'statistics'", "= 'callbacks'")
+    for statement in erase.split(";\n")[:-1]:
+        await centre.db.execute(statement)
+
+    left = await all_of_the_ledger(centre)
+    assert CALLER not in left
+    assert record_id(73001) not in left
+    assert "00073001" not in left  # the answer
+    assert "callback-73002" in left  # the key
+    assert "4940999999" in left

@@ -25,7 +25,9 @@ NONE = dict.fromkeys(("pending", "rejected", "expired", "invalid"), 0)
 
 
 def test_the_poller_reports_that_it_catches_up_or_waits_for_the_source() -> None:
-    assert wording.taking(SENDING, VIEW).heading == "Taking calls"
+    taken = wording.taking(SENDING, VIEW)
+    assert taken.heading == "Taking calls"
+    assert taken.text == "Calls that ended by 13:32:56 are taken (120 seconds after their end)."
     behind = replace(SENDING, watermark=NOW - timedelta(hours=3))
     assert wording.taking(behind, VIEW).heading == "Catching up with calls"
     away = wording.taking(behind, replace(VIEW, source_away=True))
