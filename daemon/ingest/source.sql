@@ -83,7 +83,8 @@ leg AS MATERIALIZED (
     SELECT b.* FROM {StatisticsPartB} AS b WHERE b.StatisticsPartAID = ANY ($1::bigint[])
 ),
 code AS MATERIALIZED (
-    SELECT t.* FROM {AcdStatisticsTransactionCodes} AS t WHERE t.StatisticsPartAID = ANY ($1::bigint[])
+    SELECT t.* FROM {AcdStatisticsTransactionCodes} AS t
+    WHERE t.StatisticsPartAID = ANY ($1::bigint[])
 )
 
 -- name: expansion

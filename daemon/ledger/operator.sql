@@ -5,8 +5,8 @@
 SELECT feed, state, count(*) AS lines FROM line GROUP BY feed, state
 
 -- name: waiting
--- Lines of the feed $1 per state that somebody waits for, the age of the oldest to send, and of the oldest that an
--- operator must look at, not_found ones of streaks among them; by partial indexes.
+-- Lines of the feed $1 per state that somebody waits for, the age of the oldest to send, and of the
+-- oldest that an operator must look at, not_found ones of streaks among them; by partial indexes.
 SELECT (SELECT count(*) FROM line WHERE feed = $1 AND state = 'pending') AS pending,
        (SELECT count(*) FROM line WHERE feed = $1 AND state = 'rejected') AS rejected,
        (SELECT count(*) FROM line WHERE feed = $1 AND state = 'expired') AS expired,
@@ -39,8 +39,8 @@ SELECT f.watermark, f.start_from, f.pruned_before, f.pause_reason, f.retry_at AS
 FROM ledger AS g JOIN feed AS f ON f.name = $1 LEFT JOIN instance AS i ON true
 
 -- name: streaks
--- What is still refused of the streaks of the failing endpoint of the feed $2, the oldest $1 of them.
--- Streaks between which no other line was refused are returned as one.
+-- What is still refused of the streaks of the failing endpoint of the feed $2, the oldest $1 of
+-- them. Streaks between which no other line was refused are returned as one.
 WITH streaks AS (
     SELECT since, until, max(until) OVER (
         ORDER BY since, id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
@@ -87,8 +87,8 @@ UPDATE ledger SET held_since = coalesce(held_since, now()), held_reason = $1
 UPDATE ledger SET held_since = NULL, held_reason = NULL, probe_requested = $1
 
 -- name: allow_probe
--- Where all pending lines of the feed $1 wait for a later try, let the first of them be tried now: a probe needs
--- one that is ready.
+-- Where all pending lines of the feed $1 wait for a later try, let the first of them be tried now:
+-- a probe needs one that is ready.
 WITH head AS (
     SELECT call_id, group_id, leg_id, code_id, feed, lane
     FROM line
@@ -172,23 +172,25 @@ WHERE state = ANY ($1::text[])
 GROUP BY state
 
 -- name: lock_lines
--- Lock the lines of the feed $5 with the keys $1… in the order in which outcomes are written, so that whoever writes
--- some of both waits and neither ends in a deadlock.
+-- Lock the lines of the feed $5 with the keys $1… in the order in which outcomes are written, so
+-- that whoever writes some of both waits and neither ends in a deadlock.
 SELECT FROM line AS l
 JOIN (SELECT *, $5::text AS feed FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
-     AS given (call_id, group_id, leg_id, code_id) OFFSET 0) AS o USING (call_id, group_id, leg_id, code_id)
+     AS given (call_id, group_id, leg_id, code_id) OFFSET 0) AS o
+    USING (call_id, group_id, leg_id, code_id)
 WHERE l.feed = o.feed
 ORDER BY l.call_id, l.group_id, l.leg_id, l.code_id
 FOR UPDATE OF l
 
 -- name: requeue
--- Back to pending by the act $7: the lines of the feed $5 with the keys $1… that are still in the state $6, as
--- they are. Retention may just have dropped a record. Returns the keys.
+-- Back to pending by the act $7: the lines of the feed $5 with the keys $1… that are still in the
+-- state $6, as they are. Retention may just have dropped a record. Returns the keys.
 UPDATE line AS l
 SET state = 'pending', generation = l.generation + 1, tries = 0, first_try = NULL,
     next_try_at = NULL, settled_at = NULL, last_error = NULL, skip_reason = NULL,
-    pending_since = now(), act_id = $7
-FROM (SELECT *, $5::text AS feed FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $6::text[])
+    answer = NULL, pending_since = now(), act_id = $7
+FROM (SELECT *, $5::text AS feed
+      FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $6::text[])
      AS given (call_id, group_id, leg_id, code_id, state) OFFSET 0) AS o
 WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
     = (o.call_id, o.group_id, o.leg_id, o.code_id) AND l.feed = o.feed AND l.state = o.state
@@ -196,28 +198,30 @@ WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
 RETURNING l.call_id, l.group_id, l.leg_id, l.code_id
 
 -- name: discard
--- Withdraw by the act $7 the lines of the feed $5 with the keys $1… that are still in the state $6; an answer under
--- way is void. Returns the keys.
+-- Withdraw by the act $7 the lines of the feed $5 with the keys $1… that are still in the state $6;
+-- an answer under way is void. Returns the keys.
 UPDATE line AS l
 SET state = 'skipped', generation = l.generation + 1, last_error = 'discarded by operator',
     skip_reason = 'discarded', next_try_at = NULL, settled_at = now(), act_id = $7
-FROM (SELECT *, $5::text AS feed FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $6::text[])
+FROM (SELECT *, $5::text AS feed
+      FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $6::text[])
      AS given (call_id, group_id, leg_id, code_id, state) OFFSET 0) AS o
 WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
     = (o.call_id, o.group_id, o.leg_id, o.code_id) AND l.feed = o.feed AND l.state = o.state
 RETURNING l.call_id, l.group_id, l.leg_id, l.code_id
 
 -- name: renew
--- Replace the records of lines of the feed $16 in the states $14 (parallel arrays as in take) and put
--- them into the state that these call for; $13 says whether they count as backfill from now on (NULL:
--- as before); by the act $15.
+-- Replace the records of lines of the feed $16 in the states $14 (parallel arrays as in take) and
+-- put them into the state that these call for; $13 says whether they count as backfill from now on
+-- (NULL: as before); by the act $15.
 UPDATE line AS l
 SET state = n.state, generation = l.generation + 1, record = n.record, lane = n.lane,
     salesforce_id = n.salesforce_id, last_error = n.last_error, skip_reason = n.skip_reason,
     call_ended = n.call_ended, backfill = coalesce($13::boolean, l.backfill), tries = 0,
-    first_try = NULL, next_try_at = NULL, pending_since = now(), act_id = $15,
+    first_try = NULL, next_try_at = NULL, answer = NULL, pending_since = now(), act_id = $15,
     settled_at = CASE WHEN n.state <> 'pending' THEN now() END
-FROM (SELECT *, $16::text AS feed FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[],
+FROM (SELECT *, $16::text AS feed
+      FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[],
             $7::text[], $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[])
      AS given (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id, call_ended, state,
            record, last_error, skip_reason) OFFSET 0) AS n
@@ -268,7 +272,8 @@ GROUP BY call_id, feed ORDER BY max(call_ended) DESC, feed, call_id DESC LIMIT $
 SELECT now()
 
 -- name: oldest_pending
--- The $1 pending lines of the feed $2 that come first in sending order, as `of_call` has them but for the record.
+-- The $1 pending lines of the feed $2 that come first in sending order, as `of_call` has them but
+-- for the record.
 SELECT l.call_id, l.group_id, l.leg_id, l.code_id, l.ordinal, l.lane, l.salesforce_id, l.backfill,
        l.state, l.generation, l.attempts, l.unanswered, l.last_status, l.last_error, l.taken_at,
        l.pending_since,
@@ -280,7 +285,8 @@ ORDER BY l.backfill, l.call_ended, l.call_id, l.ordinal
 LIMIT $1
 
 -- name: latest_failed
--- The $1 lines of the feed $2 that ended in another way than delivered or skipped, newest first, likewise.
+-- The $1 lines of the feed $2 that ended in another way than delivered or skipped, newest first,
+-- likewise.
 SELECT l.call_id, l.group_id, l.leg_id, l.code_id, l.ordinal, l.lane, l.salesforce_id, l.backfill,
        l.state, l.generation, l.attempts, l.unanswered, l.last_status, l.last_error, l.taken_at,
        l.pending_since,

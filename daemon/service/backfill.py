@@ -39,6 +39,9 @@ from daemon.web.health import InstanceState
 _log = structlog.get_logger()
 
 LOOK_EVERY = 0.5
+NEARLY_DONE = 500
+"""Lines that are left when the end is looked for more often: they are sent in a moment."""
+LOOK_SOON = 0.05
 """Seconds between two reads of what the sender has done."""
 PAUSED_FOR = 300.0
 """Seconds of one pause after which a backfill gives up waiting (contract, section 8)."""
@@ -230,8 +233,10 @@ class Backfill:
         if pruned is not None and self._period.since <= pruned and not resend:
             zone = self._feed.rules.zone
             earliest = (pruned + timedelta(seconds=1)).astimezone(zone)
+            callbacks = self._feed.name is FeedName.CALLBACKS
+            earlier = "callback requests created" if callbacks else "calls that ended"
             raise WindowPrunedError(
-                "lines of calls that ended earlier were removed by CALLSTATSD_RETENTION, so nobody "
+                f"lines of {earlier} earlier were removed by CALLSTATSD_RETENTION, so nobody "
                 f"knows which were sent: begin at {earliest:%Y-%m-%dT%H:%M:%S} or later, "
                 "or send all of them (again) with --resend"
             )
@@ -315,7 +320,8 @@ class Backfill:
                         f"the sender has been paused for {minutes:.0f} minutes ({reason}); "
                         f"{progress.pending} lines stay pending, `callstatsd run` will send them"
                     )
-            await sleep_or_stop(stop, LOOK_EVERY)
+            nearly_done = taken and progress.pending < NEARLY_DONE and reason is None
+            await sleep_or_stop(stop, LOOK_SOON if nearly_done else LOOK_EVERY)
 
     async def finish(self, began: float) -> BackfillProgress:
         """Return the window's lines per state and the seconds since, at the end."""
