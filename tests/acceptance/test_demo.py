@@ -109,7 +109,7 @@ def words(shown: Terminal) -> str:
     return " ".join(shown.text.replace(" \\\n", " ").split())
 
 
-@pytest.mark.parametrize("columns", [80, 50])
+@pytest.mark.parametrize("columns", [pytest.param(80, marks=pytest.mark.long), 50])
 async def test_on_a_terminal_no_word_is_torn_and_one_record_is_shown_whole(
     tmp_path: Path, columns: int
 ) -> None:
@@ -189,7 +189,9 @@ async def test_ctrl_c_while_postgres_starts_says_what_it_stopped(tmp_path: Path)
     assert left_behind(tmp_path) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.long), signal.SIGHUP]
+)
 async def test_a_kill_or_a_closed_terminal_leaves_nothing_behind(
     tmp_path: Path, number: signal.Signals
 ) -> None:

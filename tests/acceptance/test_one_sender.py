@@ -182,6 +182,7 @@ async def test_a_freeze_shorter_than_the_trust_in_a_ping_changes_nothing(
     assert found.repeated == 0
 
 
+@pytest.mark.long
 async def test_an_answer_that_a_thawed_instance_finds_brings_no_further_request(
     centre: CallCentre,
 ) -> None:
@@ -248,6 +249,7 @@ async def test_a_thawed_instance_does_not_repeat_a_request_whose_token_was_refus
             assert centre.salesforce.received == received
 
 
+@pytest.mark.long
 async def test_an_instance_that_froze_before_its_first_token_sends_nothing_when_thawed(
     centre: CallCentre,
 ) -> None:

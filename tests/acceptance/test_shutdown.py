@@ -145,8 +145,15 @@ async def test_a_stop_in_an_outage_of_the_ledger_is_obeyed_at_once(centre: CallC
         await ends(daemon, centre, AT_ONCE)
 
 
-@pytest.mark.parametrize("mode", [Mode.STALL, Mode.DEAF], ids=["stalls", "is silent"])
-@pytest.mark.parametrize("after", [0.5, 8.0], ids=["unnoticed", "noticed"])
+@pytest.mark.parametrize(
+    ("mode", "after"),
+    [
+        pytest.param(Mode.STALL, 0.5, id="stalls unnoticed", marks=pytest.mark.long),
+        pytest.param(Mode.STALL, 8.0, id="stalls noticed"),
+        pytest.param(Mode.DEAF, 0.5, id="is silent unnoticed"),
+        pytest.param(Mode.DEAF, 8.0, id="is silent noticed", marks=pytest.mark.long),
+    ],
+)
 async def test_a_stop_while_the_ledger_does_not_answer_keeps_to_the_time_of_a_drain(
     centre: CallCentre, mode: Mode, after: float
 ) -> None:

@@ -332,12 +332,12 @@ def live(
 
 
 def test_lines_live_in_order_alone_and_until_they_are_settled(server: str, template: str) -> None:
-    live(server, template, examples=40, steps=40)
+    live(server, template, examples=25, steps=40)
 
 
 def test_lines_live_so_where_the_endpoint_fails_time_and_again(server: str, template: str) -> None:
     """Two records in a row do for a pause, so that probes are the first and the newest in turn."""
-    live(server, template, examples=40, steps=40, failing_after=2)
+    live(server, template, examples=25, steps=40, failing_after=2)
 
 
 @pytest.mark.long

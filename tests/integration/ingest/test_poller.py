@@ -780,8 +780,15 @@ NIGHTS = {
 }
 
 
-@pytest.mark.parametrize("kind", ["timestamptz", "timestamp"])
-@pytest.mark.parametrize("night", NIGHTS)
+@pytest.mark.parametrize(
+    ("night", "kind"),
+    [
+        ("the clock is put back", "timestamp"),
+        ("the clock is put forward", "timestamptz"),
+        pytest.param("the clock is put back", "timestamptz", marks=pytest.mark.long),
+        pytest.param("the clock is put forward", "timestamp", marks=pytest.mark.long),
+    ],
+)
 async def test_when_the_clocks_change_no_call_or_code_is_lost(
     site: Site, night: str, kind: str
 ) -> None:
