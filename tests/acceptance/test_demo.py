@@ -44,7 +44,7 @@ async def test_the_demo_settles_every_line_and_counts_right(tmp_path: Path) -> N
     assert written
     assert sum(counts.values()) == int(settled[1])
     assert counts["delivered"] + 7 == int(written[1]) > 7
-    assert "key=callback-73001 callback_id=73001" in output
+    assert "line.rejected key=callback-73008 callback_id=73008" in output
     assert re.search(r"line.rejected +key=callback-73008", output)
     assert "pending" not in counts
     assert ", 0 malformed" in output

@@ -134,6 +134,7 @@ async def test_each_answer_settles_its_line(centre: CallCentre) -> None:
     assert code == 0
     assert list(status) == [
         "lines", "oldest_pending_seconds", "watermark", "last_delivered_at", "sender",
+        "callbacks",
     ]  # fmt: skip
     assert status["lines"] == {
         "pending": 0, "delivered": 1, "conflict": 1, "not_found": 1, "rejected": 1, "expired": 0,
