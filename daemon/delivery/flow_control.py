@@ -98,6 +98,11 @@ class FlowControl:
         return self._org.pause, self._endpoint.pause
 
     @property
+    def org_open(self) -> bool:
+        """Whether the org's gate admits all that have a place."""
+        return self._org.is_open
+
+    @property
     def org_paused(self) -> bool:
         """Whether the org's pause holds all feeds back."""
         return self._org.pause is not None

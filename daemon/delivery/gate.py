@@ -31,6 +31,11 @@ class Gate:
         self.pause = pause
         self.epoch = 0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it neither pauses nor has just done so."""
+        return self.pause is None and self._window == self._concurrency
+
     def may_start(self, in_flight: int, now: float) -> bool:
         """Whether a request may pass beside those in flight behind this gate."""
         if self.pause is not None:

@@ -262,6 +262,8 @@ class Sender:
             return channel.flow.may_start(channel.in_flight, now)
         if channel.in_flight >= max(1, self._limits.concurrency - 1):
             return False
+        if channel.flow.org_open:
+            return channel.flow.may_start(channel.in_flight, now)
         others = [request for request in self._in_flight.values() if request.channel is not channel]
         counted = sum(now - request.began < OTHERS_WAIT for request in others)
         if channel.flow.may_start(channel.in_flight, now, channel.in_flight + counted):
