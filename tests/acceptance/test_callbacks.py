@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from daemon.demo.standin import CALLBACK_PATH, WRITE_PATH
+from daemon.demo.standin import CALLBACK_PATH, WRITE_PATH, Reply
 from daemon.errors import ConfigurationError
 from daemon.lines import FeedName
 from daemon.service.backfill import BackfillProgress, Period, backfill
@@ -80,6 +80,30 @@ async def test_without_the_setting_no_request_is_taken_and_the_table_may_be_miss
         "SELECT start_from, watermark FROM feed WHERE name <> 'statistics'"
     )
     assert tuple(row) == (None, None)
+
+
+async def test_callbacks_that_were_switched_off_stay_as_they_are_until_they_are_on_again(
+    centre: CallCentre,
+) -> None:
+    centre.salesforce.rule = lambda incoming: Reply(500) if incoming.path == CALLBACK_PATH else None
+    await request(centre.db, 73001)
+    async with running(centre.settings(**ON), centre.folder) as daemon:
+        await daemon.until("line.retried", key="callback-73001")
+        assert await daemon.stop() == 0
+    received = centre.salesforce.received
+    centre.salesforce.rule = None
+    await plain_call(centre.db, 1, record=record_id(1))
+    async with running(centre.settings(), centre.folder) as daemon:
+        off = await daemon.until("feed.off")
+        assert (off["feed"], off["lines"], off["level"]) == ("callbacks", 1, "warning")
+        await daemon.until("line.delivered", key="1-0-0-0")
+        assert await daemon.stop() == 0
+        assert len(daemon.seen("feed.off")) == 1
+    assert centre.salesforce.received == received + 1
+    async with running(centre.settings(**ON), centre.folder) as daemon:
+        await daemon.until("line.delivered", key="callback-73001")
+        assert await daemon.stop() == 0
+        assert not daemon.seen("feed.off")
 
 
 @pytest.mark.parametrize(
