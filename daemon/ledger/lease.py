@@ -43,7 +43,10 @@ TRUSTED_FOR = 2.5
 LOST_AFTER = 6.0
 """The lease is given up, and requests in flight aborted, so many seconds after the same moment."""
 SERVER_ENDS_AFTER = 8
-"""Seconds of silence after which Postgres ends the session, and with it the lock."""
+"""Seconds of silence after which the session is ended, and with it the lock.
+
+By Postgres if it is idle; by whoever waits for the lock if it fell silent within a request.
+"""
 GRACE = 2.75
 """Seconds for which a new holder starts no request: the last one may not know of its end."""
 TRY_EVERY = 0.5
@@ -142,6 +145,10 @@ class Lease:
             self.release()  # created anew since we connected; what we want and hear is the old one
             return False
         if not row["acquired"]:
+            # Postgres itself ends an idle session only.
+            await self._connection.fetch(
+                _SQL["end_silent_holder"], ACTIVE_LOCK, SERVER_ENDS_AFTER, timeout=TRUSTED_FOR
+            )
             return False
         acquired_at = seconds_since_boot()
         # Asked for when the lock is there: in the statement before, the row might be an older one.

@@ -12,6 +12,8 @@ from typing import Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 CHUNK = 65536
+SYNC = 5
+"""Bytes of the message that ends a request to Postgres: without it no answer is complete."""
 AT_ONCE = struct.pack("ii", 1, 0)
 """SO_LINGER that makes close send RST."""
 
@@ -24,6 +26,8 @@ class Mode(Enum):
     """Connections are accepted and kept, nothing is forwarded until it passes again."""
     DEAF = auto()
     """Half open: bytes are dropped and no end is told; those connections never recover."""
+    TORN = auto()
+    """The end of what a client sends next is lost, and its connection is deaf from then on."""
     REFUSE = auto()
     """New connections are refused; those that are open go on."""
 
@@ -137,18 +141,25 @@ class Proxy:
         else:
             from_server, link.server = await asyncio.open_connection(*self.target)
         async with asyncio.TaskGroup() as both:
-            both.create_task(self._pump(link, reader, link.server))
-            both.create_task(self._pump(link, from_server, link.client))
+            both.create_task(self._pump(link, reader, link.server, from_client=True))
+            both.create_task(self._pump(link, from_server, link.client, from_client=False))
 
     async def _pump(
-        self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        link: Link,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        from_client: bool,
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(CHUNK):
                 await self._moving.wait()
+                torn = from_client and self.mode is Mode.TORN
                 if not link.deaf:
-                    writer.write(data)
+                    writer.write(data[:-SYNC] if torn else data)
                     await writer.drain()
+                link.deaf = link.deaf or torn
         if link.deaf:
             return
         await self._moving.wait()

@@ -11,9 +11,17 @@ from daemon.errors import DatabaseSetupError, LeaseLostError, UnreachableError
 from daemon.ledger import lease
 from daemon.ledger.binding import Binding
 from daemon.ledger.instance import InstanceStatus
-from daemon.ledger.lease import GRACE, LOST_AFTER, TRUSTED_FOR, Lease, seconds_since_boot
+from daemon.ledger.lease import (
+    GRACE,
+    LOST_AFTER,
+    SERVER_ENDS_AFTER,
+    TRUSTED_FOR,
+    Lease,
+    seconds_since_boot,
+)
 from daemon.ledger.store import Ledger, open_ledger
 from tests.support.daemon_process import PATIENCE
+from tests.support.load import stretched
 from tests.support.proxy import Mode, proxied
 
 RECREATED = """
@@ -397,3 +405,16 @@ async def test_the_locks_session_is_ended_by_the_server_when_it_falls_silent(bou
 
 def test_the_numbers_keep_two_holders_apart() -> None:
     assert lease.PING_EVERY < TRUSTED_FOR < GRACE < LOST_AFTER < lease.SERVER_ENDS_AFTER
+
+
+async def test_a_session_that_fell_silent_within_a_request_is_ended_too(bound: str) -> None:
+    """The server waits for the rest of it, and counts that session as busy, not as idle."""
+    async with proxied(bound) as (proxy, dsn), instance(dsn) as cut_off, instance(bound) as other:
+        assert await cut_off.acquire()
+        await proxy.switch(Mode.TORN)
+        assert "lost" in await cut_off.lost()
+        began = seconds_since_boot()
+        async with asyncio.timeout(stretched(2 * SERVER_ENDS_AFTER)):
+            while not await other.acquire():
+                await asyncio.sleep(lease.TRY_EVERY)
+        assert LOST_AFTER + seconds_since_boot() - began > SERVER_ENDS_AFTER

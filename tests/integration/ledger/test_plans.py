@@ -230,6 +230,7 @@ LEDGER = {
     "wishes": small(UPGRADE_LOCK + 1, UPGRADE_LOCK + 9999),
     "lock": small(ACTIVE_LOCK),
     "last_holder": small(),
+    "end_silent_holder": small(ACTIVE_LOCK, 8.0),
     "lock_patiently": small(ACTIVE_LOCK),
     "announce_upgrade": small(UPGRADE_LOCK + 1),
     "instance": small(),
