@@ -4,7 +4,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +13,11 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import structlog
-from multidict import CIMultiDict
-from yarl import URL
 
 from daemon import logs
 from daemon.errors import ConfigurationError
 from daemon.salesforce.deadline import Deadline
+from daemon.salesforce.exchange import Exchange, MakeExchange, exchange
 from daemon.salesforce.oauth import Token, TokenError, Tokens
 from daemon.salesforce.responses import (
     DEFECT,
@@ -29,7 +28,6 @@ from daemon.salesforce.responses import (
     retry_after_seconds,
 )
 from daemon.salesforce.transport import (
-    BODY_LIMIT,
     Always,
     Attempt,
     CheckedConnector,
@@ -37,7 +35,6 @@ from daemon.salesforce.transport import (
     WithdrawnError,
     begin_request,
     describe,
-    first_bytes,
     may_have_left,
     permit,
 )
@@ -73,10 +70,9 @@ class _Target(NamedTuple):
     """What all requests with one token share."""
 
     token: Token
-    url: str | URL
+    exchange: Exchange
     host: str
     path: str
-    headers: CIMultiDict[str]
 
 
 class Salesforce:
@@ -89,10 +85,11 @@ class Salesforce:
         tokens: Tokens,
         permit: Permit | None = None,
         clock: Callable[[], float] = time.monotonic,
+        exchange: MakeExchange = exchange,
     ) -> None:
         self._session = session
         self._deadline = Deadline(cast("float", session.timeout.total))
-        self._timeout = aiohttp.ClientTimeout(total=None, connect=session.timeout.connect)
+        self._exchange = exchange
         self._endpoint = endpoint
         self._tokens = tokens
         self._clock = clock
@@ -180,40 +177,28 @@ class Salesforce:
         return answer
 
     def _target_of(self, token: Token) -> _Target:
-        """Return address and headers for a token; made once for all its requests."""
+        """Return the way to the address for a token; made once for all its requests."""
         if self._target is None or self._target.token is not token:
-            text = self._endpoint.under(token.instance_url)
-            url: str | URL = text
-            with suppress(ValueError):  # aiohttp says of the text what is wrong with it
-                url = URL(text)
-            headers: CIMultiDict[str] = CIMultiDict()
-            if token.authorization is not None:
-                headers["Authorization"] = token.authorization
-            self._target = _Target(token, url, _host(text), urlsplit(text).path, headers)
+            url = self._endpoint.under(token.instance_url)
+            authorization = token.authorization
+            headers = {} if authorization is None else {"Authorization": authorization}
+            way = self._exchange(self._session, url, headers)
+            self._target = _Target(token, way, _host(url), urlsplit(url).path)
         return self._target
 
     async def _request(self, target: _Target, key: str, record: bytes) -> Response | NoResponse:
         self._attempts[key] = begin_request()
-        headers = target.headers.copy()
-        headers["Idempotency-Key"] = key
         # For the connector, in this task only: requests for tokens need no permit.
         asking = permit.set(self._permit)
         try:
             with self._deadline:
-                async with self._session.post(
-                    target.url,
-                    data=aiohttp.BytesPayload(record, content_type="application/json"),
-                    headers=headers,
-                    allow_redirects=False,
-                    timeout=self._timeout,
-                ) as response:
-                    body = await first_bytes(response.content, BODY_LIMIT)
-            retry_after = response.headers.get("Retry-After")
+                answer = await target.exchange.post(key, record)
+            retry_after = answer.headers.get("Retry-After")
             return Response(
-                response.status,
-                body.decode("utf-8", "replace"),
+                answer.status,
+                answer.body.decode("utf-8", "replace"),
                 retry_after_seconds(retry_after, datetime.now(UTC)) if retry_after else None,
-                api_usage(response.headers.get("Sforce-Limit-Info")),
+                api_usage(answer.headers.get("Sforce-Limit-Info")),
             )
         except (
             aiohttp.ClientError,

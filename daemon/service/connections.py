@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import assert_never
 
+import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
 
-from daemon import __version__
+from daemon import __version__, logs
 from daemon.database.errors import Place
 from daemon.errors import UnreachableError, UnusableError
 from daemon.ingest.callbacks import CallbackFeed, CallbackOptions
@@ -21,6 +22,7 @@ from daemon.ledger.store import Ledger, open_ledger
 from daemon.lines import FeedName
 from daemon.reports.lookup import callback_rules_of, callback_source, rules_of
 from daemon.salesforce.client import EndpointUrl, Salesforce, Session, open_session
+from daemon.salesforce.exchange import why_not_direct
 from daemon.salesforce.oauth import (
     ClientCredentials,
     FixedToken,
@@ -33,6 +35,8 @@ from daemon.salesforce.oauth import (
 from daemon.salesforce.transport import Permit
 from daemon.settings.model import Auth, EmptyAs, Settings
 from daemon.tasks import run_until, run_within
+
+_log = structlog.get_logger()
 
 LONGEST_WAIT = 5.0
 """Seconds between two tries to reach a database that is away."""
@@ -91,6 +95,8 @@ async def open_salesforce(
     held.
     """
     async with open_tokens(settings) as (session, tokens):
+        if (reason := why_not_direct(session)) is not None:
+            _log.info(logs.REQUESTS_THROUGH_SESSION, reason=reason)
         endpoints = {FeedName.STATISTICS: EndpointUrl(settings.endpoint_url)}
         if settings.callback_url:
             endpoints[FeedName.CALLBACKS] = EndpointUrl(settings.callback_url)

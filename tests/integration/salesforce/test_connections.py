@@ -15,33 +15,38 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 
 from daemon.delivery.outcome import PauseSender, classify
 from daemon.lines import PauseReason
 from daemon.salesforce.client import EndpointUrl, Salesforce, open_session
 from daemon.salesforce.oauth import FixedToken
 from daemon.salesforce.responses import NoResponse, Response, TokenFailure
+from tests.support import ways
 from tests.support.raw import free_port, raw, request, trusted
 
 PATIENCE = 20.0
 """Half of it is less than connections are kept."""
-LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
-
-Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
-@pytest.fixture(params=LOOPS, ids=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Run:
-    def work(scenario: Coroutine[Any, Any, None]) -> None:
+class Run(ways.Way):
+    """Runs a scenario on one event loop; its client sends by one way."""
+
+    def __call__(self, scenario: Coroutine[Any, Any, None]) -> None:
         async def bounded() -> None:
             async with asyncio.timeout(PATIENCE):
                 await scenario
 
-        with asyncio.Runner(loop_factory=request.param) as runner:
+        with asyncio.Runner(loop_factory=self.loop_factory) as runner:
             runner.run(bounded())
 
-    return work
+    def client(self, session: Any, url: str) -> Salesforce:
+        tokens = FixedToken(None)
+        return Salesforce(session, EndpointUrl(url), tokens, exchange=self.make_exchange)
+
+
+@pytest.fixture(params=ways.WAYS.values(), ids=list(ways.WAYS))
+def run(request: pytest.FixtureRequest) -> Run:
+    return Run(*request.param)
 
 
 def reply(text: str, status: str = "200 OK") -> bytes:
@@ -89,10 +94,6 @@ class Stray:
             self.closed.set()
 
 
-def salesforce(session: Any, url: str) -> Salesforce:
-    return Salesforce(session, EndpointUrl(url), FixedToken(None))
-
-
 SHORT_LIST = ["a whole answer", "one byte", "a time-out that ends it"]
 CASES = [
     *((stray, False, seen) for stray in STRAYS for seen in (True, False)),
@@ -110,7 +111,7 @@ def test_what_lies_on_a_kept_connection_answers_no_request(
         ca_file, context = trusted(tmp_path) if tls else (None, None)
         server = Stray()
         async with raw(server, context) as port, open_session("0", 10.0, ca_file=ca_file) as http:
-            client = salesforce(http, f"http{'s' if tls else ''}://127.0.0.1:{port}/")
+            client = run.client(http, f"http{'s' if tls else ''}://127.0.0.1:{port}/")
             assert await client.post("1-0-0-0", b"{}") == Response(200, "for 1-0-0-0")
             if seen:
                 server.writers[0].write(STRAYS[name])
@@ -141,7 +142,7 @@ def test_a_server_that_ended_a_kept_connection_costs_no_attempt(run: Run) -> Non
     async def scenario() -> None:
         server = Stray()
         async with raw(server) as port, open_session("0", 10.0) as http:
-            client = salesforce(http, f"http://127.0.0.1:{port}/")
+            client = run.client(http, f"http://127.0.0.1:{port}/")
             await client.post("1-0-0-0", b"{}")
             with wire(server.writers[0]) as connection:
                 connection.shutdown(socket.SHUT_WR)
@@ -156,7 +157,7 @@ def test_an_answer_in_one_piece_with_another_answers_no_request(run: Run, behind
     async def scenario() -> None:
         server = Stray(behind)
         async with raw(server) as port, open_session("0", 10.0) as http:
-            client = salesforce(http, f"http://127.0.0.1:{port}/")
+            client = run.client(http, f"http://127.0.0.1:{port}/")
             for key in ("1-0-0-0", "2-0-0-0", "3-0-0-0"):
                 assert await client.post(key, b"{}") == Response(200, f"for {key}")
             assert len(server.writers) == 3
@@ -180,7 +181,7 @@ def test_a_stray_answer_whose_pieces_lie_around_a_request_is_not_taken_for_its_a
             await writer.drain()
 
         async with raw(handler) as port, open_session("0", 10.0) as http:
-            client = salesforce(http, f"http://127.0.0.1:{port}/")
+            client = run.client(http, f"http://127.0.0.1:{port}/")
             assert await client.post("1-0-0-0", b"{}") == Response(200, "first")
             answer = await client.post("2-0-0-0", b"{}")
             assert isinstance(answer, NoResponse)
@@ -193,7 +194,7 @@ def test_all_kept_connections_may_be_spoilt_at_once(run: Run) -> None:
     async def scenario() -> None:
         server = Stray(at_once=asyncio.Barrier(4))
         async with raw(server) as port, open_session("0", 10.0) as http:
-            client = salesforce(http, f"http://127.0.0.1:{port}/")
+            client = run.client(http, f"http://127.0.0.1:{port}/")
             await asyncio.gather(*(client.post(f"{n}-0-0-0", b"{}") for n in range(4)))
             server.at_once = None
             assert len(server.writers) == 4
@@ -258,7 +259,7 @@ def test_whatever_a_proxy_does_at_connect_nothing_was_sent(
 
         async with raw(proxy) as port, open_session("0", 1.0, environment_proxy=True) as http:
             through(monkeypatch, port)
-            answer = await salesforce(http, "https://salesforce.example/").post("1-0-0-0", b"{}")
+            answer = await run.client(http, "https://salesforce.example/").post("1-0-0-0", b"{}")
         assert asked == [b"CONNECT"]
         assert isinstance(answer, NoResponse)
         assert not answer.sent, answer
@@ -275,7 +276,7 @@ def test_a_proxy_that_is_not_there_is_named_as_the_fault(
     async def scenario() -> None:
         async with open_session("0", 5.0, environment_proxy=True) as http:
             through(monkeypatch, free_port())
-            answer = await salesforce(http, "https://salesforce.example/").post("1-0-0-0", b"{}")
+            answer = await run.client(http, "https://salesforce.example/").post("1-0-0-0", b"{}")
         assert isinstance(answer, NoResponse)
         assert answer.error.startswith("no connection to salesforce.example: ")
         assert "the proxy" in answer.error
@@ -303,7 +304,7 @@ def test_a_tunnel_cut_after_the_request_leaves_it_open(
             http = await stack.enter_async_context(
                 open_session("0", 10.0, ca_file=ca_file, environment_proxy=True)
             )
-            answer = await salesforce(http, f"https://127.0.0.1:{port}/").post("1-0-0-0", b"{}")
+            answer = await run.client(http, f"https://127.0.0.1:{port}/").post("1-0-0-0", b"{}")
             assert received.is_set()
             assert isinstance(answer, NoResponse)
             assert answer.sent
@@ -369,7 +370,7 @@ def test_a_server_that_wants_a_clients_certificate_was_sent_nothing(
     async def scenario() -> None:
         with blocking(context) as port:
             async with open_session("0", 10.0, ca_file=ca_file) as http:
-                client = salesforce(http, f"https://127.0.0.1:{port}/")
+                client = run.client(http, f"https://127.0.0.1:{port}/")
                 for key in ("1-0-0-0", "2-0-0-0", "3-0-0-0"):
                     answer = await client.post(key, b"{}")
                     assert isinstance(answer, NoResponse)
@@ -388,7 +389,7 @@ def test_an_alert_in_the_handshake_means_that_nothing_was_sent(run: Run, tmp_pat
     async def scenario() -> None:
         with blocking(context) as port:
             async with open_session("0", 10.0, ca_file=ca_file) as http:
-                answer = await salesforce(http, f"https://127.0.0.1:{port}/").post("1-0-0-0", b"{}")
+                answer = await run.client(http, f"https://127.0.0.1:{port}/").post("1-0-0-0", b"{}")
         assert isinstance(answer, NoResponse)
         assert answer == NoResponse(
             sent=False,
@@ -429,7 +430,7 @@ def test_an_alert_after_the_request_arrived_leaves_it_open(
                 relays[0].listening() as before,
                 open_session("0", 10.0, ca_file=ca_file) as http,
             ):
-                client = salesforce(http, f"https://127.0.0.1:{before}/")
+                client = run.client(http, f"https://127.0.0.1:{before}/")
                 if kept:
                     assert await client.post("1-0-0-0", b"{}") == Response(200, "first")
                 answer = await client.post("2-0-0-0", b"{}")
@@ -452,7 +453,7 @@ def test_a_new_connection_cut_after_the_request_leaves_it_open(
 
         async with raw(handler, context) as port, open_session("0", 10.0, ca_file=ca_file) as http:
             url = f"http{'s' if tls else ''}://127.0.0.1:{port}/"
-            answer = await salesforce(http, url).post("1-0-0-0", b"{}")
+            answer = await run.client(http, url).post("1-0-0-0", b"{}")
         assert isinstance(answer, NoResponse)
         assert answer == NoResponse(True, "the connection was closed before a response came")
 
@@ -508,7 +509,7 @@ def test_a_word_of_the_answer_is_in_no_error(run: Run) -> None:
             await writer.drain()
 
         async with raw(handler) as port, open_session("0", 10.0) as http:
-            answer: Response | NoResponse | TokenFailure = await salesforce(
+            answer: Response | NoResponse | TokenFailure = await run.client(
                 http, f"http://127.0.0.1:{port}/"
             ).post("1-0-0-0", b"{}")
         assert answer == NoResponse(True, "the answer is not valid HTTP")

@@ -5,10 +5,10 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
-import uvloop
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -16,9 +16,11 @@ from structlog.testing import capture_logs
 from daemon.delivery.backoff import Backoff
 from daemon.delivery.outcome import classify
 from daemon.salesforce.client import EndpointUrl, Salesforce, open_session
+from daemon.salesforce.exchange import MakeExchange
 from daemon.salesforce.oauth import ClientCredentials, FixedToken, OAuthTokens
 from daemon.salesforce.responses import NoResponse, Response, TokenFailure
 from daemon.salesforce.transport import BODY_LIMIT
+from tests.support import ways
 from tests.support.raw import raw, request
 
 WITHIN = 0.3
@@ -64,8 +66,9 @@ class Server:
 class Bench:
     """A server, a client and an event loop that outlive the examples."""
 
-    def __init__(self, runner: asyncio.Runner) -> None:
+    def __init__(self, runner: asyncio.Runner, make_exchange: MakeExchange) -> None:
         self.runner = runner
+        self.make_exchange = make_exchange
         self.server = Server()
         self.unhandled: list[dict[str, Any]] = []
         runner.get_loop().set_exception_handler(lambda _, context: self.unhandled.append(context))
@@ -83,9 +86,10 @@ class Bench:
     async def _serve(self) -> None:
         async with raw(self.server) as port, open_session("0", WITHIN) as session:
             url = f"http://127.0.0.1:{port}/"
-            self.record = Salesforce(session, EndpointUrl(url), FixedToken("t"))
+            client = partial(Salesforce, session, exchange=self.make_exchange)
+            self.record = client(EndpointUrl(url), FixedToken("t"))
             tokens = OAuthTokens(session, url, ClientCredentials("id", "s3cr3t"))
-            self.token = Salesforce(session, EndpointUrl("/x"), tokens)
+            self.token = client(EndpointUrl("/x"), tokens)
             self._ready.set_result(None)
             await self._stop.wait()
 
@@ -97,11 +101,11 @@ class Bench:
         await self._task
 
 
-@pytest.fixture(scope="module", params=["asyncio", "uvloop"])
+@pytest.fixture(scope="module", params=ways.WAYS.values(), ids=list(ways.WAYS))
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        made = Bench(runner)
+    loop_factory, make_exchange = request.param
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        made = Bench(runner, make_exchange)
         yield made
         made.close()
 

@@ -2,14 +2,24 @@
 
 import asyncio
 
+import pytest
+
 from daemon.demo.grants import CLIENT_ID, CLIENT_SECRET
 from daemon.demo.standin import TOKEN_PATH, WRITE_PATH, StandIn, serve
 from daemon.salesforce.client import EndpointUrl, Salesforce, open_session
+from daemon.salesforce.exchange import MakeExchange, ThroughSession, exchange
 from daemon.salesforce.oauth import ClientCredentials, FixedToken, OAuthTokens
 from daemon.salesforce.responses import Response
-from tests.integration.salesforce.test_client import KEY, record
 from tests.support.daemon_process import PATIENCE
+from tests.support.org import KEY, record
 from tests.support.raw import OK, Recorder, raw
+
+
+@pytest.fixture(params=[exchange, ThroughSession], ids=["direct", "session"])
+def make_exchange(request: pytest.FixtureRequest) -> MakeExchange:
+    """Both ways: what is said here holds for each."""
+    way: MakeExchange = request.param
+    return way
 
 
 class Permit:
@@ -28,12 +38,14 @@ class Permit:
         await self.given.wait()
 
 
-async def test_what_may_not_start_when_its_connection_is_there_is_sent_later_on_the_same() -> None:
+async def test_what_may_not_start_when_its_connection_is_there_is_sent_later_on_the_same(
+    make_exchange: MakeExchange,
+) -> None:
     server = Recorder(OK)
     permit = Permit()
     async with raw(server) as port, open_session("1", 5.0) as session:
         endpoint = EndpointUrl(f"http://127.0.0.1:{port}/")
-        salesforce = Salesforce(session, endpoint, FixedToken(None), permit)
+        salesforce = Salesforce(session, endpoint, FixedToken(None), permit, exchange=make_exchange)
         for times in (1, 2):  # on a new connection, and on one that was kept
             posting = asyncio.create_task(salesforce.post(KEY, record()))
             async with asyncio.timeout(PATIENCE):
@@ -48,12 +60,14 @@ async def test_what_may_not_start_when_its_connection_is_there_is_sent_later_on_
             permit.given.clear()
 
 
-async def test_a_request_that_waits_for_its_permit_can_be_cancelled_and_was_not_sent() -> None:
+async def test_a_request_that_waits_for_its_permit_can_be_cancelled_and_was_not_sent(
+    make_exchange: MakeExchange,
+) -> None:
     server = Recorder(OK)
     permit = Permit()
     async with raw(server) as port, open_session("1", 5.0) as session:
         endpoint = EndpointUrl(f"http://127.0.0.1:{port}/")
-        salesforce = Salesforce(session, endpoint, FixedToken(None), permit)
+        salesforce = Salesforce(session, endpoint, FixedToken(None), permit, exchange=make_exchange)
         posting = asyncio.create_task(salesforce.post(KEY, record()))
         async with asyncio.timeout(PATIENCE):
             await permit.asked.wait()
