@@ -1,12 +1,20 @@
 """Classifies an answer of Salesforce: what it means for the line and for the sender. Pure."""
 
-import json
 import re
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import assert_never
 
 from daemon.lines import PauseReason
-from daemon.salesforce.responses import NoResponse, Response, TokenFailure
+from daemon.salesforce.responses import (
+    IMPOSSIBLE_STATUS,
+    NoResponse,
+    Response,
+    TokenFailure,
+    parsed,
+    platform_errors,
+    short,
+    status_meant,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +88,9 @@ class PauseSender:
 
 Outcome = Delivered | Conflict | NotFound | Rejected | Locked | Failed | Unanswered | PauseSender
 
-_IMPOSSIBLE_STATUS = re.compile(r"Invalid status code for HTTP response: ([0-9]{3})\b")
-_MEANS_OTHERWISE = re.compile(f"UNABLE_TO_LOCK_ROW|{_IMPOSSIBLE_STATUS.pattern}")
+_MEANS_OTHERWISE = re.compile(f"UNABLE_TO_LOCK_ROW|{IMPOSSIBLE_STATUS.pattern}")
 _DELIVERED = Delivered(200, expected=True)
 _ERROR_CODE = re.compile(r"[A-Z][A-Z_]{1,63}")
-_SHORT = 200
 
 
 def classify(answer: Response | NoResponse | TokenFailure) -> Outcome:
@@ -110,16 +116,14 @@ def classify(answer: Response | NoResponse | TokenFailure) -> Outcome:
 def _classify_response(answer: Response) -> Outcome:
     if answer.status == 200 and not _MEANS_OTHERWISE.search(answer.body):
         return _DELIVERED
-    errors = _platform_errors(answer.body)
+    errors = platform_errors(answer.body)
     codes = {code for code, _ in errors}
-    status = answer.status
-    if meant := _IMPOSSIBLE_STATUS.search(answer.body):
-        status = int(meant[1])
+    status = status_meant(answer)
     if status == 423 or "UNABLE_TO_LOCK_ROW" in answer.body:
-        return Locked(answer.retry_after, _short(errors, answer.body))
+        return Locked(answer.retry_after, short(errors, answer.body))
     if 200 <= status < 300:
         return Delivered(status, expected=status == 200)
-    return _refusal(status, codes, answer, _short(errors, answer.body))
+    return _refusal(status, codes, answer, short(errors, answer.body))
 
 
 def error_code(body: str) -> str | None:
@@ -127,10 +131,10 @@ def error_code(body: str) -> str | None:
 
     Other text might name a person, and the log must not (contract 9).
     """
-    codes: list[object] = [code for code, _ in _platform_errors(body)]
+    codes: list[object] = [code for code, _ in platform_errors(body)]
     if body.lstrip().startswith("{"):
-        parsed = _parsed(body)
-        codes = [parsed.get("code")] if isinstance(parsed, dict) else []
+        content = parsed(body)
+        codes = [content.get("code")] if isinstance(content, dict) else []
     return next((c for c in codes if isinstance(c, str) and _ERROR_CODE.fullmatch(c)), None)
 
 
@@ -164,29 +168,3 @@ def _refusal(status: int, codes: set[str], answer: Response, text: str | None) -
             return Failed(status, text)
         case _:
             return Rejected(status, text)
-
-
-def _platform_errors(body: str) -> list[tuple[str, str]]:
-    """Return (errorCode, message) pairs of the platform's array; [] for any other body."""
-    parsed = _parsed(body) if body.lstrip().startswith("[") else None
-    return [
-        (item["errorCode"], message if isinstance(message := item.get("message"), str) else "")
-        for item in parsed or ()
-        if isinstance(item, dict) and isinstance(item.get("errorCode"), str) and item["errorCode"]
-    ]
-
-
-def _parsed(body: str) -> Any:
-    """Return the parsed JSON; None if it is invalid or nested too deeply."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _short(errors: list[tuple[str, str]], body: str) -> str | None:
-    """Return a short text for operators: the platform's messages, or the start of the body."""
-    if errors:
-        body = "; ".join(f"{code}: {message}" if message else code for code, message in errors)
-    text = "".join(c if c.isprintable() else " " for c in body[: 4 * _SHORT])
-    return " ".join(text.split())[:_SHORT] or None

@@ -1,15 +1,23 @@
 """What came back from Salesforce, and what its headers say. Pure (contract 5)."""
 
+import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 DEFECT = "a fault of this program: see the event request.defect in the log"
 """The error of a line whose request met a defect."""
 MAX_DIGITS = 15
 MAX_DATE = 64
 """Characters of a date in a header; the longest form of one has half as many."""
+
+IMPOSSIBLE_STATUS = re.compile(r"Invalid status code for HTTP response: ([0-9]{3})\b")
+"""What the platform writes where a class sets a status that Apex may not answer."""
+SHORT = 200
+"""Characters of a response that are kept for operators."""
 
 # No org has calls of more digits, and longer numbers would cost time.
 _API_USAGE = re.compile(r"(?:^|[;,\s])api-usage=([0-9]{1,15})/([0-9]{1,15})(?![0-9])")
@@ -73,3 +81,35 @@ def retry_after_seconds(header: str | None, now: datetime) -> float | None:
         return max(0.0, (moment - now).total_seconds())
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
+
+
+def status_meant(answer: Response) -> int:
+    """Return the status that the endpoint meant, which its body may name instead of its head."""
+    meant = IMPOSSIBLE_STATUS.search(answer.body)
+    return int(meant[1]) if meant else answer.status
+
+
+def platform_errors(body: str) -> list[tuple[str, str]]:
+    """Return (errorCode, message) pairs of the platform's array; [] for any other body."""
+    items = parsed(body) if body.lstrip().startswith("[") else None
+    return [
+        (item["errorCode"], message if isinstance(message := item.get("message"), str) else "")
+        for item in items or ()
+        if isinstance(item, dict) and isinstance(item.get("errorCode"), str) and item["errorCode"]
+    ]
+
+
+def parsed(body: str) -> Any:
+    """Return the parsed JSON; None if it is invalid or nested too deeply."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def short(errors: Sequence[tuple[str, str]], body: str) -> str | None:
+    """Return a short text for operators: the platform's messages, or the start of the body."""
+    if errors:
+        body = "; ".join(f"{code}: {message}" if message else code for code, message in errors)
+    text = "".join(c if c.isprintable() else " " for c in body[: 4 * SHORT])
+    return " ".join(text.split())[:SHORT] or None
