@@ -22,6 +22,7 @@ from pydantic_settings import PydanticBaseSettingsSource as SettingsSource
 
 from daemon.errors import ConfigurationError
 from daemon.settings import sources
+from daemon.settings.api import api_faults
 from daemon.settings.dsn import read_dsn
 from daemon.settings.sources import LOGGING, PREFIX, Found, Request
 from daemon.settings.values import (
@@ -242,6 +243,32 @@ class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_error
         description="time from a callback request's creation to taking it; one whose call has not "
         "ended waits for that, up to 30 minutes",
     )
+    click_to_dial_url: Url = Field(
+        "",
+        description="where Salesforce is asked whether an agent's call may be placed, written like "
+        "ENDPOINT_URL, usually /services/apexrest/jtelACD/onClickToDial; empty turns it off",
+    )
+    click_to_dial_timeout: Seconds = Field(
+        3.0,
+        ge=0.1,
+        le=30,
+        description="time for a whole question of click to dial, 0.1 to 30",
+    )
+    click_to_dial_fallback: str = Field(
+        "",
+        description="ServiceNumbers.Name to dial with when Salesforce cannot be asked, never after "
+        "a refusal; empty refuses the call",
+    )
+    api_listen: Address = Field(
+        None,
+        description="address for clients that ask for click to dial, HOST:PORT or [::1]:PORT; "
+        "beyond this machine behind a TLS proxy; empty turns it off",
+    )
+    api_token: SecretStr = Field(
+        UNSET,
+        description="secret of the clients of API_LISTEN, at least 16 printable ASCII characters "
+        "without blanks",
+    )
     http_listen: Address = Field(
         ("127.0.0.1", 9464),
         description="address of status page, metrics and health checks, HOST:PORT or [::1]:PORT; "
@@ -315,9 +342,15 @@ class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_error
             faults += [
                 f"{assignment(name, url)} is a path, but {chosen} gives no host: "
                 "use https://HOST/PATH."
-                for name in ("endpoint_url", "callback_url")
+                for name in ("endpoint_url", "callback_url", "click_to_dial_url")
                 if (url := getattr(self, name)).startswith("/")
             ]
+        faults += api_faults(
+            self.api_listen,
+            self.api_token.get_secret_value(),
+            self.http_listen,
+            click_to_dial=bool(self.click_to_dial_url),
+        )
         return tuple(faults)
 
 

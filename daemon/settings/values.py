@@ -27,6 +27,10 @@ ANY_TIME = re.compile(rf"{DATE}({MINUTE}(:\d\d([.,]\d+)?)?(Z|[+-]\d\d:?\d\d)?)?"
 LOCAL_FORMS = "YYYY-MM-DD or YYYY-MM-DDThh:mm[:ss]"
 
 
+PATHS = {"endpoint_url", "callback_url", "click_to_dial_url"}
+"""URLs that may be a path under the org's own address."""
+
+
 def parse_local_time(text: str, zone: tzinfo) -> datetime:
     """Read `YYYY-MM-DD` or `YYYY-MM-DDThh:mm[:ss]` as local time of `zone`; returns UTC.
 
@@ -115,12 +119,12 @@ def check_instance(value: str) -> str:
 
 def check_url(value: str, info: ValidationInfo) -> str:
     """Reject URLs that send secrets unencrypted or elsewhere; the endpoint may be a path."""
-    if info.field_name in {"token_url", "callback_url"} and not value:
+    if info.field_name in {"token_url", "callback_url", "click_to_dial_url"} and not value:
         return value  # off; sending_faults reports a token_url that the auth needs
     if re.search(r"[#\\\s\x00-\x1f]", value):
         raise ValueError("must not contain #, \\ or white space: use https://HOST/PATH")
     # `//host` only looks like a path: joined to a URL it names another server.
-    if info.field_name in {"endpoint_url", "callback_url"} and re.match(r"/(?!/)", value):
+    if info.field_name in PATHS and re.match(r"/(?!/)", value):
         return value
     try:
         parts = urlsplit(value)
