@@ -1,4 +1,4 @@
-"""A Salesforce stand-in on loopback: the token endpoint, writeCallStatistics and createCallback.
+"""A Salesforce stand-in on loopback: the token endpoint and the ACD's three Apex classes.
 
 Every request is checked: what differs from the contract is answered 400 and kept as a violation.
 """
@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from aiohttp import web
 
-from daemon.demo import callback_check, record_check
+from daemon.demo import callback_check, dial_check, record_check
 from daemon.demo.grants import grant_refusal
 from daemon.demo.record_ids import Outcome, expected_outcome
 from daemon.errors import CallstatsdError
@@ -23,6 +23,7 @@ from daemon.errors import CallstatsdError
 TOKEN_PATH = "/services/oauth2/token"  # noqa: S105
 WRITE_PATH = "/services/apexrest/jtelACD/writeCallStatistics"
 CALLBACK_PATH = "/services/apexrest/jtelACD/createCallback"
+DIAL_PATH = "/services/apexrest/jtelACD/onClickToDial"
 
 KEY_SHAPES = {WRITE_PATH: record_check.KEY_SHAPE, CALLBACK_PATH: callback_check.KEY_SHAPE}
 ID_FIELDS = {WRITE_PATH: "SalesForceID", CALLBACK_PATH: "SalesforceId"}
@@ -86,6 +87,7 @@ class Reply:
 
 Rule = Callable[[Incoming], Reply | None]
 TokenRule = Callable[[Mapping[str, str]], Reply | None]
+DialRule = Callable[[Mapping[str, str]], Reply | None]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -107,10 +109,12 @@ class StandIn:
     keep_requests: bool = True
     rule: Rule | None = None
     token_rule: TokenRule | None = None
+    dial_rule: DialRule | None = None
     api_used: int = 0
     api_limit: int = 5_000_000
     requests: list[Received] = field(default_factory=list)
     written: dict[str, dict[str, Any]] = field(default_factory=dict)
+    dials: list[dict[str, str]] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     by_status: Counter[int] = field(default_factory=Counter)
     received: int = 0
@@ -287,6 +291,39 @@ class StandIn:
             "scope": "api",
         }
 
+    async def dial(self, request: web.Request) -> web.StreamResponse:
+        """Answer onClickToDial: whether a call may be placed, by the end of the record's id."""
+        self.api_used += 1
+        parameters, faults = dial_check.read(request.method, request.rel_url.raw_query_string)
+        if request.method == "GET":
+            faults += dial_check.header_faults(request.headers, token=self.require_token)
+        if len(self.violations) < MAX_VIOLATIONS:
+            self.violations += [f"onClickToDial: {fault}" for fault in faults]
+        if self.keep_requests:
+            self.dials.append(parameters)
+        await self.notify()
+        reply = (self.dial_rule and self.dial_rule(parameters)) or Reply()
+        if await delay_or_cut(request, reply):
+            return web.Response()
+        status, body = self.permission(request, parameters, faults)
+        if reply.status is not None:
+            status, body = reply.status, reply.body
+        usage = {"Sforce-Limit-Info": f"api-usage={self.api_used}/{self.api_limit}"}
+        return respond(status, body, usage | dict(reply.headers))
+
+    def permission(
+        self, request: web.Request, parameters: dict[str, str], faults: list[str]
+    ) -> tuple[int, Any]:
+        """Return what the org says to an agent's call."""
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if self.require_token and token not in self.tokens:
+            return 401, platform_error("INVALID_SESSION_ID", EXPIRED)
+        if request.method != "GET":
+            return 405, platform_error("METHOD_NOT_ALLOWED", "Allowed are GET")
+        if faults:
+            return 400, {"code": "BAD_REQUEST", "message": "; ".join(faults)}
+        return dial_check.ANSWERS[expected_outcome(parameters["SalesForceID"])]
+
     async def read_only(self, request: web.Request) -> web.StreamResponse:
         """Answer GET at the class's path, as Apex does for a class that has only @HttpPost."""
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -315,6 +352,7 @@ async def serve(standin: StandIn, port: int = 0) -> AsyncIterator[str]:
     for path in (WRITE_PATH, CALLBACK_PATH):
         application.router.add_post(path, standin.write)
         application.router.add_get(path, standin.read_only, allow_head=False)
+    application.router.add_route("*", DIAL_PATH, standin.dial)
     application.router.add_get("/", standin.summary)
     application.router.add_route("*", "/{path:.*}", standin.unknown)
     # Responses that are still delayed when a test ends are not waited for.

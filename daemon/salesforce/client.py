@@ -17,7 +17,7 @@ import structlog
 from daemon import logs
 from daemon.errors import ConfigurationError
 from daemon.salesforce.deadline import Deadline
-from daemon.salesforce.exchange import Exchange, MakeExchange, exchange
+from daemon.salesforce.exchange import Answer, Exchange, MakeExchange, exchange
 from daemon.salesforce.oauth import Token, TokenError, Tokens
 from daemon.salesforce.responses import (
     DEFECT,
@@ -47,7 +47,17 @@ CONNECT_TIMEOUT = 10.0
 ADDRESS_EVERY = 60.0
 """Seconds between two tokens that are fetched only to learn the org's address (contract 5)."""
 
-_REDIRECTS = {301, 302, 303, 307, 308}
+RENEWING = frozenset({401, 301, 302, 303, 307, 308})
+"""Statuses at which a token is renewed once: it is refused, or the org has moved."""
+
+FAILURES = (
+    aiohttp.ClientError,
+    TimeoutError,
+    OSError,
+    UnicodeError,  # a host that is not a valid name
+    asyncio.IncompleteReadError,
+)
+"""What a request raises that gets no whole response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +144,7 @@ class Salesforce:
             if self._address_wanted:
                 token = await self._with_new_address(token)
             answer = await self._post(token, key, record)
-            if isinstance(answer, Response) and answer.status in {401, *_REDIRECTS}:
+            if isinstance(answer, Response) and answer.status in RENEWING:
                 self._attempts[key] = begin_request()
                 renewed = await self._tokens.renew(token)
                 if renewed is not token:
@@ -192,25 +202,28 @@ class Salesforce:
         asking = permit.set(self._permit)
         try:
             with self._deadline:
-                answer = await target.exchange.post(key, record)
-            retry_after = answer.headers.get("Retry-After")
-            return Response(
-                answer.status,
-                answer.body.decode("utf-8", "replace"),
-                retry_after_seconds(retry_after, datetime.now(UTC)) if retry_after else None,
-                api_usage(answer.headers.get("Sforce-Limit-Info")),
-            )
-        except (
-            aiohttp.ClientError,
-            TimeoutError,
-            OSError,
-            UnicodeError,  # a host that is not a valid name
-            asyncio.IncompleteReadError,
-        ) as error:
-            sent, words = await may_have_left(), describe(error)
-            return NoResponse(sent, words if sent else f"no connection to {target.host}: {words}")
+                return read_answer(await target.exchange.post(key, record))
+        except FAILURES as error:
+            return await no_response(error, target.host)
         finally:
             permit.reset(asking)
+
+
+def read_answer(answer: Answer) -> Response:
+    """Return what the endpoint says, with the waits and limits of its headers."""
+    retry_after = answer.headers.get("Retry-After")
+    return Response(
+        answer.status,
+        answer.body.decode("utf-8", "replace"),
+        retry_after_seconds(retry_after, datetime.now(UTC)) if retry_after else None,
+        api_usage(answer.headers.get("Sforce-Limit-Info")),
+    )
+
+
+async def no_response(error: BaseException, host: str) -> NoResponse:
+    """Return what became of this task's failed request, in words."""
+    sent, words = await may_have_left(), describe(error)
+    return NoResponse(sent, words if sent else f"no connection to {host}: {words}")
 
 
 @asynccontextmanager
