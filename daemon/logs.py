@@ -59,6 +59,12 @@ SENDER_UNREAD = "sender.unread"
 SENDER_UNSETTLED = "sender.unsettled"
 DAEMON_WAITING = "daemon.waiting"
 DAEMON_UNHEARD = "daemon.unheard"
+DIAL_ALLOWED = "dial.allowed"
+DIAL_REFUSED = "dial.refused"
+DIAL_UNDECIDED = "dial.undecided"
+DIAL_UNMATCHED = "dial.unmatched"
+DIAL_UNAUTHORIZED = "dial.unauthorized"
+API_UNAVAILABLE = "api.unavailable"
 
 LINE_EVENTS = {
     State.DELIVERED: LINE_DELIVERED,
@@ -71,7 +77,7 @@ LINE_EVENTS = {
 }
 """The event of a line that reached a final state."""
 
-PERSONAL_FIELDS = ("record", "caller", "body")
+PERSONAL_FIELDS = ("record", "caller", "body", "number", "agent")
 SYSLOG_PREFIXES = {
     "debug": "<7>",
     "info": "<6>",
@@ -159,7 +165,7 @@ def _render(
 
 
 def drop_personal_data(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
-    """Drop the fields that may identify a caller; all events pass here."""
+    """Drop the fields that may identify a person; all events pass here."""
     for field in PERSONAL_FIELDS:
         event_dict.pop(field, None)
     return event_dict

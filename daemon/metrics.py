@@ -93,6 +93,18 @@ API_USAGE = Gauge(
     "Share of the org's daily calls that is used, as its last response says",
     registry=REGISTRY,
 )
+DIALS = Counter(
+    "callstatsd_dials",
+    "Questions of click to dial by what became of them",
+    ["decision"],
+    registry=REGISTRY,
+)
+DIAL_SECONDS = Histogram(
+    "callstatsd_dial_seconds",
+    "Seconds that a question of click to dial took",
+    buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 30),
+    registry=REGISTRY,
+)
 POLL_SECONDS = Histogram(
     "callstatsd_poll_seconds",
     "Seconds that a poll took",
@@ -180,6 +192,10 @@ for _reason in PauseReason:
     PAUSES.labels(_reason)
 for _status in (200, 400, 401, 403, 404, 409, 423, 429, 500, 502, 503, 504, "none"):
     REQUESTS.labels(_status)
+for _decision in (
+    "allowed", "fallback", "refused", "undecided", "bad_request", "unauthorized", "busy",
+):  # fmt: skip
+    DIALS.labels(_decision)
 for _reach in ("near", "lookback"):
     SWEEP_SECONDS.labels(_reach)
 
@@ -195,6 +211,17 @@ def observe_request(status: int | str, seconds: float, api_usage: float | None) 
     REQUEST_SECONDS.observe(seconds)
     if api_usage is not None:
         API_USAGE.set(api_usage)
+
+
+def count_dial(decision: str) -> None:
+    """Count a question of click to dial."""
+    DIALS.labels(decision).inc()
+
+
+def observe_dial(decision: str, seconds: float) -> None:
+    """Count a question that went to Salesforce, and note its duration."""
+    count_dial(decision)
+    DIAL_SECONDS.observe(seconds)
 
 
 def count_lines(feed: FeedName, state: State, lines: int = 1) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from daemon import __version__, terminal
-from daemon.cli import commands, descriptors, line_commands
+from daemon.cli import commands, descriptors, dial_command, line_commands
 from daemon.cli.faults import faults_of
 from daemon.cli.options import invoked, with_settings_options
 from daemon.errors import CallstatsdError
@@ -28,6 +28,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("discard", line_commands.discard),
     ("pause", line_commands.pause),
     ("resume", line_commands.resume),
+    ("click-to-dial", dial_command.click_to_dial),
     ("check", commands.check),
     ("demo", commands.demo),
 )

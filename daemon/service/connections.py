@@ -95,12 +95,19 @@ async def open_salesforce(
     held.
     """
     async with open_tokens(settings) as (session, tokens):
-        if (reason := why_not_direct(session)) is not None:
-            _log.info(logs.REQUESTS_THROUGH_SESSION, reason=reason)
-        endpoints = {FeedName.STATISTICS: EndpointUrl(settings.endpoint_url)}
-        if settings.callback_url:
-            endpoints[FeedName.CALLBACKS] = EndpointUrl(settings.callback_url)
-        yield {feed: Salesforce(session, url, tokens, permit) for feed, url in endpoints.items()}
+        yield endpoints(settings, session, tokens, permit)
+
+
+def endpoints(
+    settings: Settings, session: Session, tokens: Tokens, permit: Permit
+) -> dict[FeedName, Salesforce]:
+    """Return the endpoint of each feed; no request starts while the permit is not held."""
+    if (reason := why_not_direct(session)) is not None:
+        _log.info(logs.REQUESTS_THROUGH_SESSION, reason=reason)
+    urls = {FeedName.STATISTICS: EndpointUrl(settings.endpoint_url)}
+    if settings.callback_url:
+        urls[FeedName.CALLBACKS] = EndpointUrl(settings.callback_url)
+    return {feed: Salesforce(session, url, tokens, permit) for feed, url in urls.items()}
 
 
 @asynccontextmanager

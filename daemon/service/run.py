@@ -10,11 +10,13 @@ from daemon.delivery.outcome_writer import DRAIN_EXTRA, open_writer
 from daemon.errors import CallstatsdError, UnusableError, first_error
 from daemon.ledger.lease import TRY_EVERY, Lease
 from daemon.ledger.operator import OperatorStore
+from daemon.service.click_to_dial import serving_api
 from daemon.service.connections import (
     check_ledger,
+    endpoints,
     ledger_code,
     open_databases,
-    open_salesforce,
+    open_tokens,
     retry_until_reachable,
 )
 from daemon.service.instance import Instance
@@ -42,10 +44,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async with (
         open_databases(settings) as (source, ledger),
         Lease(ledger.database, is_daemon=True) as lease,
-        open_salesforce(settings, lease) as salesforce,
+        open_tokens(settings) as (session, tokens),
         StatusReader(OperatorStore(ledger.database)) as reader,
         listening(watched(settings, source, ledger, state, reader), settings.http_listen),
+        serving_api(settings, source, session, tokens, stop),
     ):
+        salesforce = endpoints(settings, session, tokens, lease)
         try:
             async with (
                 in_background(notifier.run(stop, drain)),

@@ -31,46 +31,82 @@ async def listening(
     address: tuple[str, int] | None,
     client_timeout: float = CLIENT_TIMEOUT,
     max_connections: int = MAX_CONNECTIONS,
+    *,
+    shutdown_timeout: float = SHUTDOWN_TIMEOUT,
+    retry_every: float | None = None,
+    unavailable: str = logs.MONITOR_UNAVAILABLE,
 ) -> AsyncIterator[None]:
-    """Serve while the block runs; an address that cannot be used is only logged."""
+    """Serve while the block runs; an address that cannot be used is only logged, once.
+
+    With `retry_every` it is tried again after so many seconds.
+    """
     if address is None:
         yield
         return
     server_logger.addFilter(_is_not_client_error)
     timer = ConnectionTimer(client_timeout)
-    app.middlewares.append(timer.middleware)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
+    app.middlewares.insert(0, timer.middleware)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_timeout)
     await runner.setup()
+    port = _Port(runner, timer, address, max_connections)
     try:
-        port = await _open(runner, timer, address, max_connections)
-        try:
-            yield
-        finally:
-            if port is not None:
-                port.close()
+        error = await port.open()
+        if error is not None:
+            _log.warning(unavailable, address=f"{address[0]}:{address[1]}", error=error.strerror)
+            if retry_every is not None:
+                port.open_later(retry_every)
+        yield
     finally:
+        port.close()
         await runner.cleanup()
         timer.close()
 
 
-async def _open(
-    runner: web.AppRunner,
-    timer: "ConnectionTimer",
-    address: tuple[str, int],
-    max_connections: int,
-) -> asyncio.Server | None:
-    loop = asyncio.get_running_loop()
-    server = runner.server
-    assert server is not None  # noqa: S101  it is set up
-    try:
-        return await loop.create_server(
-            lambda: NewConnection(server, timer, max_connections), *address
-        )
-    except OSError as error:
-        _log.warning(
-            logs.MONITOR_UNAVAILABLE, address=f"{address[0]}:{address[1]}", error=error.strerror
-        )
+class _Port:
+    """The address that is listened at, or will be."""
+
+    def __init__(
+        self,
+        runner: web.AppRunner,
+        timer: "ConnectionTimer",
+        address: tuple[str, int],
+        max_connections: int,
+    ) -> None:
+        assert runner.server is not None  # noqa: S101  it is set up
+        self._server = runner.server
+        self._timer = timer
+        self._address = address
+        self._max_connections = max_connections
+        self._opened: asyncio.Server | None = None
+        self._retrying: asyncio.Task[None] | None = None
+
+    async def open(self) -> OSError | None:
+        """Listen; returns why the address cannot be used."""
+        server, timer, most = self._server, self._timer, self._max_connections
+        try:
+            self._opened = await asyncio.get_running_loop().create_server(
+                lambda: NewConnection(server, timer, most), *self._address
+            )
+        except OSError as error:
+            return error
         return None
+
+    def open_later(self, seconds: float) -> None:
+        """Try again every so many seconds, until the address can be used."""
+        self._retrying = asyncio.create_task(self._retry(seconds))
+
+    def close(self) -> None:
+        """Take no further connections."""
+        if self._retrying is not None:
+            self._retrying.cancel()
+        if self._opened is not None:
+            self._opened.close()
+
+    async def _retry(self, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            if await self.open() is None:
+                return
 
 
 class NewConnection(asyncio.Protocol):
