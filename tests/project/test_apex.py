@@ -20,14 +20,15 @@ from daemon.delivery.outcome import (
     classify,
     error_code,
 )
-from daemon.demo import callback_check, record_check
+from daemon.demo import callback_check, dial_check, record_check
+from daemon.salesforce import click_to_dial
 from daemon.salesforce.responses import Response
 
 if TYPE_CHECKING:
     from tree_sitter import Node
 
 FOLDER = Path(daemon.salesforce.__file__).parent / "apex"
-CLASSES = ("CallStatistics", "CallstatsdRest", "CreateCallback")
+CLASSES = ("CallStatistics", "CallstatsdRest", "CreateCallback", "OnClickToDial")
 TESTS = tuple(f"{name}Test" for name in CLASSES)
 METADATA = "{http://soap.sforce.com/2006/04/metadata}"
 
@@ -174,6 +175,26 @@ def test_the_classes_answer_only_what_apex_may() -> None:
     assert statuses == {200, 400, 403, 404, 409, 500, 503}
     assert statuses <= ALLOWED
     assert ["503", "LOCKED"] in answers
+
+
+def test_the_class_of_click_to_dial_reads_its_three_parameters_and_only_answers_get() -> None:
+    root = parsed("OnClickToDial")
+    names = [arguments[0].strip("'") for arguments in calls_of(root, "parameter")]
+    assert names == list(dial_check.PARAMETERS)
+    source = (FOLDER / "OnClickToDial.cls").read_text(encoding="utf-8")
+    assert "@RestResource(urlMapping='/jtelACD/onClickToDial')" in source
+    assert "@HttpGet" in source
+    assert not re.search(r"@Http(Post|Put|Patch|Delete)|\b(insert|update|upsert|delete) ", source)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, "BAD_PARAMETER"), (403, "NOT_ALLOWED"), (404, "NO_SUCH_RECORD")]
+)
+def test_each_refusal_of_a_call_is_understood_with_its_words(status: int, code: str) -> None:
+    refusals = [call for name in CLASSES for call in calls_of(parsed(name), "refuse")]
+    assert [str(status), f"'{code}'", "e"] in refusals
+    body = json.dumps({"message": "so", "code": code})
+    assert click_to_dial.classify(Response(status, body)) == click_to_dial.Refused(status, "so")
 
 
 def test_a_locked_record_is_told_so_that_only_its_lines_wait() -> None:
