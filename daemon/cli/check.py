@@ -17,6 +17,7 @@ from daemon.ingest.schema import (
     missing_indexes,
     schema_faults,
 )
+from daemon.ingest.service_numbers import find
 from daemon.ingest.source import Source
 from daemon.ledger.binding import Binding
 from daemon.ledger.store import Ledger
@@ -24,8 +25,10 @@ from daemon.reports.lookup import callback_source
 from daemon.salesforce.client import EndpointUrl
 from daemon.salesforce.oauth import TokenError
 from daemon.salesforce.probe import check_endpoint
+from daemon.service.click_to_dial import service_numbers
 from daemon.service.connections import ledger_code, open_databases, open_tokens
 from daemon.settings.model import Settings
+from daemon.urls import allows_secrets
 from daemon.web.probe import check_listen_address
 
 MAX_AHEAD = timedelta(minutes=1)
@@ -65,10 +68,13 @@ async def check(settings: Settings) -> AsyncIterator[Finding]:
         clock: Clock | None = None
         try:
             clock = await source.clock()
-            async for finding in _source(source, clock, settings):
-                yield finding
-            async for finding in _callbacks(source, settings):
-                yield finding
+            for findings in (
+                _source(source, clock, settings),
+                _callbacks(source, settings),
+                _click_to_dial(source, settings),
+            ):
+                async for finding in findings:
+                    yield finding
         except CallstatsdError as error:
             yield _fail("source", str(error), error.exit_code)
         async for finding in _ledger(ledger, clock, settings):
@@ -156,6 +162,39 @@ def _client_of_callbacks(clients_id: int, columns: Collection[str]) -> Finding:
         f"only requests of client {clients_id} are taken; one whose client neither "
         "AcdEvents.ClientsID nor its call names is not",
     )
+
+
+async def _click_to_dial(source: Source, settings: Settings) -> AsyncIterator[Finding]:
+    """Check what a question needs; none is asked, because each is about a real call."""
+    if not settings.click_to_dial_url:
+        return
+    name, listen = "click_to_dial", settings.api_listen
+    if listen is None:
+        yield _ok(name, "only by command: CALLSTATSD_API_LISTEN is off")
+    elif allows_secrets("http", listen[0]):
+        yield _ok(name, "its listener is on loopback")
+    else:
+        yield _warn(
+            name,
+            f"its listener at {listen[0]} speaks plain HTTP: let it listen on loopback, behind a "
+            "TLS proxy",
+        )
+    try:
+        rows = await service_numbers(settings, source).all()
+    except CallstatsdError as error:
+        yield _fail(name, str(error), error.exit_code)
+        return
+    fallback = settings.click_to_dial_fallback
+    if not fallback:
+        yield _ok(name, "no fallback: calls are refused while Salesforce cannot be asked")
+    elif find(rows, fallback) is not None:
+        yield _ok(name, "the fallback is one of the ACD's ServiceNumbers")
+    else:
+        yield _warn(
+            name,
+            "the fallback is none of the ACD's ServiceNumbers: write the Name of one into "
+            "CALLSTATSD_CLICK_TO_DIAL_FALLBACK",
+        )
 
 
 def _standby(clock: Clock) -> Finding:

@@ -192,6 +192,7 @@ async def serve_only(port: int, seed: int) -> None:
             f"CALLSTATSD_CLIENT_ID={grants.CLIENT_ID}\n"
             f"CALLSTATSD_CLIENT_SECRET={grants.CLIENT_SECRET}\n"
             f"CALLSTATSD_CALLBACK_URL={standin.CALLBACK_PATH}\n"
+            f"CALLSTATSD_CLICK_TO_DIAL_URL={standin.DIAL_PATH}\n"
             f"Counts: {url}/",
             flush=True,
         )

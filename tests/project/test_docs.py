@@ -154,7 +154,7 @@ def test_the_page_lists_every_alert_with_its_severity() -> None:
 def test_the_page_lists_every_command_and_no_other() -> None:
     section = read("operate.md").split("## Commands")[1].split("\n### ")[0]
     listed = set(re.findall(r"^\| (.*?) \|", section, re.MULTILINE)) - {"command", "---"}
-    names = {name for row in listed for name in re.findall(r"`callstatsd (\w+)", row)}
+    names = {name for row in listed for name in re.findall(r"`callstatsd ([\w-]+)", row)}
     assert names == set(COMMANDS)
 
 
@@ -162,7 +162,7 @@ def test_the_page_lists_every_command_and_no_other() -> None:
 def test_commands_on_pages_and_their_options_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     known = {name for command in COMMANDS.values() for name in options(command)}
-    for name, rest in re.findall(r"(?:`|sudo |bin/)callstatsd ([a-z]+)\b([^`\n|&]*)", text):
+    for name, rest in re.findall(r"(?:`|sudo |bin/)callstatsd ([a-z][a-z-]*)\b([^`\n|&]*)", text):
         assert name in COMMANDS, name
         assert set(re.findall(r"--[a-z-]+", rest)) <= options(COMMANDS[name]), (name, rest)
     for option in re.findall(r"`(--[a-z-]+)`", text):

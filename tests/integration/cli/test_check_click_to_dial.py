@@ -1,0 +1,48 @@
+"""`check` says of click to dial what is missing, and asks Salesforce for no call."""
+
+import pytest
+
+from daemon.cli.check import check
+from daemon.demo.standin import DIAL_PATH
+from daemon.settings.model import load_settings
+from tests.support.whole import CallCentre
+
+LISTENING = {"api_listen": "127.0.0.1:9465", "api_token": "a-Token-of-ours-0123"}
+
+
+async def findings(centre: CallCentre, **more: str) -> list[tuple[str, str]]:
+    """Check in this process: the findings about click to dial."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in centre.settings(**more).items():
+            patch.setenv(name, value)
+        settings = load_settings()
+    found = [one async for one in check(settings) if one.name == "click_to_dial"]
+    return [(str(one.verdict), one.text) for one in found]
+
+
+async def test_nothing_is_said_while_it_is_off(centre: CallCentre) -> None:
+    assert await findings(centre) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "verdicts", "words"),
+    [
+        ({}, ["ok", "ok"], ["only by command", "no fallback"]),
+        (LISTENING, ["ok", "ok"], ["on loopback", "no fallback"]),
+        (
+            LISTENING | {"api_listen": "0.0.0.0:9465", "click_to_dial_fallback": "4930231250100"},
+            ["warn", "ok"],
+            ["behind a TLS proxy", "one of the ACD's"],
+        ),
+        ({"click_to_dial_fallback": "4999"}, ["ok", "warn"], ["only by command", "none of the"]),
+    ],
+)
+async def test_listener_and_fallback_are_checked(
+    centre: CallCentre, settings: dict[str, str], verdicts: list[str], words: list[str]
+) -> None:
+    await centre.db.execute("TRUNCATE ServiceNumbers")
+    await centre.db.execute("INSERT INTO ServiceNumbers VALUES (1, '+49 30231250100', 'Hotline')")
+    found = await findings(centre, click_to_dial_url=DIAL_PATH, **settings)
+    assert [verdict for verdict, _ in found] == verdicts
+    assert all(part in text for part, (_, text) in zip(words, found, strict=True))
+    assert centre.salesforce.dials == []
