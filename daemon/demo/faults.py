@@ -252,15 +252,20 @@ class ClosableServer:
         self.salesforce = salesforce
         self.url = ""
         self._open = AsyncExitStack()
+        self._listens = False
 
     async def open(self) -> None:
-        """Listen, always on the same port."""
+        """Listen, always on the same port, unless it does."""
+        if self._listens:
+            return
+        self._listens = True
         port = int(self.url.rpartition(":")[2] or 0)
         self.url = await self._open.enter_async_context(serve(self.salesforce, port))
 
     async def close(self) -> None:
         """Refuse connections."""
         await self._open.aclose()
+        self._listens = False
 
     async def interrupt(self, after: float, seconds: float) -> None:
         """Close the port for `seconds`, `after` seconds from now."""

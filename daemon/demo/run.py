@@ -20,7 +20,7 @@ import asyncpg
 from rich.console import Console
 
 from daemon.demo import calls as sample_calls
-from daemon.demo import grants, standin, summary
+from daemon.demo import dials, grants, standin, summary
 from daemon.demo.callbacks import REJECTED_CALLBACK, REQUESTS, callback_requests
 from daemon.demo.faults import ClosableServer, FaultInjector, all_faults, serve_closable
 from daemon.demo.postgres import embedded
@@ -165,6 +165,7 @@ async def _run_steps(options: DemoOptions, signals: StopSignals, started: list[s
                 async with simulated as faults, _daemon(environment, folder, events) as daemon:
                     started.append("the daemon")
                     outcome = await _settle(dsn, shown, daemon, salesforce, lines, faults)
+                    outcome.dials.update(await dials.ask_all(environment, server))
                     if options.stay:
                         _print_summary(outcome)
                         events.reset_counts()
@@ -285,6 +286,7 @@ def _environment(dsn: str, url: str, options: DemoOptions) -> dict[str, str]:
         "CALLSTATSD_HTTP_LISTEN": f"127.0.0.1:{_free_port()}" if options.stay else "",
         "CALLSTATSD_LOG_FORMAT": "json",
     }
+    needed |= dials.settings(_free_port())
     return own | needed | (SHORT_RETRIES if options.faults else {})
 
 

@@ -5,7 +5,7 @@ import sys
 from asyncio import StreamReader
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 from rich.console import Console
@@ -32,13 +32,17 @@ NEXT = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Result of the demo; `seconds` from the daemon's start to the last settled line."""
+    """Result of the demo; `seconds` from the daemon's start to the last settled line.
+
+    `dials` counts the answers to click to dial.
+    """
 
     overview: StatusReport
     salesforce: StandIn
     example: Sequence[LineDetail]
     faults: FaultInjector | None
     seconds: float
+    dials: Counter[str] = field(default_factory=Counter)
 
 
 class EventPrinter:
@@ -85,7 +89,7 @@ def show(outcome: Outcome) -> None:
         _show_faults(shown, outcome.faults)
     _show_example(shown, outcome.example)
     shown.print()
-    _show_states(shown, outcome.overview)
+    _show_states(shown, outcome.overview, outcome.dials)
     total = sum(outcome.overview.lines.values())
     counts = outcome.salesforce.counts()
     locked = counts["by_status"].get("423", 0) if outcome.faults is None else outcome.faults.locks
@@ -108,7 +112,7 @@ def show_what_next() -> None:
         say(f"      {purpose}", hanging=6)
 
 
-def _show_states(shown: Console, overview: StatusReport) -> None:
+def _show_states(shown: Console, overview: StatusReport, dials: Counter[str]) -> None:
     table = Table("outcome", "lines", "meaning", title="Outcome of the data lines")
     table.columns[1].justify = "right"
     for state, meaning in MEANINGS.items():
@@ -122,6 +126,10 @@ def _show_states(shown: Console, overview: StatusReport) -> None:
             f"{sum(ended.values()):,}",
             ", ".join(f"{lines:,} {state}" for state, lines in ended.items()),
         )
+    if dials:
+        table.add_section()
+        answers = ", ".join(f"{count} {answer}" for answer, count in dials.items())
+        table.add_row("click to dial", f"{dials.total()}", f"questions, no lines: {answers}")
     shown.print(table)
     if overview.lines[State.CONFLICT] or overview.lines[State.NOT_FOUND]:
         say(

@@ -1,1 +1,1 @@
-"""The HTTP listeners: health, metrics and the status page."""
+"""The HTTP listeners: health, metrics and the status page; the API of click to dial."""

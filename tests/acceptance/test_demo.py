@@ -16,7 +16,7 @@ import pytest
 
 from daemon.demo import calls as sample_calls
 from daemon.demo.record_check import FIELDS
-from daemon.demo.standin import CALLBACK_PATH, TOKEN_PATH
+from daemon.demo.standin import CALLBACK_PATH, DIAL_PATH, TOKEN_PATH
 from tests.support.daemon_process import PATIENCE, command, settings
 from tests.support.terminals import CTRL_C, Terminal, terminal, torn
 
@@ -48,6 +48,7 @@ async def test_the_demo_settles_every_line_and_counts_right(tmp_path: Path) -> N
     assert re.search(r"line.rejected +key=callback-73008", output)
     assert "pending" not in counts
     assert ", 0 malformed" in output
+    assert "1 allowed, 1 not found, 1 forbidden, 1 Salesforce away" in output
     assert len(re.findall(rf"{sample_calls.EXAMPLE_CALL}(?:-\d+){{3}} agent", output)) == 5
     assert "Try next:" in output
 
@@ -61,10 +62,11 @@ async def test_the_stand_in_alone_tells_the_settings_for_it(tmp_path: Path) -> N
         assert process.stdout is not None
         async with asyncio.timeout(PATIENCE):
             first = (await process.stdout.readline()).decode()
-            told = [(await process.stdout.readline()).decode() for _ in range(4)]
+            told = [(await process.stdout.readline()).decode() for _ in range(5)]
         url = first.split()[6]
         assert told[0] == f"CALLSTATSD_TOKEN_URL={url}{TOKEN_PATH}\n"
         assert told[3] == f"CALLSTATSD_CALLBACK_URL={CALLBACK_PATH}\n"
+        assert told[4] == f"CALLSTATSD_CLICK_TO_DIAL_URL={DIAL_PATH}\n"
         async with aiohttp.ClientSession() as session, session.get(f"{url}/") as response:
             assert (await response.json())["requests"] == 0
     finally:
