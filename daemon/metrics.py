@@ -93,6 +93,10 @@ API_USAGE = Gauge(
     "Share of the org's daily calls that is used, as its last response says",
     registry=REGISTRY,
 )
+DECISIONS = (
+    "allowed", "fallback", "refused", "undecided", "bad_request", "unauthorized", "busy",
+)  # fmt: skip
+"""What may become of a question of click to dial."""
 DIALS = Counter(
     "callstatsd_dials",
     "Questions of click to dial by what became of them",
@@ -192,9 +196,7 @@ for _reason in PauseReason:
     PAUSES.labels(_reason)
 for _status in (200, 400, 401, 403, 404, 409, 423, 429, 500, 502, 503, 504, "none"):
     REQUESTS.labels(_status)
-for _decision in (
-    "allowed", "fallback", "refused", "undecided", "bad_request", "unauthorized", "busy",
-):  # fmt: skip
+for _decision in DECISIONS:
     DIALS.labels(_decision)
 for _reach in ("near", "lookback"):
     SWEEP_SECONDS.labels(_reach)

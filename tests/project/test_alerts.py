@@ -52,8 +52,12 @@ def faults(expression: str) -> Iterator[str]:
     matched = re.findall(r'(\w+)(?:=~|!~|!=|=)"', expression)
     for label in {*matched, *re.findall(r"\w+", grouped)} - labels:
         yield f"no label {label}"
-    values: dict[str, set[str]] = {"reason": {*PauseReason}, "state": {*State}}
-    for label, texts in re.findall(r'(reason|state)=~?"([^"$]*)"', expression):
+    values: dict[str, set[str]] = {
+        "reason": {*PauseReason},
+        "state": {*State},
+        "decision": {*metrics.DECISIONS},
+    }
+    for label, texts in re.findall(r'(reason|state|decision)=~?"([^"$]*)"', expression):
         for text in set(texts.split("|")) - values[label]:
             yield f"no {label} {text}"
 
@@ -65,6 +69,7 @@ def faults(expression: str) -> Iterator[str]:
         ("callstatsd_lines == 1", ["no metric callstatsd_lines"]),
         ("sum by (colour) (callstatsd_active)", ["no label colour"]),
         ('callstatsd_paused{reason=~"operator|weather"}', ["no reason weather"]),
+        ('callstatsd_dials_total{decision="perhaps"}', ["no decision perhaps"]),
         ("callstatsd_request_seconds", ["no metric callstatsd_request_seconds"]),
     ],
 )
@@ -114,7 +119,9 @@ def test_the_dashboard_asks_for_what_is_there() -> None:
     for variable in dashboard["templating"]["list"][1:]:
         assert list(faults(variable["definition"])) == []
     rows = [panel["title"] for panel in panels() if panel["type"] == "row"]
-    assert rows == ["At a glance", "Delivery", "Intake", "Needs an operator", "Callbacks"]
+    assert rows == [
+        *("At a glance", "Delivery", "Intake", "Needs an operator", "Callbacks", "Click to dial")
+    ]
     for panel in panels():
         for target in panel.get("targets", ()):
             assert list(faults(target["expr"])) == [], panel["title"]
