@@ -79,9 +79,9 @@ async def test_no_token_and_no_key_adds_a_header(make_exchange: MakeExchange, en
     recorder = Recorder()
     async with raw(recorder) as port, open_session("1", 5.0) as session:
         url = f"http://127.0.0.1:{port}/"
-        with pytest.raises(ValueError, match="in headers|control character"):
+        with pytest.raises(ValueError, match=r"in headers|control character"):
             await make_exchange(session, url, {"Authorization": f"Bearer t{end}"}).post("1", b"{}")
-        with pytest.raises(ValueError, match="in headers|control character"):
+        with pytest.raises(ValueError, match=r"in headers|control character"):
             await make_exchange(session, url, HEADERS).post(f"1{end}", b"{}")
         assert recorder.heads == []
         answer = await make_exchange(session, f"{url}a{end}b", HEADERS).post("1", b"{}")
