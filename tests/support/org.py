@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import aiohttp
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from daemon.delivery.outcome import Outcome, classify
 from daemon.demo import grants
@@ -97,14 +95,6 @@ def not_sent(answer: Response | NoResponse | TokenFailure) -> bool:
 def classified(answer: Response | NoResponse | TokenFailure) -> PauseReason | Outcome:
     outcome = classify(answer)
     return getattr(outcome, "reason", outcome)
-
-
-def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
 
 
 class PostTo(Protocol):

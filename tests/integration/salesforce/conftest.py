@@ -6,7 +6,7 @@ import pytest
 
 from daemon.demo.standin import StandIn, serve
 from daemon.salesforce.client import EndpointUrl, Salesforce, open_session
-from daemon.salesforce.exchange import MakeExchange, exchange
+from daemon.salesforce.exchange import MakeExchange, ThroughSession, exchange
 from daemon.salesforce.oauth import (
     FixedToken,
 )
@@ -15,9 +15,15 @@ from tests.support.org import KEY, AnswerTo, Org, PostTo
 from tests.support.raw import Recorder, raw
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of modules with EACH_WAY with each way that requests may go."""
+    if getattr(metafunc.module, "EACH_WAY", False) and "make_exchange" in metafunc.fixturenames:
+        metafunc.parametrize("make_exchange", [exchange, ThroughSession], ids=["direct", "session"])
+
+
 @pytest.fixture
 def make_exchange() -> MakeExchange:
-    """The way that requests go; modules whose tests hold for each way give another one."""
+    """The way that requests go."""
     return exchange
 
 

@@ -17,16 +17,10 @@ from daemon.salesforce.exchange import (
 from tests.support.daemon_process import PATIENCE
 from tests.support.raw import OK, Recorder, raw, request
 
+EACH_WAY = True
 HEADERS = {"Authorization": "Bearer t"}
 LARGE = b"x" * 8_000_000
 """More than the buffers of a connection take."""
-
-
-@pytest.fixture(params=[exchange, ThroughSession], ids=["direct", "session"])
-def make_exchange(request: pytest.FixtureRequest) -> MakeExchange:
-    """Both ways: what is said here holds for each."""
-    way: MakeExchange = request.param
-    return way
 
 
 @pytest.mark.parametrize(

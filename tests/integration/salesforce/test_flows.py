@@ -21,7 +21,7 @@ from daemon.salesforce.oauth import (
     TokenError,
     jwt_bearer,
 )
-from tests.support.org import SECRET, Org, pem
+from tests.support.org import SECRET, Org
 
 
 async def test_the_client_credentials_flow_sends_id_and_secret(org: Org) -> None:
@@ -65,6 +65,14 @@ async def test_a_form_may_hold_any_character(org: Org) -> None:
 @pytest.fixture(scope="module")
 def private_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
 
 
 @pytest.fixture

@@ -1,22 +1,14 @@
 """Without an answer: whether the request was sent, and what is said of it."""
 
 import asyncio
-import ssl
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from daemon.demo.standin import WRITE_PATH, Reply
 from daemon.lines import PauseReason
 from daemon.salesforce.client import EndpointUrl
-from daemon.salesforce.exchange import MakeExchange, ThroughSession, exchange
 from daemon.salesforce.oauth import (
     OAuthTokens,
 )
@@ -30,17 +22,11 @@ from tests.support.org import (
     Org,
     PostTo,
     classified,
-    pem,
     record,
 )
-from tests.support.raw import Recorder, free_port, mute, raw
+from tests.support.raw import Recorder, free_port, mute, raw, trusted
 
-
-@pytest.fixture(params=[exchange, ThroughSession], ids=["direct", "session"])
-def make_exchange(request: pytest.FixtureRequest) -> MakeExchange:
-    """Both ways: what is said here holds for each."""
-    way: MakeExchange = request.param
-    return way
+EACH_WAY = True
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -84,38 +70,12 @@ async def test_a_connection_cut_in_the_tls_handshake_sends_nothing(post_to: Post
 async def test_a_certificate_that_nobody_vouches_for_is_sent_nothing(
     post_to: PostTo, tmp_path: Path
 ) -> None:
-    recorder = Recorder()
-    async with raw(recorder, self_signed(tmp_path)) as port:
+    recorder, (_, context) = Recorder(), trusted(tmp_path)
+    async with raw(recorder, context) as port:
         answer = await post_to(f"https://127.0.0.1:{port}/", bearer=SECRET)
     assert isinstance(answer, NoResponse)
     assert not answer.sent
     assert recorder.heads == []
-
-
-def self_signed(directory: Path) -> ssl.SSLContext:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    (directory / "certificate.pem").write_bytes(
-        certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    (directory / "key.pem").write_bytes(pem(key))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(directory / "certificate.pem", directory / "key.pem")
-    return context
 
 
 @pytest.mark.parametrize("cut", ["before", "after"])

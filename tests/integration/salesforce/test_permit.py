@@ -2,24 +2,17 @@
 
 import asyncio
 
-import pytest
-
 from daemon.demo.grants import CLIENT_ID, CLIENT_SECRET
 from daemon.demo.standin import TOKEN_PATH, WRITE_PATH, StandIn, serve
 from daemon.salesforce.client import EndpointUrl, Salesforce, open_session
-from daemon.salesforce.exchange import MakeExchange, ThroughSession, exchange
+from daemon.salesforce.exchange import MakeExchange
 from daemon.salesforce.oauth import ClientCredentials, FixedToken, OAuthTokens
 from daemon.salesforce.responses import Response
 from tests.support.daemon_process import PATIENCE
 from tests.support.org import KEY, record
 from tests.support.raw import OK, Recorder, raw
 
-
-@pytest.fixture(params=[exchange, ThroughSession], ids=["direct", "session"])
-def make_exchange(request: pytest.FixtureRequest) -> MakeExchange:
-    """Both ways: what is said here holds for each."""
-    way: MakeExchange = request.param
-    return way
+EACH_WAY = True
 
 
 class Permit:

@@ -12,7 +12,6 @@ from structlog.testing import capture_logs
 from daemon.demo.standin import WRITE_PATH, Reply
 from daemon.lines import PauseReason
 from daemon.salesforce.client import EndpointUrl, Salesforce
-from daemon.salesforce.exchange import MakeExchange, ThroughSession, exchange
 from daemon.salesforce.oauth import (
     FixedToken,
     Token,
@@ -30,12 +29,7 @@ from tests.support.org import (
 )
 from tests.support.raw import OK, Recorder, free_port, raw
 
-
-@pytest.fixture(params=[exchange, ThroughSession], ids=["direct", "session"])
-def make_exchange(request: pytest.FixtureRequest) -> MakeExchange:
-    """Both ways: what is said here holds for each."""
-    way: MakeExchange = request.param
-    return way
+EACH_WAY = True
 
 
 async def test_the_stand_in_finds_nothing_wrong_with_a_request(org: Org) -> None:
