@@ -20,19 +20,20 @@ class Deadline:
     """
 
     def __init__(self, seconds: float) -> None:
+        """Raise `RuntimeError` where no event loop runs."""
         self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
         self._running: dict[asyncio.Task[Any], _Running] = {}
         self._expired: dict[asyncio.Task[Any], _Running] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> None:
         """Begin a block of the current task."""
-        task = cast("asyncio.Task[Any]", asyncio.current_task())
-        loop = asyncio.get_running_loop()
-        running = _Running(loop.time() + self._seconds, task.cancelling())
+        task = cast("asyncio.Task[Any]", asyncio.current_task(self._loop))
+        running = _Running(self._loop.time() + self._seconds, task.cancelling())
         self._running[task] = running
         if self._timer is None:
-            self._timer = loop.call_at(running.until, self._expire, loop)
+            self._timer = self._loop.call_at(running.until, self._expire)
 
     def __exit__(
         self,
@@ -41,20 +42,20 @@ class Deadline:
         trace: TracebackType | None,
     ) -> None:
         """End it; a cancellation by the deadline alone becomes `TimeoutError`."""
-        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        task = cast("asyncio.Task[Any]", asyncio.current_task(self._loop))
         if self._running.pop(task, None) is not None:
             return
         expired = self._expired.pop(task)
         if task.uncancel() <= expired.cancelled and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
-    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _expire(self) -> None:
         """Cancel the tasks whose time is over, and wait for the next."""
         self._timer = None
-        now = loop.time()
+        now = self._loop.time()
         for task, running in list(self._running.items()):
             if running.until > now:
-                self._timer = loop.call_at(running.until, self._expire, loop)
+                self._timer = self._loop.call_at(running.until, self._expire)
                 return
             self._expired[task] = self._running.pop(task)
             task.cancel()
