@@ -1,4 +1,4 @@
-"""Which URLs may receive a secret: https anywhere, plain http only on this machine. Pure."""
+"""URLs: which may receive a secret (https anywhere, plain http only on this machine). Pure."""
 
 import re
 from ipaddress import IPv4Address
@@ -16,6 +16,12 @@ _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 def allows_secrets(scheme: str, host: str) -> bool:
     """Return whether a token or password may be sent to a host: by https, or to loopback."""
     return scheme == "https" or (scheme == "http" and _LOOPBACK.fullmatch(host) is not None)
+
+
+def show_address(address: tuple[str, int]) -> str:
+    """Return host and port as a URL has them."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_safe_base(url: str) -> bool:

@@ -11,9 +11,9 @@ from daemon.salesforce.client import EndpointUrl, Session
 from daemon.salesforce.dial_client import DialClient
 from daemon.salesforce.oauth import Tokens
 from daemon.settings.model import Settings
-from daemon.web.api import Api
+from daemon.web.api import Api, malformed
 from daemon.web.dialling import Dialler
-from daemon.web.listener import listening
+from daemon.web.listener import PortOptions, listening
 
 RETRY_EVERY = 10.0
 """Seconds between two tries to listen at an address that is taken."""
@@ -80,11 +80,14 @@ async def _serve(
     async with (
         open_dialler(settings, source, session, tokens) as dialler,
         listening(
-            Api(dialler, settings.api_token.get_secret_value()).app(),
+            Api(dialler, settings.api_token.get_secret_value()).answer,
             settings.api_listen,
-            shutdown_timeout=settings.click_to_dial_timeout + ANSWERS_WITHIN,
-            retry_every=RETRY_EVERY,
-            unavailable=logs.API_UNAVAILABLE,
+            PortOptions(
+                shutdown_timeout=settings.click_to_dial_timeout + ANSWERS_WITHIN,
+                retry_every=RETRY_EVERY,
+                unavailable=logs.API_UNAVAILABLE,
+                malformed=malformed,
+            ),
         ),
     ):
         await stop.wait()

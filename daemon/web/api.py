@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
 import orjson
@@ -15,16 +15,20 @@ from daemon import logs, metrics
 from daemon.ingest.record import salesforce_id
 from daemon.salesforce.click_to_dial import Question, agent_fault, clean_number, number_fault
 from daemon.web.dialling import Dial, Dialler
+from daemon.web.pace import Pace
+from daemon.web.visitor import MAX_LINE
 
 _log = structlog.get_logger()
 
 DIAL_PATH = "/onClickToDial"
 MAX_BODY = 64 * 1024
-"""Bytes of a request's body; nothing here reads one."""
+"""Bytes of a request's body; nothing here needs one."""
 MAX_QUERY = 2048
 """Bytes of a query."""
 MAX_QUESTIONS = 16
 """Questions under way at once."""
+PER_SECOND = 64
+"""Questions a second; further ones wait for their turn, so that lines are sent beside them."""
 LOG_EVERY = 60.0
 """Seconds between two `dial.unauthorized` of one address."""
 MAX_ADDRESSES = 1000
@@ -32,8 +36,6 @@ MAX_ADDRESSES = 1000
 
 PARAMETERS = ("SalesForceID", "CallerID", "AgentUID")
 REFUSAL_WORDS = {400: "refused", 403: "forbidden", 404: "not_found"}
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class BadQuestionError(ValueError):
@@ -47,24 +49,18 @@ class Api:
         self._dialler = dialler
         self._token = _digest(f"Bearer {token}".encode())
         self._under_way = 0
+        self._pace = Pace(PER_SECOND, MAX_QUESTIONS)
         self._logged: OrderedDict[str, float] = OrderedDict()
 
-    def app(self) -> web.Application:
-        """Return an application that answers every request itself."""
+    async def answer(self, request: web.BaseRequest) -> web.Response:
+        """Answer a request; whatever it is, the response is JSON."""
+        try:
+            return await self._answer(request)
+        except Exception as defect:  # noqa: BLE001 - the log has it, without what a request held
+            _log.error(logs.REQUEST_DEFECT, exception=logs.without_messages(defect))
+            return error(500, "defect", "A fault of callstatsd: its log has request.defect.")
 
-        @web.middleware
-        async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-            del handler  # there are no routes
-            response = await self._answer(request)
-            if request.body_exists:
-                response.force_close()  # its body is not read
-            return response
-
-        app = web.Application(middlewares=[answer])
-        app.on_response_prepare.append(_strict)
-        return app
-
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
         if (request.content_length or 0) > MAX_BODY:
             return error(413, "too_large", f"A body may have up to {MAX_BODY} bytes.")
         if request.path != DIAL_PATH:
@@ -72,30 +68,32 @@ class Api:
         if not self._knows_token(request):
             self._log_stranger(request.remote or "")
             metrics.count_dial("unauthorized")
-            response = error(401, "unauthorized", "Send Authorization: Bearer with the API token.")
-            response.headers["WWW-Authenticate"] = "Bearer"
-            return response
+            scheme = {"WWW-Authenticate": "Bearer"}
+            return error(
+                401, "unauthorized", "Send Authorization: Bearer with the API token.", scheme
+            )
         if request.method != "GET":
-            response = error(405, "method_not_allowed", "Use GET.")
-            response.headers["Allow"] = "GET"
-            return response
+            return error(405, "method_not_allowed", "Use GET.", {"Allow": "GET"})
         try:
             question = read_question(request.rel_url.raw_query_string)
         except BadQuestionError as fault:
             metrics.count_dial("bad_request")
             return error(400, "bad_request", str(fault))
+        return await self._ask(question)
+
+    async def _ask(self, question: Question) -> web.Response:
         if self._under_way >= MAX_QUESTIONS:
             metrics.count_dial("busy")
-            response = error(429, "busy", "Too many questions are under way: try again.")
-            response.headers["Retry-After"] = "1"
-            return response
+            soon = {"Retry-After": "1"}
+            return error(429, "busy", "Too many questions are under way: try again.", soon)
         self._under_way += 1
         try:
+            await self._pace.turn()
             return answer_of(await self._dialler.dial(question))
         finally:
             self._under_way -= 1
 
-    def _knows_token(self, request: web.Request) -> bool:
+    def _knows_token(self, request: web.BaseRequest) -> bool:
         """Compare in constant time, also for tokens of another length."""
         given = request.headers.getall("Authorization", [])
         text = given[0] if len(given) == 1 else ""
@@ -161,28 +159,46 @@ def answer_of(dial: Dial) -> web.Response:
                 "Source": service.source,
             },
         )
-    message = dial.message or ""
     if dial.decision == "refused" and dial.status is not None:
-        return error(dial.status, REFUSAL_WORDS[dial.status], message)
-    return error(503, str(dial.reason), message)
+        word = REFUSAL_WORDS[dial.status]
+        return _json(dial.status, {"error": word, "message": dial.message})
+    return _json(503, {"error": dial.reason, "message": dial.message})
 
 
-def error(status: int, word: str, message: str) -> web.Response:
-    """Return a response other than 200: a word for programs, a sentence for people."""
-    return _json(status, {"error": word, "message": message})
+def malformed() -> web.Response:
+    """Return the response to what is not valid HTTP."""
+    return error(
+        400,
+        "bad_request",
+        f"This is not valid HTTP; a request line or a header may have up to {MAX_LINE} bytes.",
+    )
 
 
-def _json(status: int, content: dict[str, object]) -> web.Response:
+def error(
+    status: int, word: str, message: str, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """Return a response without asking Salesforce: a word for programs, a sentence for people.
+
+    It ends the connection, so that whoever asks in vain has to connect for each try.
+    """
+    response = _json(status, {"error": word, "message": message}, headers)
+    response.force_close()
+    return response
+
+
+def _json(
+    status: int, content: Mapping[str, object], headers: Mapping[str, str] | None = None
+) -> web.Response:
+    fixed = {
+        "Content-Type": "application/json",
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+        "Server": "callstatsd",
+    }
     return web.Response(
-        status=status, body=orjson.dumps(content), headers={"Content-Type": "application/json"}
+        status=status, body=orjson.dumps(content), headers=fixed | dict(headers or {})
     )
 
 
 def _digest(secret: bytes) -> bytes:
     return hashlib.sha256(secret).digest()
-
-
-async def _strict(_request: web.Request, response: web.StreamResponse) -> None:
-    """Forbid caching and content sniffing; do not name the server's software."""
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Content-Type-Options"] = "nosniff"

@@ -1,15 +1,15 @@
 """Checks whether the daemon can listen at its address; the daemon itself may be using it."""
 
-import asyncio
 import errno
 import re
-import socket
 from dataclasses import dataclass
 
 import aiohttp
 
 from daemon.database import network
 from daemon.salesforce.transport import first_bytes
+from daemon.urls import show_address
+from daemon.web.listener import open_sockets
 
 TIMEOUT = 2.0
 """Seconds to wait for the program that uses the address."""
@@ -30,15 +30,10 @@ async def check_listen_address(
     address: tuple[str, int], ledger: str, seconds: float = TIMEOUT
 ) -> ListenCheck:
     """Try to listen there; `ledger` is the label by which a daemon of this ledger is known."""
-    host, port = address
-    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    shown = show_address(address)
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(*address, type=socket.SOCK_STREAM)
-        for family, kind, protocol, _, resolved in found:
-            with socket.socket(family, kind, protocol) as attempt:
-                attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                attempt.bind(resolved)
-                attempt.listen(1)
+        for listener in await open_sockets(address, queue=1):
+            listener.close()
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             reason = _bind_error(error)

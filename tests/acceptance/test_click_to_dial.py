@@ -10,9 +10,9 @@ import pytest
 
 from daemon.demo.record_ids import ids
 from daemon.demo.standin import DIAL_PATH, Reply, platform_error
-from tests.integration.web.test_api import QUERY, TOKEN, ask
 from tests.integration.web.test_health import free_port
 from tests.support.daemon_process import PATIENCE, running
+from tests.support.dialling import QUERY, TOKEN, ask
 from tests.support.whole import CallCentre
 
 RECORD = ids(1)[1]

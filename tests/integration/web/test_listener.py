@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from daemon.web import listener
-from daemon.web.listener import listening
+from daemon.web.listener import PortOptions, listening
 from tests.integration.web.test_health import free_port, get
 from tests.support.daemon_process import PATIENCE, running
 from tests.support.whole import CallCentre
@@ -22,8 +22,10 @@ LARGE = b"x" * 32 * 1024 * 1024
 
 
 @asynccontextmanager
-async def serving(seconds: float, most: int = listener.MAX_CONNECTIONS) -> AsyncIterator[int]:
-    """A port with a page that is small, and one that is large."""
+async def serving(
+    seconds: float, most: int = listener.MAX_CONNECTIONS, release: asyncio.Event | None = None
+) -> AsyncIterator[int]:
+    """A port with a page that is small, one that is large, and one that waits for `release`."""
 
     async def small(_request: web.Request) -> web.Response:
         return web.Response(text="ok")
@@ -31,11 +33,17 @@ async def serving(seconds: float, most: int = listener.MAX_CONNECTIONS) -> Async
     async def large(_request: web.Request) -> web.Response:
         return web.Response(body=LARGE)
 
+    async def held(_request: web.Request) -> web.Response:
+        assert release is not None
+        await release.wait()
+        return web.Response(text="ok")
+
     app = web.Application()
+    app.router.add_get("/held", held)
     app.router.add_get("/", small)
     app.router.add_get("/large", large)
     port = free_port()
-    async with listening(app, ("127.0.0.1", port), seconds, most):
+    async with listening(app, ("127.0.0.1", port), PortOptions(seconds, most)):
         yield port
 
 
@@ -98,20 +106,29 @@ async def test_a_connection_may_be_used_for_longer_than_a_request_may_take() -> 
         writer.close()
 
 
-async def test_one_more_than_the_most_is_closed_at_once_and_later_ones_are_not() -> None:
-    async with serving(1.0, most=3) as port, AsyncExitStack() as stack:
+async def test_one_more_than_the_most_takes_the_place_of_the_one_that_waits_longest() -> None:
+    async with serving(30.0, most=3) as port, AsyncExitStack() as stack:
         slow = []
         for _ in range(3):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             stack.callback(writer.close)
             writer.write(SLOW)
             slow.append(reader)
-        one_more, writer = await asyncio.open_connection("127.0.0.1", port)
-        stack.callback(writer.close)
-        assert await cut(one_more) < 0.9
-        for reader in slow:
-            await cut(reader)
         assert (await get(port, "/"))[:2] == (200, "ok")
+        assert await cut(slow[0]) < 5
+        assert not slow[1].at_eof()
+
+
+async def test_one_more_is_closed_where_all_have_their_request_handled() -> None:
+    release = asyncio.Event()
+    async with serving(30.0, most=2, release=release) as port:
+        held = [asyncio.create_task(get(port, "/held")) for _ in range(2)]
+        await asyncio.sleep(0.3)  # until both are handled
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await cut(reader) < 5
+        writer.close()
+        release.set()
+        assert [(await one)[0] for one in held] == [200, 200]
 
 
 async def test_hundreds_of_slow_visitors_keep_nobody_out_for_long(centre: CallCentre) -> None:
