@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from daemon.command_text import addressing
-from daemon.settings.model import LogSettings
+from daemon.settings.log_settings import LogSettings
 from daemon.settings.sources import ETC, INSTANCE, Request
 
 

@@ -1,4 +1,7 @@
-"""Settings of the API listener, which are right or wrong together. Pure."""
+"""Settings of the API listener, which are right or wrong together. Pure.
+
+Whatever else the listener serves has its faults here too, such as a token equal to another one.
+"""
 
 import re
 

@@ -6,14 +6,13 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import (
     Field,
     PrivateAttr,
     SecretStr,
-    TypeAdapter,
     ValidationError,
 )
 from pydantic_core import ErrorDetails
@@ -24,7 +23,7 @@ from daemon.errors import ConfigurationError
 from daemon.settings import sources
 from daemon.settings.api import api_faults
 from daemon.settings.dsn import read_dsn
-from daemon.settings.sources import LOGGING, PREFIX, Found, Request
+from daemon.settings.sources import PREFIX, Found, Request
 from daemon.settings.values import (
     BERLIN,
     DAY,
@@ -409,26 +408,6 @@ def clean(name: str, text: str) -> str | None:
 def find_settings(request: Request = Request()) -> Found:  # noqa: B008 - it is frozen
     """Read the texts of the settings from the one place they come from; raises no error."""
     return sources.read(request, sorted(SECRETS), clean, os.environ)
-
-
-class LogSettings(NamedTuple):
-    """Settings of the log: format, level, and whether personal data may appear."""
-
-    log_format: str = "auto"
-    log_level: str = "info"
-    log_personal_data: bool = False
-
-
-def log_settings(texts: Mapping[str, str]) -> LogSettings:
-    """Return the log's settings, with the default for each that is wrong."""
-    right: dict[str, Any] = {}
-    for name in LOGGING:
-        try:
-            form: TypeAdapter[Any] = TypeAdapter(FIELDS[name].annotation or str)
-            right[name] = form.validate_python(texts[name])
-        except (KeyError, ValidationError):
-            continue
-    return LogSettings(**right)
 
 
 def validate(found: Found, *, to_send: bool = False) -> Settings:

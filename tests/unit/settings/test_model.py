@@ -232,7 +232,7 @@ def test_every_fault_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_secret_is_in_repr_or_in_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    secrets = ("client_secret", "password", "security_token", "bearer_token")
+    secrets = ("client_secret", "password", "security_token", "bearer_token", "api_token")
     settings = load_with(monkeypatch, **dict.fromkeys(secrets, "hunter2"))
 
     assert "hunter2" not in repr(settings) + str(settings) + settings.model_dump_json()

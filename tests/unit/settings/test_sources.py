@@ -563,6 +563,7 @@ SECRET_FILES = {
     "password": "password",
     "security_token": "security-token",
     "bearer_token": "bearer-token",
+    "api_token": "api-token",
     "ledger_dsn": "ledger-dsn",
 }
 
@@ -583,7 +584,7 @@ def test_each_secret_may_lie_beside_the_file(
 
     settings = load_settings(Request(env_file=named, etc=etc))
 
-    for name in ("client_secret", "password", "security_token", "bearer_token"):
+    for name in ("client_secret", "password", "security_token", "bearer_token", "api_token"):
         assert getattr(settings, name) == SecretStr(f"{OTHER} ")
     assert settings.private_key_file == key
 
