@@ -28,7 +28,8 @@ from daemon.salesforce.probe import check_endpoint
 from daemon.service.click_to_dial import service_numbers
 from daemon.service.connections import ledger_code, open_databases, open_tokens
 from daemon.settings.model import Settings
-from daemon.urls import allows_secrets
+from daemon.urls import allows_secrets, show_address
+from daemon.web.api import DIAL_PATH
 from daemon.web.probe import check_listen_address
 
 MAX_AHEAD = timedelta(minutes=1)
@@ -168,33 +169,30 @@ async def _click_to_dial(source: Source, settings: Settings) -> AsyncIterator[Fi
     """Check what a question needs; none is asked, because each is about a real call."""
     if not settings.click_to_dial_url:
         return
-    name, listen = "click_to_dial", settings.api_listen
-    if listen is None:
-        yield _ok(name, "only by command: CALLSTATSD_API_LISTEN is off")
-    elif allows_secrets("http", listen[0]):
-        yield _ok(name, "its listener is on loopback")
-    else:
-        yield _warn(
-            name,
-            f"its listener at {listen[0]} speaks plain HTTP: let it listen on loopback, behind a "
-            "TLS proxy",
-        )
     try:
         rows = await service_numbers(settings, source).all()
     except CallstatsdError as error:
-        yield _fail(name, str(error), error.exit_code)
+        yield _fail("click_to_dial", str(error), error.exit_code)
         return
-    fallback = settings.click_to_dial_fallback
-    if not fallback:
-        yield _ok(name, "no fallback: calls are refused while Salesforce cannot be asked")
-    elif find(rows, fallback) is not None:
-        yield _ok(name, "the fallback is one of the ACD's ServiceNumbers")
-    else:
+    listen, fallback = settings.api_listen, settings.click_to_dial_fallback
+    unknown = fallback and find(rows, fallback) is None
+    if listen is not None and not allows_secrets("http", listen[0]):
         yield _warn(
-            name,
-            "the fallback is none of the ACD's ServiceNumbers: write the Name of one into "
+            "click_to_dial",
+            f"its listener at {show_address(listen)} speaks plain HTTP: let it listen on loopback, "
+            "behind a TLS proxy",
+        )
+    if unknown:
+        yield _warn(
+            "click_to_dial",
+            f"{fallback} is none of the ACD's ServiceNumbers: write the Name of one into "
             "CALLSTATSD_CLICK_TO_DIAL_FALLBACK",
         )
+    where = "by command only, CALLSTATSD_API_LISTEN is off"
+    if listen is not None:
+        where = f"at http://{show_address(listen)}{DIAL_PATH}"
+    meanwhile = f"calls go on with {fallback}" if fallback else "calls are refused"
+    yield _ok("click_to_dial", f"on, {where}; while Salesforce cannot be asked, {meanwhile}")
 
 
 def _standby(clock: Clock) -> Finding:

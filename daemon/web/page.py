@@ -23,6 +23,7 @@ from daemon.reports.lookup import look_up, rules_of
 from daemon.reports.meanings import StatusCard
 from daemon.settings.model import Settings
 from daemon.tasks import run_within
+from daemon.urls import show_address
 from daemon.web import chart, wording
 from daemon.web.allowed_hosts import AllowedHosts
 from daemon.web.cache import CachedQuery, StatusReader
@@ -175,6 +176,7 @@ class Page:
         common: dict[str, object] = {
             "away": self._overview.failing,
             "settings": self._settings,
+            "api_address": self._settings.api_listen and show_address(self._settings.api_listen),
             "version": __version__,
             "chart": None,
             "failures": [],

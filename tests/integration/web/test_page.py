@@ -316,15 +316,16 @@ async def test_the_poller_says_when_it_waits_for_the_source_or_is_behind(look: L
     assert "10:34:56" in wording.taking(behind, away).text
 
 
-async def test_the_commands_of_an_instance_name_it(
+async def test_the_commands_of_an_instance_name_it_and_the_page_its_listener(
     dsn: str, db: asyncpg.Connection, holder: None
 ) -> None:
-    async with looking(dsn, db, instance="north") as look:
+    async with looking(dsn, db, instance="north", api_listen="[::1]:9465") as look:
         await look.beat(PauseReason.UNAUTHORIZED, 600)
         await look.line(4, State.REJECTED, settled_at=NOW, last_status=400)
         shown = (await look.get("/?q=4")).text
         assert "callstatsd requeue --instance north --state rejected --call-id 4" in shown
         assert "callstatsd show --instance north 4 shows the same" in shown
+        assert "Click to dial is asked at [::1]:9465." in shown
         assert "callstatsd check --instance north requests a token" in shown
         assert not re.search(r"callstatsd (requeue|discard|check|show|resume)(?! --inst)", shown)
 
