@@ -1,6 +1,8 @@
 """Decides about a click to dial: asks Salesforce, finds the service number, or falls back."""
 
+import asyncio
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
@@ -18,8 +20,8 @@ _log = structlog.get_logger()
 
 MATCH_TIMEOUT = 1.0
 """Seconds to wait for the ACD's service numbers."""
-LEAST_MATCH_TIMEOUT = 0.25
-"""Seconds for that where Salesforce has used up the time of the question."""
+MATCH_AFTER = 0.25
+"""Seconds for that beyond the time of a question."""
 
 REFUSALS = {
     400: "Salesforce refuses this call: a parameter is wrong, or there is no such record.",
@@ -84,35 +86,33 @@ class Dialler:
     async def dial(self, question: Question) -> Dial:
         """Ask whether the call may be placed."""
         began = time.monotonic()
-        decision = classify(await self._client.ask(question))
-        match decision:
-            case Allowed():
-                dial = await self._allow(decision, question, began)
-            case Refused(status, message):
-                message = message or REFUSALS[status]
-                dial = Dial("refused", status, None, None, message, _since(began))
-            case Undecided():
-                dial = await self._undecided(decision, began)
-            case _:
-                assert_never(decision)
+        # Beside the question, which takes longer.
+        reading = asyncio.create_task(self._rows())
+        try:
+            decision = classify(await self._client.ask(question))
+            match decision:
+                case Allowed():
+                    dial = _allow(decision, question, await reading, began)
+                case Refused(status, message):
+                    message = message or REFUSALS[status]
+                    dial = Dial("refused", status, None, None, message, _since(began))
+                case Undecided():
+                    dial = await self._undecided(decision, reading, began)
+                case _:
+                    assert_never(decision)
+        finally:
+            reading.cancel()
         _report(dial, question)
         return dial
 
-    async def _allow(self, allowed: Allowed, question: Question, began: float) -> Dial:
-        row = find(await self._rows(began), allowed.number, allowed.name)
-        if row is None:
-            _log.warning(logs.DIAL_UNMATCHED, salesforce_id=question.salesforce_id)
-            service = ServiceChoice(allowed.number, allowed.name, None, "salesforce")
-        else:
-            service = ServiceChoice(row.number, row.name, row.id, "salesforce")
-        return Dial("allowed", 200, service, None, None, _since(began))
-
-    async def _undecided(self, undecided: Undecided, began: float) -> Dial:
+    async def _undecided(
+        self, undecided: Undecided, reading: Awaitable[list[ServiceNumber]], began: float
+    ) -> Dial:
         reason, status = undecided.reason, undecided.status
         if undecided.may_be_refusal or not self._fallback:
             message = MESSAGES[reason]
             return Dial("undecided", status, None, reason, message, _since(began))
-        rows = await self._rows(began)
+        rows = await reading
         # Exactly that name, if it is there: another one may be the same number by its digits.
         exact = (row for row in rows if (row.number or "").strip() == self._fallback)
         row = next(exact, None) or find(rows, self._fallback)
@@ -120,14 +120,23 @@ class Dialler:
         service = ServiceChoice(self._fallback, name, row_id, "fallback")
         return Dial("allowed", status, service, reason, MESSAGES[reason], _since(began))
 
-    async def _rows(self, began: float) -> list[ServiceNumber]:
+    async def _rows(self) -> list[ServiceNumber]:
         """Read the service numbers; none where the source is away or slow."""
-        left = self._timeout - (time.monotonic() - began)
-        limit = min(MATCH_TIMEOUT, max(left, LEAST_MATCH_TIMEOUT))
+        limit = min(MATCH_TIMEOUT, self._timeout + MATCH_AFTER)
         try:
             return await run_within(limit, self._numbers.get(0.0)) or []
         except CallstatsdError:  # `database.lost` says why, and `dial.unmatched` what follows
             return []
+
+
+def _allow(allowed: Allowed, question: Question, rows: list[ServiceNumber], began: float) -> Dial:
+    row = find(rows, allowed.number, allowed.name)
+    if row is None:
+        _log.warning(logs.DIAL_UNMATCHED, salesforce_id=question.salesforce_id)
+        service = ServiceChoice(allowed.number, allowed.name, None, "salesforce")
+    else:
+        service = ServiceChoice(row.number, row.name, row.id, "salesforce")
+    return Dial("allowed", 200, service, None, None, _since(began))
 
 
 def _report(dial: Dial, question: Question) -> None:

@@ -10,6 +10,7 @@ import orjson
 from rich.console import Console
 
 from tests.benchmark.backfill import backfill
+from tests.benchmark.click_to_dial import api
 from tests.benchmark.drain import drain
 from tests.benchmark.endpoints import hot, slow
 from tests.benchmark.harness import PATIENCE, Harness, open_harness
@@ -26,6 +27,7 @@ SCENARIOS: dict[str, Scenario] = {
     "pgqueuer": pgqueuer,
     "graphile-worker": graphile_worker,
     "callbacks": callbacks,
+    "api": api,
     "slow": slow,
     "hot": hot,
     "idle": idle,

@@ -1,7 +1,7 @@
 """How fast a backlog is sent, from source rows to settled lines, where the endpoint is no limit."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -112,19 +112,29 @@ async def backlog(harness: Harness, calls: data.Calls) -> AsyncIterator[Site]:
     await harness.drop(source)
 
 
-async def our_drain(harness: Harness, site: Site, lines: int, *, callbacks: bool = False) -> Run:
-    """Drain with the daemon, with callbacks on if asked for."""
+async def our_drain(
+    harness: Harness,
+    site: Site,
+    lines: int,
+    more: Callable[[str], dict[str, str]] = lambda _: {},
+    beside: Callable[[str], AbstractAsyncContextManager[object]] = lambda _: nullcontext(),
+) -> Run:
+    """Drain with the daemon; settings that depend on the endpoint's URL, and what runs beside."""
     postgres = await harness.postgres_cpu()
     async with endpoint() as salesforce:
-        more = {"callback_url": f"{salesforce.url}/callbacks"} if callbacks else {}
         settings = environment(
-            site, salesforce.url, concurrency=str(CONCURRENCY), start_from="2020-01-01", **more
+            site,
+            salesforce.url,
+            concurrency=str(CONCURRENCY),
+            start_from="2020-01-01",
+            **more(salesforce.url),
         )
         async with daemon(harness.folder, settings) as running:
             started = moment(await running.until("daemon.started"))
             before = cpu_time(running.process.pid)
-            counts = await running.while_it_runs(salesforce.answered(lines))
-            seconds = await running.while_it_runs(drained(site, started, lines))
+            async with beside(salesforce.url):
+                counts = await running.while_it_runs(salesforce.answered(lines))
+                seconds = await running.while_it_runs(drained(site, started, lines))
             spent = cpu_time(running.process.pid) - before
             others = {
                 "postgres": await harness.postgres_cpu() - postgres,

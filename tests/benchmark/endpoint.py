@@ -40,6 +40,9 @@ def record_id(request: bytes, body: int = 0) -> bytes:
     return request[start : start + RECORD_ID]
 
 
+DIAL = b"/dial?"
+"""What is in the request line of a question of click to dial."""
+ALLOWED = response(b"200 OK", b'{"ServiceNumber":"4930231250100"}')
 WRITTEN = response(b"200 OK")
 LOCKED = response(b"423 Locked")
 
@@ -91,7 +94,9 @@ class Connection(asyncio.Protocol):
         while (head := buffer.find(END)) >= 0:
             at = buffer.find(LENGTH, 0, head)
             if at < 0:
-                self.transport.write(response(b"200 OK", orjson.dumps(self.tally)))
+                asked = DIAL in buffer[: buffer.find(b"\r")]
+                told = ALLOWED if asked else response(b"200 OK", orjson.dumps(self.tally))
+                self.transport.write(told)
                 buffer = buffer[head + len(END) :]
                 continue
             end = head + len(END) + int(buffer[at + len(LENGTH) : buffer.find(b"\r", at)])

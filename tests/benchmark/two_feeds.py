@@ -52,7 +52,8 @@ async def callbacks(harness: Harness, effort: Effort) -> list[Result]:
                     lines += requests
                     async with site.connection() as db:
                         await db.execute(NEW, requests)
-                runs[name].append(await our_drain(harness, site, lines, callbacks=name != "off"))
+                more = _off if name == "off" else _on
+                runs[name].append(await our_drain(harness, site, lines, more))
                 await harness.drop(site)
     off, on, both = runs["off"], runs["on"], runs["both"]
     return [
@@ -75,6 +76,14 @@ async def callbacks(harness: Harness, effort: Effort) -> list[Result]:
         ),
         await _idle(harness, effort),
     ]
+
+
+def _off(_url: str) -> dict[str, str]:
+    return {}
+
+
+def _on(url: str) -> dict[str, str]:
+    return {"callback_url": f"{url}/callbacks"}
 
 
 async def _idle(harness: Harness, effort: Effort) -> Result:
