@@ -11,15 +11,18 @@ WHERE EXISTS (SELECT FROM pg_index WHERE indrelid = to_regclass('line') AND indi
   AND EXISTS (SELECT FROM ledger WHERE bound_at IS NOT NULL)
 
 -- name: end_silent_holder
--- End the session that holds the lock of the class $1 if its last statement began $2 seconds ago and
--- it is not idle: it fell silent within a request, and the server waits for the rest of it.
+-- End an instance's session that holds the lock of the class $1 if its last statement began $2
+-- seconds ago and the server waits for the rest of it: it fell silent within a request. A migration
+-- has waited for the lock as long, and is left alone; so is whoever this role may not end.
 SELECT pg_terminate_backend(a.pid)
 FROM pg_locks AS l
 JOIN pg_stat_activity AS a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted AND l.mode = 'ExclusiveLock'
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND l.classid = $1::integer::oid AND l.objid = to_regclass('ledger')::oid AND l.objsubid = 2
-  AND a.state <> 'idle' AND a.query_start < clock_timestamp() - make_interval(secs => $2)
+  AND a.application_name LIKE 'callstatsd lock%' AND pg_has_role(a.usesysid, 'USAGE')
+  AND a.state <> 'idle' AND a.wait_event_type = 'Client'
+  AND a.query_start < clock_timestamp() - make_interval(secs => $2)
 
 -- name: last_holder
 -- Whose the instance's row is, and of which ledger; whether it has stopped in order.

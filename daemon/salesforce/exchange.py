@@ -6,6 +6,7 @@ for a line than all the rest of this program.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import NamedTuple, Protocol, cast
 
 import aiohttp
@@ -19,7 +20,8 @@ from yarl import URL
 from daemon.salesforce.transport import BODY_LIMIT, first_bytes
 
 CONTENT_TYPE = "application/json"
-SWITCHING_PROTOCOLS = 101
+AT_ONCE = 16 * 1024
+"""Bytes of a record that are certain to be out when its answer comes."""
 
 _NOT_PROMISED: Sequence[tuple[type, str]] = (
     (aiohttp.BaseConnector, "connect"),
@@ -101,20 +103,23 @@ class Direct:
             connection = await self._connector.connect(self._request, [], self._timeout)
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError from error
+        protocol = cast("ResponseHandler", connection.protocol)
+        transport = cast("asyncio.Transport", protocol.transport)
         try:
-            protocol = cast("ResponseHandler", connection.protocol)
-            transport = cast("asyncio.Transport", protocol.transport)
             protocol.set_response_params(read_until_eof=True)
             transport.write(b"%b\r\nContent-Length: %d\r\n\r\n%b" % (head, len(record), record))
             message, content = await self._answer(protocol)
             body = await first_bytes(content, BODY_LIMIT)
         except BaseException:
+            transport.abort()  # a large record would be written on
             connection.close()
             raise
-        if content.is_eof() and not transport.get_write_buffer_size():
-            connection.release()
+        # An early answer may leave a part of a large request under way.
+        early = message.code >= HTTPStatus.BAD_REQUEST and len(record) > AT_ONCE
+        if early or not content.is_eof():
+            connection.close()
         else:
-            connection.close()  # a part of the answer, or of the request, is still under way
+            connection.release()
         return Answer(message.code, message.headers, body)
 
     async def _answer(
@@ -126,7 +131,7 @@ class Direct:
                 message, content = await protocol.read()
             except HttpProcessingError as error:
                 raise aiohttp.ClientResponseError(self._request.request_info, ()) from error
-            if not 100 <= message.code < 200 or message.code == SWITCHING_PROTOCOLS:
+            if not 100 <= message.code < 200 or message.code == HTTPStatus.SWITCHING_PROTOCOLS:
                 return message, content
 
 
@@ -136,8 +141,9 @@ def exchange(session: aiohttp.ClientSession, url: str, headers: Mapping[str, str
         parsed = URL(url)
     except ValueError:
         return ThroughSession(session, url, headers)  # aiohttp says what is wrong with it
-    plain = parsed.scheme in {"http", "https"} and parsed.raw_host and parsed.raw_user is None
-    if plain and why_not_direct(session) is None:
+    plain = parsed.scheme in {"http", "https"} and parsed.raw_host
+    login = parsed.raw_user or parsed.raw_password
+    if plain and not login and why_not_direct(session) is None:
         return Direct(session, parsed, headers)
     return ThroughSession(session, parsed, headers)
 

@@ -80,10 +80,11 @@ class TrackedProtocol(ResponseHandler):
     def claim(self) -> bool:
         """Expect an answer to a request about to be written; False if the connection is unusable.
 
-        That is so if bytes are there already, also unread ones, or if the other side has closed a
-        kept connection. A new one is used as it is.
+        That is so if bytes are there already, also parsed or unread ones, or if the other side has
+        closed a kept connection. A new one is used as it is.
         """
-        if (self._requests or self._at_rest) and (self._poll or self._register()).poll(0):
+        kept = self._requests or self._at_rest
+        if kept and (self.should_close or (self._poll or self._register()).poll(0)):
             return False
         self._requests += 1
         self._heard = self._at_rest = False

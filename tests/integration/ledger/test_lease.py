@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
+from daemon.database import statements
 from daemon.errors import DatabaseSetupError, LeaseLostError, UnreachableError
 from daemon.ledger import lease
 from daemon.ledger.binding import Binding
@@ -19,11 +20,13 @@ from daemon.ledger.lease import (
     Lease,
     seconds_since_boot,
 )
+from daemon.ledger.locks import ACTIVE_LOCK
 from daemon.ledger.store import Ledger, open_ledger
 from tests.support.daemon_process import PATIENCE
 from tests.support.load import stretched
 from tests.support.proxy import Mode, proxied
 
+LEASE = statements.load("ledger/lease.sql")
 RECREATED = """
 BEGIN;
 CREATE SCHEMA anew;
@@ -418,3 +421,39 @@ async def test_a_session_that_fell_silent_within_a_request_is_ended_too(bound: s
             while not await other.acquire():
                 await asyncio.sleep(lease.TRY_EVERY)
         assert LOST_AFTER + seconds_since_boot() - began > SERVER_ENDS_AFTER
+
+
+@pytest.mark.parametrize(("name", "ended"), [("callstatsd lock", 1), ("callstatsd migrate", 0)])
+async def test_only_an_instance_is_ended_within_a_request(
+    bound: str, name: str, ended: int
+) -> None:
+    """A migration waits for the lock as long as that; its request is old when it has the lock."""
+    holder, waiting = [
+        await asyncpg.connect(
+            bound, server_settings={"application_name": each, "search_path": "callstatsd"}
+        )
+        for each in (name, "test")
+    ]
+    blocked = asyncio.Event()
+
+    async def rows() -> AsyncIterator[bytes]:
+        await blocked.wait()
+        yield b""
+
+    await holder.fetchval(LEASE["lock"], ACTIVE_LOCK)
+    await holder.execute("CREATE TEMPORARY TABLE t ()")
+    copying = asyncio.create_task(holder.copy_to_table("t", source=rows()))
+    async with asyncio.timeout(PATIENCE):
+        while (
+            await waiting.fetchval(
+                "SELECT wait_event FROM pg_stat_activity WHERE pid = $1", holder.get_server_pid()
+            )
+            != "ClientRead"
+        ):
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    assert len(await waiting.fetch(LEASE["end_silent_holder"], ACTIVE_LOCK, 60.0)) == 0
+    assert len(await waiting.fetch(LEASE["end_silent_holder"], ACTIVE_LOCK, 0.1)) == ended
+    copying.cancel()
+    holder.terminate()
+    waiting.terminate()

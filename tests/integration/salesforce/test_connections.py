@@ -4,6 +4,7 @@ Each scenario runs on asyncio's event loop and on uvloop's, which the daemon use
 """
 
 import asyncio
+import json
 import os
 import socket
 import ssl
@@ -19,7 +20,7 @@ import pytest
 from daemon.delivery.outcome import PauseSender, classify
 from daemon.lines import PauseReason
 from daemon.salesforce.client import EndpointUrl, Salesforce, open_session
-from daemon.salesforce.oauth import FixedToken
+from daemon.salesforce.oauth import ClientCredentials, FixedToken, OAuthTokens
 from daemon.salesforce.responses import NoResponse, Response, TokenFailure
 from tests.support import ways
 from tests.support.raw import free_port, raw, request, trusted
@@ -161,6 +162,37 @@ def test_an_answer_in_one_piece_with_another_answers_no_request(run: Run, behind
             for key in ("1-0-0-0", "2-0-0-0", "3-0-0-0"):
                 assert await client.post(key, b"{}") == Response(200, f"for {key}")
             assert len(server.writers) == 3
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("to", ["a token request", "a record"])
+def test_a_whole_answer_behind_a_body_answers_no_request(run: Run, to: str) -> None:
+    """The head came first, so that the connection is free as soon as the body has come."""
+
+    async def scenario() -> None:
+        asked: list[str] = []
+
+        async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while True:
+                key, _ = await request(reader)
+                asked.append(key)
+                token = {"access_token": "t", "instance_url": f"http://127.0.0.1:{port}"}
+                answer = reply(f"for {key}") if key else reply(json.dumps(token))
+                end_of_head = answer.index(b"\r\n\r\n") + 4
+                writer.write(answer[:end_of_head])
+                await writer.drain()
+                await asyncio.sleep(0.02)
+                stray = STRAYS["a whole answer"] if bool(key) is (to == "a record") else b""
+                writer.write(answer[end_of_head:] + stray)
+
+        async with raw(handler) as port, open_session("0", 5.0) as http:
+            grant = ClientCredentials("id", "secret")
+            tokens = OAuthTokens(http, f"http://127.0.0.1:{port}/token", grant)
+            client = Salesforce(http, EndpointUrl("/x"), tokens, exchange=run.make_exchange)
+            for key in ("1-0-0-0", "2-0-0-0"):
+                assert await client.post(key, b"{}") == Response(200, f"for {key}")
+        assert asked == ["", "1-0-0-0", "2-0-0-0"]
 
     run(scenario())
 

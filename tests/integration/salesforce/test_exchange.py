@@ -1,6 +1,7 @@
 """Which way a request goes, and what only one of the ways could get wrong."""
 
 import asyncio
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -15,7 +16,7 @@ from daemon.salesforce.exchange import (
     why_not_direct,
 )
 from tests.support.daemon_process import PATIENCE
-from tests.support.raw import OK, Recorder, raw, request
+from tests.support.raw import OK, Recorder, raw, request, trusted
 
 EACH_WAY = True
 HEADERS = {"Authorization": "Bearer t"}
@@ -29,6 +30,7 @@ LARGE = b"x" * 8_000_000
         ("https://salesforce.example/x", Direct),
         ("http://[::1]:8080/x?y=1", Direct),
         ("https://user:word@salesforce.example/x", ThroughSession),
+        ("https://:word@salesforce.example/x", ThroughSession),
         ("ftp://salesforce.example/x", ThroughSession),
         ("https:///x", ThroughSession),
         ("https://salesforce.example:port/", ThroughSession),
@@ -84,7 +86,10 @@ async def test_no_token_and_no_key_adds_a_header(make_exchange: MakeExchange, en
     assert "X-Other" not in head.partition("\r\n")[2]
 
 
-async def test_after_an_early_answer_the_rest_of_the_request_meets_no_other() -> None:
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+async def test_after_an_early_answer_the_rest_of_the_request_meets_no_other(
+    tmp_path: Path, *, tls: bool
+) -> None:
     """The server answers when it has seen the head; the next request has its own connection."""
     connections = 0
 
@@ -99,8 +104,9 @@ async def test_after_an_early_answer_the_rest_of_the_request_meets_no_other() ->
             await request(reader)
             writer.write(OK)
 
-    async with raw(early) as port, open_session("1", 5.0) as session:
-        there = exchange(session, f"http://127.0.0.1:{port}/", HEADERS)
+    ca_file, context = trusted(tmp_path) if tls else (None, None)
+    async with raw(early, context) as port, open_session("1", 5.0, ca_file=ca_file) as session:
+        there = exchange(session, f"http{'s' * tls}://127.0.0.1:{port}/", HEADERS)
         async with asyncio.timeout(PATIENCE):
             assert (await there.post("1-0-0-0", LARGE)).status == 413
             assert (await there.post("2-0-0-0", b"{}")).status == 200
