@@ -11,6 +11,8 @@ import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
 
 from daemon import __version__, logs
+from daemon.acd.events import TIMEOUT as ACD_TIMEOUT
+from daemon.acd.events import AcdEvents
 from daemon.database.errors import Place
 from daemon.errors import UnreachableError, UnusableError
 from daemon.ingest.callbacks import CallbackFeed, CallbackOptions
@@ -127,6 +129,18 @@ async def open_tokens(settings: Settings) -> AsyncIterator[tuple[Session, Tokens
         else:
             tokens = OAuthTokens(session, settings.token_url, grant)
         yield session, tokens
+
+
+@asynccontextmanager
+async def open_acd(settings: Settings) -> AsyncIterator[AcdEvents]:
+    """Open the connections to the ACD's REST server; they are its own, with no other's limits."""
+    async with open_session(
+        __version__,
+        ACD_TIMEOUT,
+        ca_file=settings.ca_file,
+        environment_proxy=settings.environment_proxy,
+    ) as session:
+        yield AcdEvents(session, settings.acd_url, settings.acd_token.get_secret_value())
 
 
 def _grant(settings: Settings) -> Grant | None:

@@ -29,6 +29,8 @@ from daemon.settings.values import (
     DAY,
     HOUR,
     UNSET,
+    AcdToken,
+    AcdUrl,
     Address,
     Dsn,
     Id,
@@ -267,6 +269,14 @@ class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_error
         UNSET,
         description="secret of the clients of API_LISTEN, at least 16 printable ASCII characters "
         "without blanks",
+    )
+    acd_url: AcdUrl = Field(
+        "",
+        description="address of the ACD's REST server with the ClientsID, "
+        "https://HOST:PORT/rest/v1.0/CLIENTSID; empty turns the acd commands off",
+    )
+    acd_token: AcdToken = Field(
+        UNSET, description="bearer token made in the ACD's portal; for ACD_URL"
     )
     http_listen: Address = Field(
         ("127.0.0.1", 9464),

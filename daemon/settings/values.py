@@ -119,7 +119,10 @@ def check_instance(value: str) -> str:
 
 def check_url(value: str, info: ValidationInfo) -> str:
     """Reject URLs that send secrets unencrypted or elsewhere; the endpoint may be a path."""
-    if info.field_name in {"token_url", "callback_url", "click_to_dial_url"} and not value:
+    if (
+        info.field_name in {"token_url", "callback_url", "click_to_dial_url", "acd_url"}
+        and not value
+    ):
         return value  # off; sending_faults reports a token_url that the auth needs
     if re.search(r"[#\\\s\x00-\x1f]", value):
         raise ValueError("must not contain #, \\ or white space: use https://HOST/PATH")
@@ -140,6 +143,34 @@ def check_url(value: str, info: ValidationInfo) -> str:
     return value
 
 
+def check_acd_url(value: str, info: ValidationInfo) -> str:
+    """Reject a base to which no path can be added, and another client than the one set."""
+    base = value.rstrip("/")
+    if "?" in base:
+        raise ValueError("must not contain ?: use https://HOST:PORT/rest/v1.0/CLIENTSID")
+    clients_id = info.data.get("clients_id")
+    last = re.search(r"/([0-9]{1,19})$", base)
+    if last and clients_id is not None and int(last[1]) != clients_id:
+        raise ValueError(
+            f"ends with another ClientsID than {PREFIX}CLIENTS_ID={clients_id}: "
+            "make them the same, or leave one out"
+        )
+    return base
+
+
+def check_acd_token(value: SecretStr, info: ValidationInfo) -> SecretStr:
+    """Reject a token that fits into no header; one is needed where the ACD is on."""
+    token = value.get_secret_value()
+    if not token and info.data.get("acd_url"):
+        raise ValueError(
+            f"is missing, {PREFIX}ACD_URL needs it: set it to the bearer token made in the ACD's "
+            "portal"
+        )
+    if token and not re.fullmatch("[!-~]+", token):
+        raise ValueError("cannot be put into a header: use ASCII without blanks or line breaks")
+    return value
+
+
 def read_listen(value: Any) -> Any:
     """Accept `host:port` or `[::1]:port`; an empty value turns it off."""
     if not isinstance(value, str) or not value:
@@ -155,6 +186,8 @@ def read_listen(value: Any) -> Any:
 
 Dsn = Annotated[SecretStr, After(check_dsn)]
 Url = Annotated[str, After(check_url)]
+AcdUrl = Annotated[Url, After(check_acd_url)]
+AcdToken = Annotated[SecretStr, After(check_acd_token)]
 Seconds = Annotated[float, Before(read_seconds)]
 LaterSeconds = Annotated[Seconds, After(check_order)]
 Schemas = Annotated[tuple[str, ...], Before(read_schemas)]

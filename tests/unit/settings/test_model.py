@@ -94,6 +94,8 @@ def test_only_the_source_is_required_and_the_rest_has_the_contracts_defaults() -
         "click_to_dial_fallback": "",
         "api_listen": None,
         "api_token": SecretStr(""),
+        "acd_url": "",
+        "acd_token": SecretStr(""),
         "http_listen": ("127.0.0.1", 9464),
         "log_format": "auto",
         "log_level": "info",
@@ -232,7 +234,14 @@ def test_every_fault_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_secret_is_in_repr_or_in_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    secrets = ("client_secret", "password", "security_token", "bearer_token", "api_token")
+    secrets = (
+        "client_secret",
+        "password",
+        "security_token",
+        "bearer_token",
+        "api_token",
+        "acd_token",
+    )
     settings = load_with(monkeypatch, **dict.fromkeys(secrets, "hunter2"))
 
     assert "hunter2" not in repr(settings) + str(settings) + settings.model_dump_json()
@@ -660,3 +669,62 @@ def test_settings_made_in_the_program_are_what_is_given_and_nothing_else(
 
     assert (settings.poll_interval, settings.source_schemas) == (0.05, ("a",))
     assert settings.concurrency == 4
+
+
+ACD = "https://acd.example.com/rest/v1.0/7"
+
+
+def test_the_acd_is_off_until_its_address_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_with(monkeypatch, acd_token="t").acd_url == ""
+    settings = load_with(monkeypatch, acd_url=f"{ACD}/", acd_token="hunter2")
+    assert settings.acd_url == ACD
+    assert settings.acd_token == SecretStr("hunter2")
+
+
+def test_the_acds_address_needs_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert faults_with(monkeypatch, acd_url=ACD) == (
+        (
+            "CALLSTATSD_ACD_TOKEN is missing, CALLSTATSD_ACD_URL needs it: set it to the bearer "
+            "token made in the ACD's portal."
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://acd.example.com/rest/v1.0/7", "is not encrypted"),
+        ("/rest/v1.0/7", "is not an absolute URL"),
+        ("https://a:b@acd.example.com/rest/v1.0/7", "must not contain credentials"),
+        (f"{ACD}?x=1", "must not contain ?"),
+        (f"{ACD}#x", "must not contain #"),
+    ],
+)
+def test_an_address_of_the_acd_that_leaks_the_token_is_refused(
+    monkeypatch: pytest.MonkeyPatch, url: str, reason: str
+) -> None:
+    (fault,) = faults_with(monkeypatch, acd_url=url, acd_token="hunter2")
+    assert fault.startswith("CALLSTATSD_ACD_URL")
+    assert reason in fault
+
+
+def test_the_acds_client_is_the_one_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_with(monkeypatch, acd_url=ACD, acd_token="t", clients_id="7").clients_id == 7
+    (fault,) = faults_with(monkeypatch, clients_id="8")
+    assert fault == (
+        f"CALLSTATSD_ACD_URL={ACD!r} ends with another ClientsID than CALLSTATSD_CLIENTS_ID=8: "
+        "make them the same, or leave one out."
+    )
+    monkeypatch.setenv("CALLSTATSD_ACD_URL", "https://acd.example.com/other")
+    assert load_with(monkeypatch, clients_id="8").clients_id == 8
+
+
+def test_a_token_of_the_acd_that_fits_into_no_header_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert faults_with(monkeypatch, acd_url=ACD, acd_token="hunter2\nX") == (
+        (
+            "CALLSTATSD_ACD_TOKEN cannot be put into a header: use ASCII without blanks or line "
+            "breaks."
+        ),
+    )

@@ -1,0 +1,1 @@
+"""The ACD's own interfaces."""
