@@ -49,7 +49,12 @@ class AcdError(CallstatsdError):
 
 
 class AcdRefusedError(AcdError):
-    """It refused this request, in the words of the message."""
+    """It refused this request, in these words of its own."""
+
+    def __init__(self, words: str, status: int) -> None:
+        super().__init__(f"the ACD refused ({status}): {words}", status)
+        self.words = words
+        self.status: int = status
 
 
 class AcdSetupError(AcdError):
@@ -164,7 +169,7 @@ def _error(status: int, reason: object, *, is_json: bool) -> AcdError:
             f"the ACD's REST server is not available now ({status}): try again later", status
         )
     if 400 <= status <= 500:
-        return AcdRefusedError(f"the ACD refused ({status}): {words or 'no reason given'}", status)
+        return AcdRefusedError(words or "no reason given", status)
     return AcdSetupError(
         f"no jtel REST server answers there ({status}): write its address into "
         "CALLSTATSD_ACD_URL, https://HOST:PORT/rest/v1.0/CLIENTSID",

@@ -113,7 +113,7 @@ class AcdEvents:
             return read_records(status, answer)
         except AcdRefusedError as error:
             # A server may repeat what it was sent.
-            raise AcdRefusedError(str(error).replace(self._token, "…"), error.status) from None
+            raise AcdRefusedError(error.words.replace(self._token, "…"), error.status) from None
 
     async def _exchange(self, method: str, url: str, body: bytes | None) -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {self._token}"}

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from daemon import __version__, terminal
-from daemon.cli import commands, descriptors, dial_command, line_commands
+from daemon.cli import acd_commands, commands, descriptors, dial_command, line_commands
 from daemon.cli.faults import faults_of
 from daemon.cli.options import invoked, with_settings_options
 from daemon.errors import CallstatsdError
@@ -95,6 +95,10 @@ def _callstatsd(
     """Deliver the statistics of finished ACD calls from Postgres to Salesforce."""
 
 
+def _acd() -> None:
+    """Read and create events of the ACD over its REST server."""
+
+
 def _application() -> typer.Typer:
     application = typer.Typer(
         name="callstatsd",
@@ -111,6 +115,11 @@ def _application() -> typer.Typer:
     application.callback()(with_settings_options(_callstatsd))
     for name, command in COMMANDS:
         application.command(name)(with_settings_options(command))
+    acd = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    acd.callback()(with_settings_options(_acd))
+    for name, command in acd_commands.COMMANDS:
+        acd.command(name)(with_settings_options(command))
+    application.add_typer(acd, name="acd")
     return application
 
 

@@ -170,7 +170,9 @@ def test_commands_on_pages_and_their_options_exist(page: Path) -> None:
 
 
 def options(command: Any) -> set[str]:
-    return {"--help", *(name for parameter in command.params for name in parameter.opts)}
+    of_commands = (options(one) for one in getattr(command, "commands", {}).values())
+    own = {name for parameter in command.params for name in parameter.opts}
+    return {"--help"}.union(own, *of_commands)
 
 
 def layers() -> list[set[str]]:

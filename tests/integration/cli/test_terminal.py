@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from daemon.cli import acd_commands
 from daemon.demo.standin import Reply
 from daemon.terminal import wrap
 from tests.support.calls import insert, plain_call, record_id, seed_003
@@ -110,7 +111,8 @@ async def test_every_command_prints_whole_words_on_a_terminal(
 
 @WIDTHS
 async def test_help_and_wrong_usage_are_readable(centre: CallCentre, columns: int) -> None:
-    for name in ((), *((name,) for name in NAMES)):
+    of_acd = [("acd",), *(("acd", name) for name, _ in acd_commands.COMMANDS)]
+    for name in ((), *((name,) for name in NAMES), *of_acd):
         code, shown = await ended(centre, columns, *name, "--help")
         assert code == 0
         assert_readable(shown)
