@@ -65,6 +65,9 @@ DIAL_UNDECIDED = "dial.undecided"
 DIAL_UNMATCHED = "dial.unmatched"
 DIAL_UNAUTHORIZED = "dial.unauthorized"
 API_UNAVAILABLE = "api.unavailable"
+ALERT_RAISED = "alert.raised"
+ALERT_FAILED = "alert.failed"
+ALERT_GIVEN_UP = "alert.given_up"
 
 LINE_EVENTS = {
     State.DELIVERED: LINE_DELIVERED,

@@ -1,7 +1,8 @@
-"""URLs: which may receive a secret (https anywhere, plain http only on this machine). Pure."""
+"""URLs: which may receive a secret (https anywhere, http on this machine), or be a link. Pure."""
 
 import re
 from ipaddress import IPv4Address
+from urllib.parse import urlsplit
 
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1|\[::1\]")
 _BASE_URL = re.compile(
@@ -36,6 +37,17 @@ def is_safe_base(url: str) -> bool:
     if match["host"] == "[::1]":
         return match["scheme"] == "http"
     return _is_host(match["host"])
+
+
+def is_web_url(url: str) -> bool:
+    """Return whether a text is a whole http or https URL."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    plain = re.fullmatch(r"[^\s\x00-\x1f\x7f<>\"\\]+", url) is not None
+    return plain and bool(host) and parts.scheme in {"http", "https"}
 
 
 def _is_host(host: str) -> bool:

@@ -22,7 +22,12 @@ from daemon.acd.answers import (
     read_records,
 )
 from daemon.salesforce.client import Session
-from daemon.salesforce.transport import begin_request, describe, may_have_left
+from daemon.salesforce.transport import (
+    WithdrawnError,
+    begin_request,
+    describe,
+    may_have_left,
+)
 
 _log = structlog.get_logger()
 
@@ -125,6 +130,8 @@ class AcdEvents:
                 method, url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 return response.status, await self._body(response.content)
+        except WithdrawnError as error:
+            raise AcdUnavailableError("another instance sends now", sent=False) from error
         except (
             aiohttp.ClientError,
             TimeoutError,

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Any
-from urllib.parse import urlsplit
 
 from daemon.acd.answers import CALLBACK
+from daemon.urls import is_web_url
 
 KEYS = {
     "type": "AcdEventTypesID",
@@ -53,7 +53,7 @@ def _faults(given: Mapping[str, Any]) -> Iterator[str]:
         yield "--appointment-date must be a date, yyyy-mm-dd or yyyymmdd"
     if "appointment_time" in given and not _TIME.fullmatch(given["appointment_time"]):
         yield "--appointment-time must be a time, hh:mm or hhmm"
-    if "crm_url" in given and not _is_web_address(given["crm_url"]):
+    if "crm_url" in given and not is_web_url(given["crm_url"]):
         yield "--crm-url must be a whole URL, https://HOST/PATH"
 
 
@@ -66,13 +66,3 @@ def _is_date(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_web_address(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        return False
-    plain = re.fullmatch(r"[^\s\x00-\x1f\x7f<>\"\\]+", text) is not None
-    return plain and bool(host) and parts.scheme in {"http", "https"}

@@ -20,8 +20,8 @@ SELECT CASE
     THEN 'a primary that is not read only, and SELECT, INSERT, UPDATE, DELETE'
     ELSE (
         SELECT 'SELECT, INSERT, UPDATE, DELETE'
-        FROM unnest(ARRAY['ledger', 'feed', 'line', 'lane', 'instance', 'streak', 'act'])
-             AS t (name)
+        FROM unnest(ARRAY['ledger', 'feed', 'line', 'lane', 'instance', 'streak', 'act',
+                          'alert']) AS t (name)
         WHERE NOT has_table_privilege(t.name, 'SELECT')
            OR NOT has_table_privilege(t.name, 'INSERT')
            OR NOT has_table_privilege(t.name, 'UPDATE')

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from daemon.database.pool import Database, quoted
+from daemon.ledger.alerts import AlertStore
 from daemon.ledger.binding import BindingStore
 from daemon.ledger.instance import InstanceStore
 from daemon.ledger.pruning import PruningStore
@@ -11,7 +12,7 @@ from daemon.ledger.sending import SendingStore
 from daemon.ledger.taking import TakingStore
 
 
-class Ledger(BindingStore, TakingStore, SendingStore, InstanceStore, PruningStore):
+class Ledger(BindingStore, TakingStore, SendingStore, InstanceStore, PruningStore, AlertStore):
     """All that an instance and the commands do with a ledger, over one pool of connections."""
 
 

@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -36,7 +37,8 @@ from daemon.ledger.store import Ledger
 from daemon.lines import FeedName, State
 from daemon.reports.status import status_line
 from daemon.salesforce.client import Salesforce
-from daemon.service.connections import feeds, retry_until_reachable
+from daemon.service.alerts import AlertOptions, Alerts
+from daemon.service.connections import feeds, open_acd, retry_until_reachable
 from daemon.service.heartbeat import Heartbeat
 from daemon.service.systemd import Loop, SystemdNotifier
 from daemon.settings.model import Settings
@@ -187,9 +189,26 @@ class Instance:
             beside.append(self._report_status(sender))
         if poll:
             beside.append(self._take(sender, leave))
+            beside += self._alerts()
         # A poll under way is cut at the end: the watermark moves only with the lines it covers.
         async with in_background(*beside):
             await sender.run(leave)
+
+    def _alerts(self) -> list[Coroutine[Any, Any, None]]:
+        """Return what raises alerts, if they are on."""
+        settings = self.settings
+        if settings.alert_group_id is None:
+            return []
+        options = AlertOptions(
+            settings.alert_group_id, settings.alert_interval, settings.alert_link
+        )
+        backoff = Backoff(settings.retry_initial, settings.retry_max)
+
+        async def alert() -> None:
+            async with open_acd(settings) as acd:
+                await Alerts(self.ledger, acd, options, backoff).run(self.lease)
+
+        return [alert()]
 
     async def _report_feed_off(self) -> None:
         """Warn that callbacks wait in the ledger while they are off."""

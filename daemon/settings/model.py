@@ -33,6 +33,7 @@ from daemon.settings.values import (
     AcdUrl,
     Address,
     Dsn,
+    GroupId,
     Id,
     Identifier,
     Instance,
@@ -42,6 +43,7 @@ from daemon.settings.values import (
     Seconds,
     Start,
     Url,
+    WebUrl,
 )
 
 
@@ -277,6 +279,17 @@ class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_error
     )
     acd_token: AcdToken = Field(
         UNSET, description="bearer token made in the ACD's portal; for ACD_URL"
+    )
+    alert_group_id: GroupId = Field(
+        None,
+        description="AcdGroups.ID of the group that gets an event when lines end for good without "
+        "being in Salesforce; empty raises no alerts; needs ACD_URL",
+    )
+    alert_interval: Seconds = Field(
+        HOUR, ge=10, description="least time between two alerts, at least 10"
+    )
+    alert_link: WebUrl = Field(
+        "", description="http or https URL in the alert's event, say of the status page"
     )
     http_listen: Address = Field(
         ("127.0.0.1", 9464),

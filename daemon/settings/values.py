@@ -13,7 +13,7 @@ from pydantic import BeforeValidator as Before
 
 from daemon.settings.dsn import is_host_name, read_dsn
 from daemon.settings.sources import INSTANCE, PREFIX
-from daemon.urls import allows_secrets
+from daemon.urls import allows_secrets, is_web_url
 
 HOUR, DAY = 3600.0, 86400.0
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -171,6 +171,20 @@ def check_acd_token(value: SecretStr, info: ValidationInfo) -> SecretStr:
     return value
 
 
+def check_alert_group(value: int | None, info: ValidationInfo) -> int | None:
+    """Reject a group to alert where the ACD is off."""
+    if value is not None and info.data.get("acd_url") == "":
+        raise ValueError(f"needs {PREFIX}ACD_URL: set that, too, or remove this")
+    return value
+
+
+def check_link(value: str) -> str:
+    """Reject what a browser would not open as a web page."""
+    if value and not is_web_url(value):
+        raise ValueError("is not a web address: use https://HOST/PATH")
+    return value
+
+
 def read_listen(value: Any) -> Any:
     """Accept `host:port` or `[::1]:port`; an empty value turns it off."""
     if not isinstance(value, str) or not value:
@@ -187,6 +201,8 @@ def read_listen(value: Any) -> Any:
 Dsn = Annotated[SecretStr, After(check_dsn)]
 Url = Annotated[str, After(check_url)]
 AcdUrl = Annotated[Url, After(check_acd_url)]
+GroupId = Annotated[int | None, Field(ge=1, le=2**63 - 1), After(check_alert_group)]
+WebUrl = Annotated[str, After(check_link)]
 AcdToken = Annotated[SecretStr, After(check_acd_token)]
 Seconds = Annotated[float, Before(read_seconds)]
 LaterSeconds = Annotated[Seconds, After(check_order)]

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -377,7 +378,11 @@ async def test_a_hundred_thousand_lines_are_upgraded_in_place(empty_dsn: str) ->
         begun = (*[None] * 6, False, None, None, 0.0)
         assert tuple(await db.fetchrow(of_feed, "callbacks")) == begun
         assert await db.fetchval("SELECT count(*) FROM feed") == len(FeedName)
-        assert tuple(await db.fetchrow("SELECT * FROM ledger"))[1:] == tuple(binding)
+        kept = tuple(await db.fetchrow("SELECT * FROM ledger"))[1:]
+        assert kept[:-2] == tuple(binding)
+        # Alerts were never on.
+        assert kept[-2] is None
+        assert re.fullmatch("[0-9a-f]{8}", kept[-1])
         assert await db.fetchval("SELECT feed FROM streak") == "statistics"
 
         # The same lines come next, in the same order.
@@ -401,7 +406,7 @@ async def test_a_ledger_of_one_feed_gets_the_other_and_no_line_is_written(empty_
         )
         before = await lines_as_stored(db, columns)
         progress = await db.fetch("SELECT * FROM feed")
-        with pytest.raises(ConfigurationError, match="version 0003, this program needs 0004"):
+        with pytest.raises(ConfigurationError, match="version 0003, this program needs 0005"):
             await ledger.check_version()
         await bring_up_to_date(ledger)
         await ledger.check_version()

@@ -32,7 +32,16 @@ from tests.support.expected import BERLIN
 
 LEDGER_SQL = {
     name: text
-    for part in ("binding", "taking", "sending", "instance", "pruning", "lease", "migrate")
+    for part in (
+        "alerts",
+        "binding",
+        "taking",
+        "sending",
+        "instance",
+        "pruning",
+        "lease",
+        "migrate",
+    )
     for name, text in statements.load(f"ledger/{part}.sql").items()
 }
 CALLS = 200_000
@@ -242,6 +251,14 @@ LEDGER = {
     # Two acts that lines name, and as many as there are that no line does.
     "prune_acts": by("line_act", rows=2, given=(95 * 86400.0, 1000)),
     "prune_lanes": by("line_lane", rows=10, given=(1000,)),
+    "begin_alerts": small(),
+    "open_alert": small(),
+    "alert_due": by("line_unalerted", rows=BACKLOG, given=(3600.0, 5.0)),
+    "number_alert": by("line_kept", rows=3 * BACKLOG, given=(None,), also=("line_unalerted",)),
+    "withdraw_alert": small(1),
+    "alert_raised": small(1, 102039),
+    "alert_failed": small(1, "no response from the ACD", 1.0, 1),
+    "give_up_alert": by("line_kept", rows=3 * BACKLOG, given=(1, "no response from the ACD")),
     "channel": small(),
     "announce_daemon": small(DAEMON_LOCK),
     "daemon_waiting": small(DAEMON_LOCK),

@@ -96,6 +96,9 @@ def test_only_the_source_is_required_and_the_rest_has_the_contracts_defaults() -
         "api_token": SecretStr(""),
         "acd_url": "",
         "acd_token": SecretStr(""),
+        "alert_group_id": None,
+        "alert_interval": 3600,
+        "alert_link": "",
         "http_listen": ("127.0.0.1", 9464),
         "log_format": "auto",
         "log_level": "info",
@@ -728,3 +731,14 @@ def test_a_token_of_the_acd_that_fits_into_no_header_is_not_shown(
             "breaks."
         ),
     )
+
+
+def test_alerts_need_the_acd_and_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert faults_with(monkeypatch, alert_group_id="235") == (
+        "CALLSTATSD_ALERT_GROUP_ID='235' needs CALLSTATSD_ACD_URL: set that, too, or remove this.",
+    )
+    settings = load_with(monkeypatch, acd_url=ACD, acd_token="t", alert_link="http://page:1/")
+    assert (settings.alert_group_id, settings.alert_link) == (235, "http://page:1/")
+    for name, bad in (("alert_group_id", "0"), ("alert_interval", "9"), ("alert_link", "page")):
+        monkeypatch.setenv(f"CALLSTATSD_{name.upper()}", bad)
+    assert len(faults_with(monkeypatch)) == 3

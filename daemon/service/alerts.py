@@ -1,0 +1,182 @@
+"""Alerts: an event for a group of the ACD when lines end for good without being in Salesforce."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from daemon import logs
+from daemon.acd.answers import AcdError, AcdEvent
+from daemon.delivery.backoff import Backoff
+from daemon.errors import UnusableError
+from daemon.ledger.alerts import Alert, AlertStore
+from daemon.reports.formats import plural
+from daemon.salesforce.transport import Permit, permit
+
+_log = structlog.get_logger()
+
+TICKET = 6
+"""The type of the event; its UserData is the number of a foreign ticket."""
+LOOK_EVERY = 5.0
+"""Seconds between two looks into the ledger."""
+GATHER = 5.0
+"""Seconds from the first line to its alert, which counts what came meanwhile."""
+LAST_CHANCE = 2.0
+"""Seconds that an alert under way gets at shutdown."""
+MOST_TRIES = 10
+_NOT_BY_TRYING = {400, 401, 404, *range(300, 400)}
+"""Statuses that a person must end: the alert is tried again only after the interval."""
+
+
+class Events(Protocol):
+    """What alerts need of the ACD."""
+
+    async def events(self) -> list[AcdEvent]:
+        """Return all events."""
+
+    async def create(self, body: dict[str, Any], /) -> AcdEvent:
+        """Create one."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertOptions:
+    """The group to alert, the least seconds between two alerts, and a link for the event."""
+
+    group_id: int
+    interval: float
+    link: str = ""
+
+
+class Alerts:
+    """Raises an alert at most once for each number, across kills, cut answers and takeovers."""
+
+    def __init__(
+        self, ledger: AlertStore, acd: Events, options: AlertOptions, backoff: Backoff
+    ) -> None:
+        self._ledger = ledger
+        self._acd = acd
+        self._options = options
+        self._backoff = backoff
+        self._code: str | None = None
+
+    async def run(self, may_send: Permit) -> None:
+        """Look for lines until cancelled; nothing that the ACD or the ledger does ends this."""
+        permit.set(may_send)
+        while True:
+            turn = asyncio.create_task(self._safe_turn())
+            try:
+                await asyncio.shield(turn)
+            except asyncio.CancelledError:
+                await asyncio.wait({turn}, timeout=LAST_CHANCE)
+                turn.cancel()
+                raise
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def _safe_turn(self) -> None:
+        try:
+            await self.turn()
+        except UnusableError as error:
+            _log.debug(logs.DAEMON_WAITING, error=str(error))
+        except Exception as defect:  # noqa: BLE001 - an alert never ends the sender
+            _log.error(logs.REQUEST_DEFECT, exception=logs.without_messages(defect))
+
+    async def turn(self, gather: float = GATHER) -> None:
+        """Raise the alert that is due, if any; raises `UnusableError` without the ledger."""
+        if self._code is None:
+            self._code = await self._ledger.begin_alerts()
+        earlier = await self._ledger.open_alert()
+        if earlier is not None:
+            if earlier.due:
+                await self._again(earlier.alert)
+        elif await self._ledger.alert_due(self._options.interval, gather):
+            alert = await self._ledger.number_alert()
+            if alert is not None:
+                await self._create(alert)
+
+    async def _again(self, alert: Alert) -> None:
+        """Look for the event of an earlier request, and repeat the request if there is none."""
+        mine = self._user_data(alert)
+        try:
+            found = [event for event in await self._acd.events() if event.user_data == mine]
+        except AcdError as error:
+            await self._failed(alert, error)
+            return
+        if found:
+            await self._raised(alert, found[0].id)
+            return
+        counted = await self._ledger.number_alert(alert.number)
+        if counted is None:
+            await self._ledger.withdraw_alert(alert.number)
+        else:
+            await self._create(counted)
+
+    async def _create(self, alert: Alert) -> None:
+        try:
+            event = await self._acd.create(self._body(alert))
+        except AcdError as error:
+            if error.status == 409:
+                await self._raised(alert, None)
+            else:
+                await self._failed(alert, error)
+        else:
+            await self._raised(alert, event.id, updated=event.updated)
+
+    async def _raised(
+        self, alert: Alert, acd_events_id: int | None, *, updated: bool = False
+    ) -> None:
+        await self._ledger.alert_raised(alert.number, acd_events_id)
+        _log.info(
+            logs.ALERT_RAISED,
+            number=alert.number,
+            acd_events_id=acd_events_id,
+            lines=alert.lines,
+            rejected=alert.rejected,
+            expired=alert.expired,
+            invalid=alert.invalid,
+            updated=updated,
+        )
+
+    async def _failed(self, alert: Alert, error: AcdError) -> None:
+        status = error.status
+        words = reason(error)
+        if status in _NOT_BY_TRYING:
+            await self._ledger.alert_failed(alert.number, words, self._options.interval, 0)
+            _log.warning(logs.ALERT_FAILED, number=alert.number, status=status, error=words)
+        elif (tries := alert.tries + 1) < MOST_TRIES:
+            wait = self._backoff.delay(tries)
+            await self._ledger.alert_failed(alert.number, words, wait, tries)
+        else:
+            await self._ledger.give_up_alert(alert.number, words)
+            _log.error(logs.ALERT_GIVEN_UP, number=alert.number, status=status, error=words)
+
+    def _body(self, alert: Alert) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "AcdEventTypesID": TICKET,
+            "AcdGroupsID": self._options.group_id,
+            "Sender": "callstatsd",
+            "Subject": subject(alert),
+        }
+        if self._options.link:
+            body["CrmURL"] = self._options.link
+        return body | {"UserData": self._user_data(alert)}
+
+    def _user_data(self, alert: Alert) -> str:
+        return f"callstatsd-alert-{self._code}-{alert.number}"
+
+
+def subject(alert: Alert) -> str:
+    """Return what the agents read."""
+    counts = {"rejected": alert.rejected, "expired": alert.expired, "invalid": alert.invalid}
+    said = ", ".join(f"{lines} {state}" for state, lines in counts.items() if lines)
+    verb = "is" if alert.lines == 1 else "are"
+    return f"callstatsd: {plural(alert.lines, 'line')} {verb} not in Salesforce ({said})"
+
+
+def reason(error: AcdError) -> str:
+    """Return why an alert failed, without any word of the ACD."""
+    if error.status is None:
+        return "no response from the ACD"
+    if error.status == 401:
+        return "the ACD refuses the token or the ClientsID"
+    return f"the ACD answered {error.status}"
