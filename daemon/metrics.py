@@ -88,6 +88,12 @@ FEED_PAUSED = Gauge(
     ["feed", "reason"],
     registry=REGISTRY,
 )
+ALERTS = Counter(
+    "callstatsd_alerts",
+    "Alerts to a group of the ACD, by what came of them",
+    ["result"],
+    registry=REGISTRY,
+)
 API_USAGE = Gauge(
     "callstatsd_api_usage_ratio",
     "Share of the org's daily calls that is used, as its last response says",
@@ -194,6 +200,8 @@ for _state in State:
         CALLBACKS.labels(_state)
 for _reason in PauseReason:
     PAUSES.labels(_reason)
+for _result in ("raised", "failed", "given_up"):
+    ALERTS.labels(_result)
 for _status in (200, 400, 401, 403, 404, 409, 423, 429, 500, 502, 503, 504, "none"):
     REQUESTS.labels(_status)
 for _decision in DECISIONS:

@@ -26,10 +26,11 @@ from daemon.salesforce.client import EndpointUrl
 from daemon.salesforce.oauth import TokenError
 from daemon.salesforce.probe import check_endpoint
 from daemon.service.click_to_dial import service_numbers
-from daemon.service.connections import ledger_code, open_databases, open_tokens
+from daemon.service.connections import ledger_code, open_acd, open_databases, open_tokens
 from daemon.settings.model import Settings
 from daemon.urls import allows_secrets, show_address
 from daemon.web.api import DIAL_PATH
+from daemon.web.masking import masked
 from daemon.web.probe import check_listen_address
 
 MAX_AHEAD = timedelta(minutes=1)
@@ -83,9 +84,8 @@ async def check(settings: Settings) -> AsyncIterator[Finding]:
     if not faults:
         async for finding in _salesforce(settings):
             yield finding
-    if settings.http_listen is not None:
-        found = await check_listen_address(settings.http_listen, ledger_code(settings))
-        yield (_ok if found.usable else _warn)("listen", found.text)
+    async for finding in _beside(settings):
+        yield finding
 
 
 async def _source(source: Source, clock: Clock, settings: Settings) -> AsyncIterator[Finding]:
@@ -284,6 +284,43 @@ async def _salesforce(settings: Settings) -> AsyncIterator[Finding]:
             )
     except (TokenError, ConfigurationError) as error:
         yield _fail("token", str(error), error.exit_code)
+
+
+async def _beside(settings: Settings) -> AsyncIterator[Finding]:
+    """Check what a delivery does without: the ACD's REST server, and our own listener."""
+    if settings.acd_url:
+        yield await _acd_types(settings)
+        yield _alert(settings)
+    if settings.http_listen is not None:
+        found = await check_listen_address(settings.http_listen, ledger_code(settings))
+        yield (_ok if found.usable else _warn)("listen", found.text)
+
+
+async def _acd_types(settings: Settings) -> Finding:
+    """Ask for the types of events; nothing is created."""
+    try:
+        async with open_acd(settings) as acd:
+            names = await acd.types()
+    except CallstatsdError as error:
+        return _fail("acd", masked(str(error)), error.exit_code)
+    if names.source == "built_in":
+        return _warn(
+            "acd",
+            "the ACD's REST server lists no types of events (404), so the token is not tried: if "
+            "`callstatsd acd events` fails too, correct CALLSTATSD_ACD_URL",
+        )
+    return _ok("acd", f"granted, for {settings.acd_url}")
+
+
+def _alert(settings: Settings) -> Finding:
+    group = settings.alert_group_id
+    if group is None:
+        return _ok("alert", "off: CALLSTATSD_ALERT_GROUP_ID is not set")
+    return _ok(
+        "alert",
+        f"group {group} gets an event when lines end rejected, expired or invalid, at most one in "
+        f"{timedelta(seconds=settings.alert_interval)}",
+    )
 
 
 def _ok(name: str, text: str) -> Finding:

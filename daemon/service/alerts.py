@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from daemon import logs
+from daemon import logs, metrics
 from daemon.acd.answers import AcdError, AcdEvent
 from daemon.delivery.backoff import Backoff
 from daemon.errors import UnusableError
@@ -126,6 +126,7 @@ class Alerts:
         self, alert: Alert, acd_events_id: int | None, *, updated: bool = False
     ) -> None:
         await self._ledger.alert_raised(alert.number, acd_events_id)
+        metrics.ALERTS.labels("raised").inc()
         _log.info(
             logs.ALERT_RAISED,
             number=alert.number,
@@ -142,12 +143,14 @@ class Alerts:
         words = reason(error)
         if status in _NOT_BY_TRYING:
             await self._ledger.alert_failed(alert.number, words, self._options.interval, 0)
+            metrics.ALERTS.labels("failed").inc()
             _log.warning(logs.ALERT_FAILED, number=alert.number, status=status, error=words)
         elif (tries := alert.tries + 1) < MOST_TRIES:
             wait = self._backoff.delay(tries)
             await self._ledger.alert_failed(alert.number, words, wait, tries)
         else:
             await self._ledger.give_up_alert(alert.number, words)
+            metrics.ALERTS.labels("given_up").inc()
             _log.error(logs.ALERT_GIVEN_UP, number=alert.number, status=status, error=words)
 
     def _body(self, alert: Alert) -> dict[str, Any]:

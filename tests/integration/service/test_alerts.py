@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from daemon import metrics
 from daemon.acd.events import AcdEvents
 from daemon.delivery.backoff import Backoff
 from daemon.demo.acd_standin import TOKEN, AcdStandIn, serve_acd
@@ -202,10 +203,12 @@ async def test_a_kill_within_the_request_raises_no_second_event(watch: Watch) ->
 async def test_after_ten_requests_without_an_answer_its_lines_are_in_the_next(watch: Watch) -> None:
     await watch.fail(2)
     watch.acd.rule = lambda _: Reply(503)
+    before = metrics.counted("callstatsd_alerts_total", result="given_up")
     with capture_logs() as logged:
         for _ in range(MOST_TRIES + 3):
             await watch.turn()
     assert len(watch.acd.requests) == MOST_TRIES
+    assert metrics.counted("callstatsd_alerts_total", result="given_up") == before + 1
     [given_up] = [entry for entry in logged if entry["event"].startswith("alert.")]
     assert (given_up["event"], given_up["log_level"]) == ("alert.given_up", "error")
     watch.acd.rule = None
