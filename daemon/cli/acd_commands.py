@@ -144,7 +144,7 @@ def create(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Create an event for a group of the ACD; never repeated by itself.
+    """Create an event for a group; never repeated by itself.
 
     Example: callstatsd acd create --type callback --group 235 --sender 49301234567 --subject "Call"
     """
