@@ -7,6 +7,7 @@ from typing import Any, Self
 import orjson
 
 from daemon.errors import CallstatsdError
+from daemon.lines import BIGINT_MAX
 
 EVENT_TYPES = {
     1: "VoiceMail",
@@ -38,6 +39,10 @@ MAX_WORDS = 300
 """Characters of the ACD's own words that are shown."""
 _LATER = {408, 421, 425, 429}
 """Statuses of a server that may answer otherwise later; so may 5xx other than 500."""
+
+
+_OF_A_PROXY = {None, 502, 504}
+"""No answer, or one of a proxy that had none."""
 
 
 class AcdError(CallstatsdError):
@@ -75,6 +80,11 @@ class AcdUnavailableError(AcdError):
     def __init__(self, message: str, status: int | None = None, *, sent: bool = True) -> None:
         super().__init__(message, status)
         self.sent = sent
+
+    @property
+    def unheard(self) -> bool:
+        """Whether the ACD itself answered nothing, and may still be at work on the request."""
+        return self.sent and self.status in _OF_A_PROXY
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +139,7 @@ class AcdEvent:
         return self.record.get("Result_") == "UPDATED"
 
 
-def read_records(status: int, body: bytes) -> list[dict[str, Any]]:
+def read_records(status: int, body: bytes | bytearray) -> list[dict[str, Any]]:
     """Return the records of a response; raises `AcdError`.
 
     A `status` in the body counts instead of an HTTP status of 200.
@@ -178,7 +188,10 @@ def _error(status: int, reason: object, *, is_json: bool) -> AcdError:
 
 
 def _integer(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """Return an integer that a column may hold."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= BIGINT_MAX:
+        return value
+    return None
 
 
 def _text(value: object) -> str | None:

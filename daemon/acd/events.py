@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
@@ -21,13 +22,9 @@ from daemon.acd.answers import (
     AcdUnavailableError,
     read_records,
 )
+from daemon.acd.record_stream import RecordStream
 from daemon.salesforce.client import Session
-from daemon.salesforce.transport import (
-    WithdrawnError,
-    begin_request,
-    describe,
-    may_have_left,
-)
+from daemon.salesforce.transport import begin_request, describe, may_have_left
 
 _log = structlog.get_logger()
 
@@ -48,7 +45,8 @@ class Names(NamedTuple):
 class AcdEvents:
     """The functions under `acd/events`. All of them raise `AcdError`; none is repeated by itself.
 
-    `base_url` ends with the ClientsID, without a slash.
+    `base_url` ends with the ClientsID, without a slash. Where a permit is needed and none is held,
+    they raise `WithdrawnError`, and nothing was sent.
     """
 
     def __init__(
@@ -62,6 +60,19 @@ class AcdEvents:
     async def events(self) -> list[AcdEvent]:
         """Return all events of the client, in the ACD's order."""
         return [AcdEvent.of(record) for record in await self._request("GET", "")]
+
+    async def find(self, user_data: str) -> AcdEvent | None:
+        """Return an event with exactly this UserData; reads the list as it arrives."""
+        found: list[AcdEvent] = []
+        stream = RecordStream()
+
+        def look(records: Iterable[Mapping[str, Any]]) -> None:
+            found.extend(AcdEvent.of(one) for one in records if one.get("UserData") == user_data)
+
+        status = await self._exchange("GET", "", None, lambda part: look(stream.feed(part)))
+        with self._token_hidden():
+            look(stream.finish(status))
+        return found[0] if found else None
 
     async def event(self, number: int) -> AcdEvent:
         """Return one event."""
@@ -101,37 +112,37 @@ class AcdEvents:
     async def _request(
         self, method: str, path: str, body: bytes | None = None
     ) -> list[dict[str, Any]]:
-        began = time.monotonic()
-        url = f"{self._base_url}/acd/events{path}"
-        status: int | None = None
-        try:
-            status, answer = await self._exchange(method, url, body)
-        finally:
-            _log.debug(
-                logs.REQUEST_DONE,
-                method=method,
-                path=urlsplit(url).path,
-                status=status,
-                seconds=round(time.monotonic() - began, 3),
-            )
-        try:
+        answer = bytearray()
+        status = await self._exchange(method, path, body, answer.extend)
+        with self._token_hidden():
             return read_records(status, answer)
+
+    @contextmanager
+    def _token_hidden(self) -> Iterator[None]:
+        """Remove the token from the ACD's words: a server may repeat what it was sent."""
+        try:
+            yield
         except AcdRefusedError as error:
-            # A server may repeat what it was sent.
             raise AcdRefusedError(error.words.replace(self._token, "…"), error.status) from None
 
-    async def _exchange(self, method: str, url: str, body: bytes | None) -> tuple[int, bytes]:
+    async def _exchange(
+        self, method: str, path: str, body: bytes | None, take: Callable[[bytes], None]
+    ) -> int:
+        """Return the status; `take` gets the answer's body as it arrives."""
+        began = time.monotonic()
+        url = f"{self._base_url}/acd/events{path}"
         headers = {"Authorization": f"Bearer {self._token}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
+        status: int | None = None
         begin_request()
         try:
             async with self._session.request(
                 method, url, data=body, headers=headers, allow_redirects=False
             ) as response:
-                return response.status, await self._body(response.content)
-        except WithdrawnError as error:
-            raise AcdUnavailableError("another instance sends now", sent=False) from error
+                status = response.status
+                await self._read(response.content, take)
+                return status
         except (
             aiohttp.ClientError,
             TimeoutError,
@@ -144,14 +155,22 @@ class AcdEvents:
                 "network, CALLSTATSD_ACD_URL, CALLSTATSD_CA_FILE and CALLSTATSD_ENVIRONMENT_PROXY",
                 sent=await may_have_left(),
             ) from error
+        finally:
+            _log.debug(
+                logs.REQUEST_DONE,
+                method=method,
+                path=urlsplit(url).path,
+                status=status,
+                seconds=round(time.monotonic() - began, 3),
+            )
 
-    async def _body(self, content: aiohttp.StreamReader) -> bytes:
-        body = bytearray()
+    async def _read(self, content: aiohttp.StreamReader, take: Callable[[bytes], None]) -> None:
+        size = 0
         async for part in content.iter_any():
-            body += part
-            if len(body) > self._limit:
+            size += len(part)
+            if size > self._limit:
                 raise AcdUnavailableError(f"the ACD's answer is longer than {self._limit:,} bytes")
-        return bytes(body)
+            take(part)
 
 
 def _one(records: list[dict[str, Any]]) -> AcdEvent:

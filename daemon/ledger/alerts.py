@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from daemon.database import statements
+from daemon.ledger.overview import AlertStatus
 from daemon.ledger.tables import LedgerTables
 
 _SQL = statements.load("ledger/alerts.sql")
@@ -31,16 +32,22 @@ class OpenAlert(NamedTuple):
 
 
 class AlertStore(LedgerTables):
-    """Numbers alerts, and keeps what came of them."""
+    """Numbers alerts, and keeps what came of them; all times are the ledger's, in seconds."""
 
-    async def begin_alerts(self) -> str:
-        """Count lines from now on, unless they are counted already; returns the ledger's code."""
-        return str((await self._only_row(_SQL["begin_alerts"]))["code"])
+    async def begin_alerts(self, longest_wait: float) -> str:
+        """Count lines from now on, unless they are counted already; returns the ledger's code.
 
-    async def open_alert(self) -> OpenAlert | None:
-        """Return the alert that is neither raised nor given up."""
+        Times that a clock left behind when it was set back are corrected: nothing waits longer.
+        """
+        return str((await self._only_row(_SQL["begin_alerts"], longest_wait))["code"])
+
+    async def open_alert(self, unheard: float) -> OpenAlert | None:
+        """Return the alert that is neither raised nor given up.
+
+        One of whose request nothing was heard is due after `unheard` seconds.
+        """
         async with self.database.connection() as connection:
-            row = await connection.fetchrow(_SQL["open_alert"])
+            row = await connection.fetchrow(_SQL["open_alert"], unheard)
         return None if row is None else OpenAlert(Alert(*row[:5]), row["due"])
 
     async def alert_due(self, interval: float, gather: float) -> bool:
@@ -72,6 +79,11 @@ class AlertStore(LedgerTables):
     async def give_up_alert(self, number: int, error: str) -> None:
         """Leave its lines to the next one."""
         await self._write("give_up_alert", number, error)
+
+    async def alert_status(self) -> AlertStatus:
+        """Return the last alert, and what waits for the next; by indexes."""
+        async with self.database.connection() as connection:
+            return AlertStatus(**await connection.fetchrow(_SQL["alert_status"]))
 
     async def _write(self, statement: str, *arguments: Any) -> None:
         async def write(connection: Any) -> None:

@@ -1,24 +1,47 @@
 -- Alerts: which lines one counts, what came of it, and when the next may be raised.
 
 -- name: begin_alerts
--- Note that alerts are on, if they never were; the code of this ledger.
-UPDATE ledger SET alerts_since = coalesce(alerts_since, now()) RETURNING code
+-- Note that alerts are on, if they never were, and give a ledger a code of its own, also one that
+-- was restored from a copy: its tables are others. What lies ahead of a clock that was set back is
+-- pulled to now, and a next try to $1 seconds from now. Returns the code.
+WITH begun AS (
+    UPDATE ledger
+    SET alerts_since = least(alerts_since, now()),
+        code = CASE WHEN code_of = 'ledger'::regclass::oid THEN code
+                    ELSE left(gen_random_uuid()::text, 8) END,
+        code_of = 'ledger'::regclass::oid
+    WHERE (alerts_since <= now() AND code_of = 'ledger'::regclass::oid) IS NOT TRUE
+    RETURNING code
+),
+pulled_back AS (
+    UPDATE alert
+    SET requested_at = least(requested_at, now()),
+        raised_at = CASE WHEN raised_at IS NOT NULL THEN least(raised_at, now()) END,
+        given_up_at = CASE WHEN given_up_at IS NOT NULL THEN least(given_up_at, now()) END,
+        retry_at = CASE WHEN retry_at IS NOT NULL
+                        THEN least(retry_at, now() + make_interval(secs => $1)) END
+    WHERE greatest(requested_at, raised_at, given_up_at) > now()
+       OR retry_at > now() + make_interval(secs => $1)
+)
+SELECT coalesce(b.code, l.code) AS code FROM ledger AS l LEFT JOIN begun AS b ON true
 
 -- name: open_alert
--- The alert that was numbered and neither raised nor given up, and whether it may be tried now.
-SELECT number, rejected, expired, invalid, tries, coalesce(retry_at <= now(), true) AS due
+-- The alert that was numbered and neither raised nor given up, and whether it may be tried now; one
+-- of whose request nothing was heard, $1 seconds after that.
+SELECT number, rejected, expired, invalid, tries,
+       coalesce(retry_at, requested_at + make_interval(secs => $1)) <= now() AS due
 FROM alert
 WHERE raised_at IS NULL AND given_up_at IS NULL
 
 -- name: alert_due
--- Whether a line that no alert counts was settled $2 seconds ago or earlier, and the last alert
--- ended at least $1 seconds ago.
+-- Whether a line that no alert counts was settled $2 seconds ago or earlier, or ahead of a clock
+-- that was set back, and the last alert ended at least $1 seconds ago.
 SELECT EXISTS (
            SELECT FROM line
            WHERE state IN ('rejected', 'expired', 'invalid')
              AND alert_generation IS DISTINCT FROM generation
              AND settled_at >= (SELECT alerts_since FROM ledger)
-             AND settled_at <= now() - make_interval(secs => $2)
+             AND settled_at NOT BETWEEN now() - make_interval(secs => $2) AND now()
        )
    AND NOT EXISTS (
            SELECT FROM alert
@@ -28,26 +51,24 @@ SELECT EXISTS (
 -- name: number_alert
 -- Give the alert $1 (NULL: the next) the lines that it counts: its own that are still not in
 -- Salesforce, and those that no alert counts. No row if there are none.
-WITH own AS (
-    SELECT coalesce($1::integer, (SELECT coalesce(max(number), 0) + 1 FROM alert)) AS number
-),
-counted AS (
-    UPDATE line AS l
-    SET alert_number = own.number, alert_generation = l.generation
-    FROM own, ledger
-    WHERE l.state IN ('rejected', 'expired', 'invalid')
-      AND (l.alert_number = own.number
-           OR l.alert_generation IS DISTINCT FROM l.generation
-              AND l.settled_at >= ledger.alerts_since)
-    RETURNING l.state
+WITH counted AS (
+    UPDATE line
+    SET alert_number = coalesce($1::integer, (SELECT coalesce(max(number), 0) + 1 FROM alert)),
+        alert_generation = generation
+    WHERE state IN ('rejected', 'expired', 'invalid')
+      AND (alert_number = $1::integer
+           OR alert_generation IS DISTINCT FROM generation
+              AND settled_at >= (SELECT alerts_since FROM ledger))
+    RETURNING alert_number, state
 )
-INSERT INTO alert (number, rejected, expired, invalid)
-SELECT own.number, count(*) FILTER (WHERE state = 'rejected'),
-       count(*) FILTER (WHERE state = 'expired'), count(*) FILTER (WHERE state = 'invalid')
-FROM own, counted
-GROUP BY own.number
+INSERT INTO alert (number, rejected, expired, invalid, requested_at)
+SELECT alert_number, count(*) FILTER (WHERE state = 'rejected'),
+       count(*) FILTER (WHERE state = 'expired'), count(*) FILTER (WHERE state = 'invalid'), now()
+FROM counted
+GROUP BY alert_number
 ON CONFLICT (number) DO UPDATE
-SET rejected = excluded.rejected, expired = excluded.expired, invalid = excluded.invalid
+SET rejected = excluded.rejected, expired = excluded.expired, invalid = excluded.invalid,
+    requested_at = excluded.requested_at, retry_at = NULL
 RETURNING number, rejected, expired, invalid, tries
 
 -- name: withdraw_alert
@@ -72,3 +93,25 @@ WITH freed AS (
 )
 UPDATE alert SET given_up_at = now(), error = $2, retry_at = NULL
 WHERE number = $1 AND raised_at IS NULL
+
+-- name: alert_status
+-- The alert that was raised last, and how many lines are in no raised alert, with the reason.
+WITH waiting AS (
+    SELECT (
+        SELECT count(*) FROM line
+        WHERE state IN ('rejected', 'expired', 'invalid')
+          AND alert_generation IS DISTINCT FROM generation
+          AND settled_at >= (SELECT alerts_since FROM ledger)
+    ) + (
+        SELECT count(*) FROM line
+        WHERE state IN ('rejected', 'expired', 'invalid') AND alert_generation = generation
+          AND alert_number = (SELECT number FROM alert
+                              WHERE raised_at IS NULL AND given_up_at IS NULL)
+    ) AS lines
+)
+SELECT w.lines AS waiting, r.raised_at, r.acd_events_id, r.rejected + r.expired + r.invalid AS lines,
+       CASE WHEN w.lines > 0 THEN (SELECT error FROM alert ORDER BY number DESC LIMIT 1) END AS error
+FROM waiting AS w
+LEFT JOIN (
+    SELECT * FROM alert WHERE raised_at IS NOT NULL ORDER BY number DESC LIMIT 1
+) AS r ON true

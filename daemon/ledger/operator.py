@@ -7,9 +7,11 @@ from typing import Any
 from daemon.database import statements
 from daemon.database.pool import Database
 from daemon.ledger.acts import Act, ActKind, RecordedAct
+from daemon.ledger.alerts import AlertStore
 from daemon.ledger.instance import OperatorPause
 from daemon.ledger.locks import ACTIVE_LOCK, DAEMON_LOCK
 from daemon.ledger.overview import (
+    AlertStatus,
     Backlog,
     FeedReport,
     HourlyCounts,
@@ -65,10 +67,11 @@ class OperatorStore:
         """Return the same for the lines of another feed."""
         return OperatorStore(self._database, feed)
 
-    async def overview(self, *, callbacks: bool = False) -> StatusReport:
+    async def overview(self, *, callbacks: bool = False, alerts: bool = False) -> StatusReport:
         """Return what `status` shows; counts all lines, so it takes a while on a large ledger.
 
         `callbacks` says whether these are on; if not, and none was ever taken, they are left out.
+        So are alerts unless they are on.
         """
         async with self._database.connection() as connection:
             rows = await connection.fetch(_SQL["counts"])
@@ -86,6 +89,7 @@ class OperatorStore:
             calls.streaks,
             acts=await self.latest_acts(ACTS),
             callbacks=requests if callbacks or requests.ever_taken else None,
+            alert=await self.alert() if alerts else None,
         )
 
     async def report(self, lines: dict[str, int], *, on: bool = True) -> FeedReport:
@@ -115,6 +119,10 @@ class OperatorStore:
         async with self._database.connection() as connection:
             rows = await connection.fetch(_SQL["streaks"], STREAKS, self._feed)
         return [Streak._make((*row, self._feed)) for row in rows]
+
+    async def alert(self) -> AlertStatus:
+        """Return the alert that the ACD got last, and how many lines wait for the next."""
+        return await AlertStore(self._database).alert_status()
 
     async def waiting(self) -> Backlog:
         """Return how many lines wait for Salesforce, and for an operator."""

@@ -53,11 +53,29 @@ class FeedReport:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertStatus:
+    """The alert that the ACD got last, and how many lines wait for the next.
+
+    `error` is why the newest alert did not reach the ACD, while its lines wait.
+    """
+
+    waiting: int
+    raised_at: datetime | None = None
+    acd_events_id: int | None = None
+    lines: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StatusReport(FeedReport):
-    """What `status` shows: call statistics, operators' commands, and callbacks if there are any."""
+    """What `status` shows: call statistics and operators' commands.
+
+    And callbacks if there are any, and alerts if they are on.
+    """
 
     acts: Sequence[RecordedAct] = ()
     callbacks: FeedReport | None = None
+    alert: AlertStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)

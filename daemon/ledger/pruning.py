@@ -38,6 +38,10 @@ class PruningStore(LedgerTables):
         async with self.database.connection("prune_streaks") as connection:
             await connection.execute(_SQL["prune_streaks"])
 
+    async def prune_alerts(self, age: float, limit: int) -> int:
+        """Remove alerts that ended so many seconds ago, but the last; 0 when none is left."""
+        return await self._remove("prune_alerts", age, limit)
+
     async def _remove(self, statement: str, *arguments: Any) -> int:
         async def remove(connection: Any) -> int:
             async with connection.transaction():

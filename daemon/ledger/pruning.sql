@@ -102,3 +102,17 @@ WHERE s.ended_at IS NOT NULL AND NOT EXISTS (
       AND settled_at BETWEEN s.since AND s.until
     OFFSET 0
 )
+
+-- name: prune_alerts
+-- Remove $2 alerts that ended $1 seconds ago; never the last, whose number the next one follows.
+WITH gone AS (
+    DELETE FROM alert
+    WHERE number IN (
+        SELECT number FROM alert
+        WHERE coalesce(raised_at, given_up_at) < now() - make_interval(secs => $1)
+          AND number < (SELECT max(number) FROM alert)
+        LIMIT $2
+    )
+    RETURNING 1
+)
+SELECT count(*) FROM gone

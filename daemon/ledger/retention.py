@@ -71,6 +71,8 @@ class Pruner:
         while not stop.is_set() and await self._ledger.prune_lanes(BATCH):
             pass
         await self._ledger.prune_streaks()
+        while not stop.is_set() and await self._ledger.prune_alerts(self._retention, BATCH):
+            pass
         if records or lines or acts:
             _log.info(logs.RETENTION_PRUNED, records=records, lines=lines, acts=acts)
         return Pruned(records, lines, acts)

@@ -1,4 +1,8 @@
-"""Alerts: an event for a group of the ACD when lines end for good without being in Salesforce."""
+"""Alerts: an event for a group of the ACD when lines end for good without being in Salesforce.
+
+Number, counts, tries and the time of the next try are in the ledger, as those of lines are, so that
+no restart forgets them; hence no tenacity here.
+"""
 
 import asyncio
 from dataclasses import dataclass
@@ -7,21 +11,24 @@ from typing import Any, Protocol
 import structlog
 
 from daemon import logs, metrics
-from daemon.acd.answers import AcdError, AcdEvent
+from daemon.acd.answers import AcdError, AcdEvent, AcdUnavailableError
+from daemon.acd.events import TIMEOUT
 from daemon.delivery.backoff import Backoff
 from daemon.errors import UnusableError
 from daemon.ledger.alerts import Alert, AlertStore
 from daemon.reports.formats import plural
-from daemon.salesforce.transport import Permit, permit
+from daemon.salesforce.transport import Permit, WithdrawnError, permit
 
 _log = structlog.get_logger()
 
 TICKET = 6
 """The type of the event; its UserData is the number of a foreign ticket."""
-LOOK_EVERY = 5.0
+LOOK_EVERY = 2.0
 """Seconds between two looks into the ledger."""
 GATHER = 5.0
 """Seconds from the first line to its alert, which counts what came meanwhile."""
+UNHEARD = TIMEOUT
+"""Seconds that the ACD may still work on a request to which no answer came."""
 LAST_CHANCE = 2.0
 """Seconds that an alert under way gets at shutdown."""
 MOST_TRIES = 10
@@ -32,8 +39,8 @@ _NOT_BY_TRYING = {400, 401, 404, *range(300, 400)}
 class Events(Protocol):
     """What alerts need of the ACD."""
 
-    async def events(self) -> list[AcdEvent]:
-        """Return all events."""
+    async def find(self, user_data: str, /) -> AcdEvent | None:
+        """Return an event with exactly this UserData."""
 
     async def create(self, body: dict[str, Any], /) -> AcdEvent:
         """Create one."""
@@ -58,12 +65,13 @@ class Alerts:
         self._acd = acd
         self._options = options
         self._backoff = backoff
-        self._code: str | None = None
+        self._longest_wait = max(options.interval, backoff.maximum, UNHEARD)
 
     async def run(self, may_send: Permit) -> None:
         """Look for lines until cancelled; nothing that the ACD or the ledger does ends this."""
         permit.set(may_send)
         while True:
+            await may_send.until_held()
             turn = asyncio.create_task(self._safe_turn())
             try:
                 await asyncio.shield(turn)
@@ -78,42 +86,42 @@ class Alerts:
             await self.turn()
         except UnusableError as error:
             _log.debug(logs.DAEMON_WAITING, error=str(error))
+        except WithdrawnError:
+            _log.debug(logs.DAEMON_WAITING, error="another instance may raise the alert")
         except Exception as defect:  # noqa: BLE001 - an alert never ends the sender
             _log.error(logs.REQUEST_DEFECT, exception=logs.without_messages(defect))
 
     async def turn(self, gather: float = GATHER) -> None:
         """Raise the alert that is due, if any; raises `UnusableError` without the ledger."""
-        if self._code is None:
-            self._code = await self._ledger.begin_alerts()
-        earlier = await self._ledger.open_alert()
+        code = await self._ledger.begin_alerts(self._longest_wait)
+        earlier = await self._ledger.open_alert(UNHEARD)
         if earlier is not None:
             if earlier.due:
-                await self._again(earlier.alert)
+                await self._again(code, earlier.alert)
         elif await self._ledger.alert_due(self._options.interval, gather):
             alert = await self._ledger.number_alert()
             if alert is not None:
-                await self._create(alert)
+                await self._create(code, alert)
 
-    async def _again(self, alert: Alert) -> None:
+    async def _again(self, code: str, alert: Alert) -> None:
         """Look for the event of an earlier request, and repeat the request if there is none."""
-        mine = self._user_data(alert)
         try:
-            found = [event for event in await self._acd.events() if event.user_data == mine]
+            found = await self._acd.find(user_data(code, alert))
         except AcdError as error:
             await self._failed(alert, error)
             return
-        if found:
-            await self._raised(alert, found[0].id)
+        if found is not None:
+            await self._raised(alert, found.id)
             return
         counted = await self._ledger.number_alert(alert.number)
         if counted is None:
             await self._ledger.withdraw_alert(alert.number)
         else:
-            await self._create(counted)
+            await self._create(code, counted)
 
-    async def _create(self, alert: Alert) -> None:
+    async def _create(self, code: str, alert: Alert) -> None:
         try:
-            event = await self._acd.create(self._body(alert))
+            event = await self._acd.create(self._body(code, alert))
         except AcdError as error:
             if error.status == 409:
                 await self._raised(alert, None)
@@ -147,13 +155,15 @@ class Alerts:
             _log.warning(logs.ALERT_FAILED, number=alert.number, status=status, error=words)
         elif (tries := alert.tries + 1) < MOST_TRIES:
             wait = self._backoff.delay(tries)
+            if isinstance(error, AcdUnavailableError) and error.unheard:
+                wait = max(wait, UNHEARD)
             await self._ledger.alert_failed(alert.number, words, wait, tries)
         else:
             await self._ledger.give_up_alert(alert.number, words)
             metrics.ALERTS.labels("given_up").inc()
             _log.error(logs.ALERT_GIVEN_UP, number=alert.number, status=status, error=words)
 
-    def _body(self, alert: Alert) -> dict[str, Any]:
+    def _body(self, code: str, alert: Alert) -> dict[str, Any]:
         body: dict[str, Any] = {
             "AcdEventTypesID": TICKET,
             "AcdGroupsID": self._options.group_id,
@@ -162,16 +172,18 @@ class Alerts:
         }
         if self._options.link:
             body["CrmURL"] = self._options.link
-        return body | {"UserData": self._user_data(alert)}
+        return body | {"UserData": user_data(code, alert)}
 
-    def _user_data(self, alert: Alert) -> str:
-        return f"callstatsd-alert-{self._code}-{alert.number}"
+
+def user_data(code: str, alert: Alert) -> str:
+    """Return what tells an alert's event from all others, also from those of other ledgers."""
+    return f"callstatsd-alert-{code}-{alert.number}"
 
 
 def subject(alert: Alert) -> str:
     """Return what the agents read."""
     counts = {"rejected": alert.rejected, "expired": alert.expired, "invalid": alert.invalid}
-    said = ", ".join(f"{lines} {state}" for state, lines in counts.items() if lines)
+    said = ", ".join(f"{lines:,} {state}" for state, lines in counts.items() if lines)
     verb = "is" if alert.lines == 1 else "are"
     return f"callstatsd: {plural(alert.lines, 'line')} {verb} not in Salesforce ({said})"
 

@@ -56,6 +56,20 @@ async def test_an_event_is_created_listed_and_found(acd: Acd) -> None:
     ]
 
 
+async def test_an_event_is_found_by_its_user_data(acd: Acd) -> None:
+    for text in ("1", "12", "1"):
+        await acd.client.create(TICKET | {"UserData": text})
+    found = await acd.client.find("1")
+    assert found is not None
+    assert found == (await acd.client.events())[0]
+    assert await acd.client.find("2") is None
+    for status in (401, 503):
+        acd.standin.rule = lambda _, status=status: Reply(status)
+        with pytest.raises(answers.AcdError) as caught:
+            await acd.client.find("1")
+        assert caught.value.status == status
+
+
 async def test_a_duplicate_is_the_event_that_is_there(acd: Acd) -> None:
     acd.standin.unique_groups = {235}
     first = await acd.client.create(TICKET)
@@ -121,10 +135,11 @@ async def test_a_token_that_the_server_repeats_is_not_shown(acd: Acd) -> None:
     acd.standin.rule = lambda request: Reply(
         403, {"status": 403, "error": f"no right: {request.headers['Authorization']}"}
     )
-    with pytest.raises(answers.AcdRefusedError) as caught:
-        await acd.client.events()
-    assert str(caught.value) == "the ACD refused (403): no right: Bearer …"
-    assert TOKEN not in repr(caught.value.__cause__)
+    for ask in (acd.client.events, lambda: acd.client.find("1")):
+        with pytest.raises(answers.AcdRefusedError) as caught:
+            await ask()
+        assert str(caught.value) == "the ACD refused (403): no right: Bearer …"
+        assert TOKEN not in repr(caught.value.__cause__)
 
 
 async def test_redirects_are_not_followed(acd: Acd) -> None:
@@ -172,8 +187,10 @@ async def test_an_acd_that_hangs_is_left(acd: Acd) -> None:
 async def test_an_answer_that_is_too_long_is_not_read(acd: Acd) -> None:
     await acd.client.create(TICKET)
     async with open_session("1", 5.0) as session:
-        with pytest.raises(answers.AcdUnavailableError, match="longer than 100 bytes"):
-            await AcdEvents(session, acd.url, TOKEN, limit=100).events()
+        client = AcdEvents(session, acd.url, TOKEN, limit=100)
+        for ask in (client.events, lambda: client.find("123456")):
+            with pytest.raises(answers.AcdUnavailableError, match="longer than 100 bytes"):
+                await ask()
 
 
 @pytest.mark.parametrize(

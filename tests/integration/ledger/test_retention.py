@@ -174,6 +174,20 @@ async def test_the_pause_that_holds_stays_however_old_it_is(
     assert (await prune(ledger)).acts == 1
 
 
+async def test_alerts_go_but_not_the_last_whose_number_the_next_one_follows(
+    ledger: Ledger, db: asyncpg.Connection
+) -> None:
+    await db.executemany(
+        """
+        INSERT INTO alert (number, rejected, expired, invalid, requested_at, raised_at, given_up_at)
+        VALUES ($1, 1, 0, 0, now(), now() - $2 * interval '1 day', now() - $3 * interval '1 day')
+        """,
+        [(1, 91, None), (2, None, 91), (3, 89, None), (4, None, None), (5, 91, None)],
+    )
+    await prune(ledger)
+    assert [row[0] for row in await db.fetch("SELECT number FROM alert ORDER BY 1")] == [3, 4, 5]
+
+
 async def test_first_a_sweep_must_have_covered_the_downtime(
     ledger: Ledger, db: asyncpg.Connection
 ) -> None:

@@ -132,6 +132,8 @@ def test_an_event_is_typed_and_keeps_what_it_was() -> None:
 def test_a_key_that_is_missing_or_of_another_type_hurts_nobody() -> None:
     event = AcdEvent.of({"ID": "7", "AcdEventTypesID": True, "Sender": 4930, "dtCreated": None})
     assert (event.id, event.type_id, event.sender, event.created) == (None, None, None, None)
+    assert AcdEvent.of({"ID": 2**63 - 1}).id == 2**63 - 1
+    assert AcdEvent.of({"ID": 2**63}).id is None  # no bigint
 
 
 def test_an_event_that_got_a_comment_says_so() -> None:
