@@ -94,6 +94,11 @@ ALERTS = Counter(
     ["result"],
     registry=REGISTRY,
 )
+ALERT_LINES_WAITING = Gauge(
+    "callstatsd_alert_lines_waiting",
+    "Lines that an alert counts and that are not in a raised one yet; only where alerts are on",
+    registry=REGISTRY,
+)
 API_USAGE = Gauge(
     "callstatsd_api_usage_ratio",
     "Share of the org's daily calls that is used, as its last response says",
@@ -192,6 +197,7 @@ OLDEST_PENDING.set(math.nan)
 OLDEST_KEPT.set(math.nan)
 CALLBACKS_PENDING.set(math.nan)
 OLDEST_CALLBACK.set(math.nan)
+ALERT_LINES_WAITING.set(math.nan)
 
 # What has not happened yet is zero, not unknown: the first one is an increase too.
 for _state in State:

@@ -129,7 +129,9 @@ def status(
 
     async def read() -> StatusReport:
         async with open_operator_store(settings) as operator_store:
-            return await operator_store.overview(callbacks=bool(settings.callback_url))
+            return await operator_store.overview(
+                callbacks=bool(settings.callback_url), alerts=settings.alert_group_id is not None
+            )
 
     report = run_async(read())
     if as_json:

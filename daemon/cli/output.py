@@ -12,9 +12,10 @@ from daemon.cli import operations
 from daemon.command_text import printable
 from daemon.ingest.readiness import ReadinessRules
 from daemon.ledger.acts import command_line, outcome
-from daemon.ledger.overview import FeedReport, LedgerStatus, StatusReport
+from daemon.ledger.overview import AlertStatus, FeedReport, LedgerStatus, StatusReport
 from daemon.lines import ORG_REASONS, FeedName, State
 from daemon.reports import explain
+from daemon.reports.alerts import alert_sentences
 from daemon.reports.formats import iso_time, local_time
 from daemon.reports.meanings import (
     CALLBACK_PAUSES,
@@ -58,18 +59,40 @@ class FeedStatus(TypedDict):
     streaks: NotRequired[list[StreakStatus]]
 
 
+class AlertJson(TypedDict):
+    """The last alert, and how many lines are not in a raised one yet."""
+
+    waiting: int
+    raised_at: str | None
+    acd_events_id: int | None
+    lines: int | None
+    error: str | None
+
+
 class Status(FeedStatus):
-    """`status --json` (contract, section 8): call statistics, and callbacks if there are any."""
+    """`status --json` (contract, section 8): call statistics, and what else is on."""
 
     callbacks: FeedStatus | None
+    alert: AlertJson | None
 
 
 def status_json(overview: StatusReport, zone: ZoneInfo) -> Status:
     """Return `status --json`."""
-    callbacks = overview.callbacks
+    callbacks, alert = overview.callbacks, overview.alert
     return {
         **_feed_json(overview, zone),
         "callbacks": None if callbacks is None else _feed_json(callbacks, zone),
+        "alert": None if alert is None else _alert_json(alert),
+    }
+
+
+def _alert_json(alert: AlertStatus) -> AlertJson:
+    return {
+        "waiting": alert.waiting,
+        "raised_at": iso_time(alert.raised_at),
+        "acd_events_id": alert.acd_events_id,
+        "lines": alert.lines,
+        "error": alert.error,
     }
 
 
@@ -119,6 +142,9 @@ def show_status(overview: StatusReport, zone: ZoneInfo) -> None:
         console().print("\ncallbacks", style="bold")
         _show_feed(callbacks, zone, FeedName.CALLBACKS, alone=False)
         say("")
+    if overview.alert is not None:
+        said = alert_sentences(overview.alert, lambda when: local_time(when, zone))
+        say(f"{'alerts':16}{said}", hanging=16)
     for number, recorded in enumerate(overview.acts):
         act = recorded.act
         said = ", ".join(filter(None, (command_line(act, zone), outcome(recorded))))

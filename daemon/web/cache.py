@@ -7,7 +7,7 @@ from typing import Generic, Self, TypeVar
 
 from daemon.errors import UnusableError
 from daemon.ledger.operator import OperatorStore
-from daemon.ledger.overview import Backlog, LedgerStatus
+from daemon.ledger.overview import AlertStatus, Backlog, LedgerStatus
 from daemon.lines import FeedName
 
 FRESH_FOR = 2.0
@@ -53,7 +53,7 @@ class SharedQuery(Generic[T]):
 
 
 class StatusReader:
-    """The ledger's backlog and status, for `/metrics`, the page and systemd's status line.
+    """The ledger's backlog, status and alerts, for `/metrics`, the page and systemd's status line.
 
     Each caller says how old a result may be; whoever reads anew reads for the others, too.
     """
@@ -62,6 +62,7 @@ class StatusReader:
         stores = {feed: operator_store.of(feed) for feed in FeedName}
         self._backlog = {feed: SharedQuery(store.waiting) for feed, store in stores.items()}
         self._status = {feed: SharedQuery(store.status) for feed, store in stores.items()}
+        self._alert = SharedQuery(operator_store.alert)
 
     async def backlog(self, max_age: float = 0.0, feed: FeedName = FeedName.STATISTICS) -> Backlog:
         """Return how many lines of a feed wait; raises `UnreachableError`."""
@@ -73,10 +74,15 @@ class StatusReader:
         """Return what the ledger and its instance report of a feed; raises `UnreachableError`."""
         return await self._status[feed].get(max_age)
 
+    async def alert(self, max_age: float = 0.0) -> AlertStatus:
+        """Return the last alert, and what waits for the next; raises `UnreachableError`."""
+        return await self._alert.get(max_age)
+
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._alert.close()
         for feed in FeedName:
             self._backlog[feed].close()
             self._status[feed].close()

@@ -31,8 +31,16 @@ class HealthEndpoints:
     """Serves metrics, liveness and readiness."""
 
     def __init__(
-        self, source: Source, ledger: Ledger, condition: InstanceState, reader: StatusReader
+        self,
+        source: Source,
+        ledger: Ledger,
+        condition: InstanceState,
+        reader: StatusReader,
+        *,
+        alerts: bool = False,
     ) -> None:
+        """`alerts` says whether they are on."""
+        self._alerts = alerts
         self._source = source
         self._ledger = ledger
         self._condition = condition
@@ -89,6 +97,7 @@ class HealthEndpoints:
             waiting = await self._reader.backlog(FRESH_FOR)
             status = await self._reader.status(FRESH_FOR)
             callbacks = await self._reader.backlog(FRESH_FOR, FeedName.CALLBACKS)
+            alert = await self._reader.alert(FRESH_FOR) if self._alerts else None
         except UnusableError as error:
             _log.debug(logs.MONITOR_UNREAD, error=str(error))
             return
@@ -100,6 +109,8 @@ class HealthEndpoints:
         for state in (State.REJECTED, State.EXPIRED, State.INVALID):
             metrics.NEED_OPERATOR.labels(state).set(waiting.lines[state])
             metrics.CALLBACKS_KEPT.labels(state).set(callbacks.lines[state])
+        if alert is not None:
+            metrics.ALERT_LINES_WAITING.set(alert.waiting)
         if status.watermark is not None:
             metrics.WATERMARK.set(status.watermark.timestamp())
 

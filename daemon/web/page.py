@@ -15,7 +15,14 @@ from daemon import __version__
 from daemon.errors import UnreachableError, UnusableError
 from daemon.ingest.source import Source
 from daemon.ledger.operator import OperatorStore
-from daemon.ledger.overview import Backlog, HourlyCounts, LedgerStatus, LineDetail, RecentLines
+from daemon.ledger.overview import (
+    AlertStatus,
+    Backlog,
+    HourlyCounts,
+    LedgerStatus,
+    LineDetail,
+    RecentLines,
+)
 from daemon.ledger.store import Ledger
 from daemon.lines import FeedName
 from daemon.reports import explain
@@ -69,18 +76,20 @@ def watched(
     timeout: float = TIMEOUT,
 ) -> web.Application:
     """Return all that the listener serves: the health endpoints and the page."""
-    app = HealthEndpoints(source, ledger, condition, reader).app()
+    alerts = settings.alert_group_id is not None
+    app = HealthEndpoints(source, ledger, condition, reader, alerts=alerts).app()
     Page(settings, source, ledger, condition, reader, timeout).add_routes(app)
     return app
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What the page shows first: the ledger's status and recent lines; of callbacks if on."""
+    """What the page shows first: the ledger's status and recent lines; and what else is on."""
 
     status: LedgerStatus
     recent: RecentLines
     callbacks: LedgerStatus | None
+    alert: AlertStatus | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +192,7 @@ class Page:
             "streaks": [],
             "waiting": [],
             "acts": [],
+            "alert": None,
             "counts": None,
             "callbacks": None,
         }
@@ -216,6 +226,7 @@ class Page:
                 cards[0], cards[-1], callbacks["card"] if callbacks else None
             ),
             "callbacks": callbacks,
+            "alert": overview.alert,
             "waiting": recent.waiting,
             "failures": wording.failures(list(recent.failed), FAILURES),
             "streaks": recent.streaks[:STREAKS],
@@ -306,7 +317,8 @@ class Page:
             waiting=[_masked(line) for line in recent.waiting],
             failed=[_masked(line) for line in recent.failed],
         )
-        return Overview(await self._reader.status(), recent, callbacks)
+        alert = await self._reader.alert() if self._settings.alert_group_id is not None else None
+        return Overview(await self._reader.status(), recent, callbacks, alert)
 
     async def _read_counts(self) -> Counts:
         overview = await self._overview.get()

@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from daemon.ledger.acts import RecordedAct, command_line, outcome
-from daemon.ledger.overview import LedgerStatus, LineDetail
+from daemon.ledger.overview import AlertStatus, LedgerStatus, LineDetail
 from daemon.lines import FeedName, PauseReason, State
+from daemon.reports.alerts import alert_sentences
 from daemon.reports.formats import plural, rough_duration
 from daemon.reports.meanings import (
     NEED_ACTION,
@@ -205,6 +206,11 @@ def operation(recorded: RecordedAct, view: PageContext, *, with_people: bool) ->
         f"callstatsd {command_line(act, view.zone)}",
         outcome(recorded),
     )
+
+
+def alert(status: AlertStatus, view: PageContext) -> str:
+    """Return when the last alert was raised, and what waits for the next."""
+    return alert_sentences(status, lambda when: moment(when, view))
 
 
 def why_waiting(line: LineDetail, view: PageContext) -> str:

@@ -78,6 +78,7 @@ async def test_status_counts_callbacks_apart_from_call_statistics(centre: CallCe
     status = await centre.told("status", **ON)
     assert list(status) == [
         "lines", "oldest_pending_seconds", "watermark", "last_delivered_at", "sender", "callbacks",
+        "alert",
     ]  # fmt: skip
     assert status["lines"] == NONE | {"pending": 1}
     assert status["last_delivered_at"] is None
