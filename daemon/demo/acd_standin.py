@@ -16,6 +16,7 @@ from daemon.demo.standin import MAX_VIOLATIONS, Reply, delay_or_cut, respond
 BASE_PATH = "/rest/v1.0/1"
 """The path of `{baseURL}`, for the client 1."""
 TOKEN = "acd-demo-token"  # noqa: S105 - the demo's own, worth nothing
+GROUP = 235
 
 TYPES = ("VoiceMail", "Fax", "Callback", "SMS", "Email", "WorkFlowConnector", "Chat")
 STATUSES = {
@@ -49,6 +50,14 @@ TEXTS = REQUIRED_TEXTS | {
     "dtAppointmentTime",
 }
 PAIR = {"AcdConfigurationGroupsID", "AcdAgentGroupsID"}
+SAMPLES: tuple[dict[str, Any], ...] = (
+    {"AcdEventTypesID": 5, "AcdEventStatusID": 99, "Sender": "erika@example.com",
+     "Subject": "Rechnung 4711"},
+    {"AcdEventTypesID": 3, "AcdEventStatusID": 20, "Sender": "493023125017",
+     "Subject": "Bitte um Rückruf"},
+    {"AcdEventTypesID": 6, "AcdEventStatusID": 30, "Sender": "shop", "UserData": "987654",
+     "Subject": "Bestellung 4712 fehlt"},
+)  # fmt: skip
 
 
 class AcdRequest(NamedTuple):
@@ -69,12 +78,14 @@ class AcdStandIn:
     """An ACD of client 1 with some groups, where `unique_groups` take no duplicates.
 
     A duplicate is an open event of the same type, group, sender and user data. Without `lists` it
-    has neither types nor statuses. A `rule` answers as that of the other stand-in does.
+    has neither types nor statuses. A `rule` answers as that of the other stand-in does. Without
+    `keep_requests` the list of requests stays empty.
     """
 
-    groups: set[int] = field(default_factory=lambda: {235})
+    groups: set[int] = field(default_factory=lambda: {GROUP})
     unique_groups: set[int] = field(default_factory=set)
     lists: bool = True
+    keep_requests: bool = True
     rule: AcdRule | None = None
     now: Callable[[], datetime] = datetime.now
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -93,7 +104,8 @@ class AcdStandIn:
             dict(request.headers),
             await request.read(),
         )
-        self.requests.append(incoming)
+        if self.keep_requests:
+            self.requests.append(incoming)
         for fault in header_faults(incoming):
             if len(self.violations) < MAX_VIOLATIONS:
                 self.violations.append(f"{incoming.method} {incoming.path}: {fault}")
@@ -106,6 +118,20 @@ class AcdStandIn:
         if await delay_or_cut(request, reply):
             return web.Response()
         return respond(status, body, reply.headers)
+
+    @property
+    def alerts(self) -> list[dict[str, Any]]:
+        """Events that a daemon raised."""
+        return [
+            event
+            for event in self.events
+            if (event["UserData"] or "").startswith("callstatsd-alert-")
+        ]
+
+    def add_samples(self) -> None:
+        """Add events as agents have them in front of them."""
+        for fields in SAMPLES:
+            self.events.append(self.event({"AcdGroupsID": GROUP, **fields}))
 
     def answer(self, request: AcdRequest, of_client: bool) -> Answer:
         """Do what a request asks for."""
@@ -153,19 +179,22 @@ class AcdStandIn:
             same = ("AcdEventTypesID", "AcdGroupsID", "Sender", "UserData")
             if event["AcdEventStatusID"] != 99 and all(event[k] == made.get(k) for k in same):
                 return single(event | {"Result_": "UPDATED"})
+        event = self.event(made, body.get("Body", ""))
+        self.events.append(event)
+        return single(event)
+
+    def event(self, fields: Mapping[str, Any], body: str = "") -> dict[str, Any]:
+        """Return a new event."""
         created = self.now().isoformat(timespec="milliseconds")
-        empty = dict.fromkeys(sorted(INTEGERS | TEXTS - {"Body"}))
-        event = empty | {
+        return dict.fromkeys(sorted(INTEGERS | TEXTS - {"Body"})) | {
             "ID": 102039 + len(self.events),
             "AcdEventStatusID": 1,
-            "EventData": f"<eventData><body>{body.get('Body', '')}</body></eventData>",
+            "EventData": f"<eventData><body>{body}</body></eventData>",
             "dtCreated": created,
             "dtModified": created,
             "dtLastModified": created,
-            **made,
+            **fields,
         }
-        self.events.append(event)
-        return single(event)
 
 
 def header_faults(request: AcdRequest) -> list[str]:
@@ -230,6 +259,15 @@ def row(table: str, number: int, name: str) -> dict[str, Any]:
 def refusal(status: int, error: str) -> Answer:
     """Return an error as the REST server words it."""
     return status, {"status": status, "error": error}
+
+
+def settings(url: str) -> dict[str, str]:
+    """Return the settings of a daemon whose alerts are raised here; `url` has no path."""
+    return {
+        "CALLSTATSD_ACD_URL": f"{url}{BASE_PATH}",
+        "CALLSTATSD_ACD_TOKEN": TOKEN,
+        "CALLSTATSD_ALERT_GROUP_ID": str(GROUP),
+    }
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
 
-from daemon.demo.standin import Incoming, Reply, StandIn, platform_error, serve
+from daemon.demo.standin import Incoming, Reply, Routes, StandIn, platform_error, serve
 
 MAX_PER_LINE = 3
 
@@ -248,8 +248,9 @@ def all_faults(seed: int, start: float, seconds: float = 20.0) -> FaultInjector:
 class ClosableServer:
     """A stand-in whose port can be closed: connections are refused, open ones are cut."""
 
-    def __init__(self, salesforce: StandIn) -> None:
+    def __init__(self, salesforce: StandIn, *beside: Routes) -> None:
         self.salesforce = salesforce
+        self._beside = beside
         self.url = ""
         self._open = AsyncExitStack()
         self._listens = False
@@ -260,7 +261,7 @@ class ClosableServer:
             return
         self._listens = True
         port = int(self.url.rpartition(":")[2] or 0)
-        self.url = await self._open.enter_async_context(serve(self.salesforce, port))
+        self.url = await self._open.enter_async_context(serve(self.salesforce, port, *self._beside))
 
     async def close(self) -> None:
         """Refuse connections."""
@@ -277,9 +278,9 @@ class ClosableServer:
 
 
 @asynccontextmanager
-async def serve_closable(salesforce: StandIn) -> AsyncIterator[ClosableServer]:
+async def serve_closable(salesforce: StandIn, *beside: Routes) -> AsyncIterator[ClosableServer]:
     """Serve on loopback, on a port that can be closed."""
-    server = ClosableServer(salesforce)
+    server = ClosableServer(salesforce, *beside)
     await server.open()
     try:
         yield server

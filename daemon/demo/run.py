@@ -19,8 +19,8 @@ from types import FrameType
 import asyncpg
 from rich.console import Console
 
+from daemon.demo import acd_standin, dials, grants, standin, summary
 from daemon.demo import calls as sample_calls
-from daemon.demo import dials, grants, standin, summary
 from daemon.demo.callbacks import REJECTED_CALLBACK, REQUESTS, callback_requests
 from daemon.demo.faults import ClosableServer, FaultInjector, all_faults, serve_closable
 from daemon.demo.postgres import embedded
@@ -135,13 +135,15 @@ async def _run_steps(options: DemoOptions, signals: StopSignals, started: list[s
         lock_rate=0.0 if options.faults else 0.03,
         keep_requests=options.calls <= 5000,
     )
+    acd = acd_standin.AcdStandIn()
+    acd.add_samples()
     with tempfile.TemporaryDirectory(prefix="callstatsd-demo-") as folder:
         say("Starting an embedded Postgres …")
         with embedded(Path(folder) / "postgres") as dsn:
             started.append("Postgres")
             # A Ctrl-C during the blocking start takes effect here.
             await asyncio.sleep(0)
-            async with serve_closable(salesforce) as server:
+            async with serve_closable(salesforce, acd) as server:
                 started.append("the stand-in for Salesforce")
                 environment = _environment(dsn, server.url, options)
                 await _migrate(environment, folder)
@@ -150,7 +152,8 @@ async def _run_steps(options: DemoOptions, signals: StopSignals, started: list[s
                     f"{options.calls:,} calls of the last hours and {REQUESTS} callback requests "
                     f"are in its tables, from seed {options.seed}; a stand-in for Salesforce "
                     f"listens at {server.url}. On purpose it lacks some of their records (404) and "
-                    "refuses others (409, and one callback with 400).\n"
+                    "refuses others (409, and one callback with 400). A group of the ACD gets an "
+                    "alert for the last, from a stand-in for the ACD's REST server.\n"
                     "Starting callstatsd run; its log follows, with times in UTC:"
                 )
                 simulated = (
@@ -166,6 +169,7 @@ async def _run_steps(options: DemoOptions, signals: StopSignals, started: list[s
                     started.append("the daemon")
                     outcome = await _settle(dsn, shown, daemon, salesforce, lines, faults)
                     outcome.dials.update(await dials.ask_all(environment, server))
+                    outcome.alerts.extend(acd.alerts)
                     if options.stay:
                         _print_summary(outcome)
                         events.reset_counts()
@@ -173,7 +177,8 @@ async def _run_steps(options: DemoOptions, signals: StopSignals, started: list[s
                 if not options.stay:
                     _print_summary(outcome)
                     summary.show_what_next()
-    return 0 if _nothing_pending(outcome.overview) and not salesforce.violations else 1
+    malformed = salesforce.violations + acd.violations
+    return 0 if _nothing_pending(outcome.overview) and not malformed else 1
 
 
 def _print_summary(outcome: summary.Outcome) -> None:
@@ -183,18 +188,22 @@ def _print_summary(outcome: summary.Outcome) -> None:
 
 
 async def serve_only(port: int, seed: int) -> None:
-    """Serve the Salesforce stand-in on loopback until interrupted."""
+    """Serve the stand-ins for Salesforce and the ACD on loopback until interrupted."""
     salesforce = standin.StandIn(seed=seed, work=0.01, lock_rate=0.03, keep_requests=False)
-    async with standin.serve(salesforce, port) as url:
+    acd = acd_standin.AcdStandIn(keep_requests=False)
+    acd.add_samples()
+    async with standin.serve(salesforce, port, acd) as url:
         # Not wrapped, so that the settings can be copied.
         print(  # noqa: T201 - the command's result
-            f"A stand-in for Salesforce listens at {url} (Ctrl-C stops it). Settings for it:\n"
+            f"A stand-in for Salesforce listens at {url} (Ctrl-C stops it), and one for the ACD's "
+            "REST server. Settings for them:\n"
             f"CALLSTATSD_TOKEN_URL={url}{standin.TOKEN_PATH}\n"
             f"CALLSTATSD_CLIENT_ID={grants.CLIENT_ID}\n"
             f"CALLSTATSD_CLIENT_SECRET={grants.CLIENT_SECRET}\n"
             f"CALLSTATSD_CALLBACK_URL={standin.CALLBACK_PATH}\n"
             f"CALLSTATSD_CLICK_TO_DIAL_URL={standin.DIAL_PATH}\n"
-            f"Counts: {url}/",
+            + "".join(f"{name}={value}\n" for name, value in acd_standin.settings(url).items())
+            + f"Counts: {url}/",
             flush=True,
         )
         # Handlers of our own, because a shell lets background processes ignore SIGINT.
@@ -216,6 +225,7 @@ async def _stay(
         "Try in another terminal:"
     )
     for command, purpose in (
+        ("acd events", "events of the ACD; the last is the alert about the refused callback"),
         ("status", "counts per state, and what the sender does"),
         (f"show {sample_calls.EXAMPLE_CALL}", "what happened to one call"),
         (f"show --callback {REJECTED_CALLBACK}", "what happened to a callback request"),
@@ -287,6 +297,7 @@ def _environment(dsn: str, url: str, options: DemoOptions) -> dict[str, str]:
         "CALLSTATSD_LOG_FORMAT": "json",
     }
     needed |= dials.settings(_free_port())
+    needed |= acd_standin.settings(url)
     return own | needed | (SHORT_RETRIES if options.faults else {})
 
 
@@ -355,17 +366,19 @@ async def _settle(
     lines: int,
     faults: FaultInjector | None,
 ) -> summary.Outcome:
-    """Show the progress until every line is settled."""
+    """Show the progress until every line is settled, and the alert about one of them is raised."""
     loaded = datetime.now(UTC)
     began = time.monotonic()
+    seconds: float | None = None
     with progress_bar(shown, transient=True) as progress:
         task = progress.add_task("starting", total=lines, counted="")
 
         def show(overview: StatusReport) -> None:
             total, pending = sum(overview.lines.values()), overview.lines["pending"]
+            doing = "sending" if seconds is None else "waiting for the alert"
             progress.update(
                 task,
-                description="sending" if total else "starting",
+                description=doing if total else "starting",
                 total=total or lines,
                 completed=total - pending,
                 counted=f"{total - pending:,} of {total or lines:,} lines settled",
@@ -374,9 +387,11 @@ async def _settle(
         async with open_ledger(dsn, "callstatsd") as ledger:
             operator_store = OperatorStore(ledger.database)
             while True:
-                overview = await operator_store.overview(callbacks=True)
+                overview = await operator_store.overview(callbacks=True, alerts=True)
+                if seconds is None and _is_settled(overview, loaded):
+                    seconds = time.monotonic() - began
                 show(overview)
-                if _is_settled(overview, loaded):
+                if seconds is not None and _is_alerted(overview):
                     break
                 if daemon.returncode is not None or time.monotonic() - began > TIME_LIMIT:
                     raise CallstatsdError(
@@ -384,7 +399,7 @@ async def _settle(
                     )
                 await asyncio.sleep(REFRESH_EVERY)
             example = await operator_store.call(sample_calls.EXAMPLE_CALL)
-    return summary.Outcome(overview, salesforce, example, faults, time.monotonic() - began)
+    return summary.Outcome(overview, salesforce, example, faults, seconds)
 
 
 def _is_settled(overview: StatusReport, loaded: datetime) -> bool:
@@ -396,6 +411,10 @@ def _is_settled(overview: StatusReport, loaded: datetime) -> bool:
         and report.status.watermark >= loaded - timedelta(seconds=delay)
         for report, delay in reports
     )
+
+
+def _is_alerted(overview: StatusReport) -> bool:
+    return overview.alert is not None and overview.alert.raised_at is not None
 
 
 def _nothing_pending(overview: StatusReport) -> bool:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from aiohttp import web
 
@@ -88,6 +88,13 @@ class Reply:
 Rule = Callable[[Incoming], Reply | None]
 TokenRule = Callable[[Mapping[str, str]], Reply | None]
 DialRule = Callable[[Mapping[str, str]], Reply | None]
+
+
+class Routes(Protocol):
+    """Another stand-in, to serve on the same port."""
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        """Add its paths."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -342,7 +349,7 @@ class StandIn:
 
 
 @asynccontextmanager
-async def serve(standin: StandIn, port: int = 0) -> AsyncIterator[str]:
+async def serve(standin: StandIn, port: int = 0, *beside: Routes) -> AsyncIterator[str]:
     """Serve on loopback and yield the base URL; port 0 takes a free one.
 
     Raises `CallstatsdError` for a port that cannot be used.
@@ -353,6 +360,8 @@ async def serve(standin: StandIn, port: int = 0) -> AsyncIterator[str]:
         application.router.add_post(path, standin.write)
         application.router.add_get(path, standin.read_only, allow_head=False)
     application.router.add_route("*", DIAL_PATH, standin.dial)
+    for other in beside:
+        other.add_routes(application.router)
     application.router.add_get("/", standin.summary)
     application.router.add_route("*", "/{path:.*}", standin.unknown)
     # Responses that are still delayed when a test ends are not waited for.

@@ -6,6 +6,7 @@ from asyncio import StreamReader
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 from rich.console import Console
@@ -15,6 +16,7 @@ from daemon.demo.faults import FaultInjector
 from daemon.demo.standin import StandIn
 from daemon.ledger.overview import LineDetail, StatusReport
 from daemon.lines import State
+from daemon.reports.formats import plural
 from daemon.reports.meanings import MEANINGS
 from daemon.terminal import NARROW, columns, console, say, say_command, wrap
 
@@ -25,7 +27,7 @@ NEXT = {
     "callstatsd demo --stay": "the same, with its status page, until Ctrl-C",
     "callstatsd demo --calls 5000 --seed 7": "more and different calls",
     "callstatsd demo --faults": "with simulated faults of Salesforce",
-    "callstatsd demo --serve-only --port 8080": "only the stand-in, for your own daemon",
+    "callstatsd demo --serve-only --port 8080": "only the stand-ins, for your own daemon",
     "cp .env.example .env": "the settings, to connect your own ACD",
 }
 
@@ -34,7 +36,7 @@ NEXT = {
 class Outcome:
     """Result of the demo; `seconds` from the daemon's start to the last settled line.
 
-    `dials` counts the answers to click to dial.
+    `alerts` are the events of the ACD that it raised, `dials` counts the answers to click to dial.
     """
 
     overview: StatusReport
@@ -42,6 +44,7 @@ class Outcome:
     example: Sequence[LineDetail]
     faults: FaultInjector | None
     seconds: float
+    alerts: list[dict[str, Any]] = field(default_factory=list)
     dials: Counter[str] = field(default_factory=Counter)
 
 
@@ -89,7 +92,7 @@ def show(outcome: Outcome) -> None:
         _show_faults(shown, outcome.faults)
     _show_example(shown, outcome.example)
     shown.print()
-    _show_states(shown, outcome.overview, outcome.dials)
+    _show_states(shown, outcome)
     total = sum(outcome.overview.lines.values())
     counts = outcome.salesforce.counts()
     locked = counts["by_status"].get("423", 0) if outcome.faults is None else outcome.faults.locks
@@ -112,7 +115,8 @@ def show_what_next() -> None:
         say(f"      {purpose}", hanging=6)
 
 
-def _show_states(shown: Console, overview: StatusReport, dials: Counter[str]) -> None:
+def _show_states(shown: Console, outcome: Outcome) -> None:
+    overview, dials = outcome.overview, outcome.dials
     table = Table("outcome", "lines", "meaning", title="Outcome of the data lines")
     table.columns[1].justify = "right"
     for state, meaning in MEANINGS.items():
@@ -126,6 +130,9 @@ def _show_states(shown: Console, overview: StatusReport, dials: Counter[str]) ->
             f"{sum(ended.values()):,}",
             ", ".join(f"{lines:,} {state}" for state, lines in ended.items()),
         )
+    if overview.alert is not None:
+        raised = f"ACD events: {plural(len(outcome.alerts), 'alert')} raised"
+        table.add_row("alerts", f"{overview.alert.lines or 0:,}", raised)
     if dials:
         table.add_section()
         answers = ", ".join(f"{count} {answer}" for answer, count in dials.items())

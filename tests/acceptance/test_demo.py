@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 
 from daemon.demo import calls as sample_calls
+from daemon.demo.acd_standin import settings as acd_settings
 from daemon.demo.record_check import FIELDS
 from daemon.demo.standin import CALLBACK_PATH, DIAL_PATH, TOKEN_PATH
 from tests.support.daemon_process import PATIENCE, command, settings
@@ -36,7 +37,9 @@ async def test_the_demo_settles_every_line_and_counts_right(tmp_path: Path) -> N
     counts = {state: int(lines) for state, lines in re.findall(r"│ (\w+) +│ +(\d+) │", output)}
     *_, last = re.findall(r"┏.*?└[─┴]+┘", output, re.DOTALL)
     assert re.search(r"│ callbacks +│ +8 │ 7 delivered, 1 rejected +│", last)
+    assert re.search(r"│ alerts +│ +1 │ ACD events: 1 alert raised +│", last)
     assert counts.pop("callbacks") == 8
+    assert counts.pop("alerts") == 1
     output = " ".join(output.split())
     settled = re.search(r"(\d+) lines settled", output)
     written = re.search(r"(\d+) written", output)
@@ -62,11 +65,16 @@ async def test_the_stand_in_alone_tells_the_settings_for_it(tmp_path: Path) -> N
         assert process.stdout is not None
         async with asyncio.timeout(PATIENCE):
             first = (await process.stdout.readline()).decode()
-            told = [(await process.stdout.readline()).decode() for _ in range(5)]
+            told = [(await process.stdout.readline()).decode() for _ in range(8)]
         url = first.split()[6]
         assert told[0] == f"CALLSTATSD_TOKEN_URL={url}{TOKEN_PATH}\n"
         assert told[3] == f"CALLSTATSD_CALLBACK_URL={CALLBACK_PATH}\n"
         assert told[4] == f"CALLSTATSD_CLICK_TO_DIAL_URL={DIAL_PATH}\n"
+        assert told[5:] == [f"{name}={value}\n" for name, value in acd_settings(url).items()]
+        given = dict(line.rstrip().split("=", 1) for line in told)
+        environment = settings("postgresql://nobody@127.0.0.1:1/not-used", NOWHERE) | given
+        code, output, _ = await command("acd", "events", environment=environment, folder=tmp_path)
+        assert (code, output.splitlines()[-1]) == (0, "3 of 3 events shown; the ACD has 3.")
         async with aiohttp.ClientSession() as session, session.get(f"{url}/") as response:
             assert (await response.json())["requests"] == 0
     finally:
@@ -146,7 +154,7 @@ async def test_to_stay_keeps_all_running_until_ctrl_c_and_prints_what_to_try(
 
         said = words(shown).split("Try in another terminal:")[1]
         printed = re.findall(r"callstatsd ([^/]*?) --env-file (\S+)", said)
-        assert len(printed) == 4
+        assert len(printed) == 5
         (file,) = {Path(path) for _, path in printed}
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert tmp_path in file.parents
@@ -160,6 +168,8 @@ async def test_to_stay_keeps_all_running_until_ctrl_c_and_prints_what_to_try(
             assert code == 0, errors
             if arguments == f"show {sample_calls.EXAMPLE_CALL}":
                 assert output.count("Salesforce has it") == 5
+            if arguments == "acd events":
+                assert "1 line is not in Salesforce (1 rejected)" in output
             if "--callback" in arguments:
                 assert "answered 400" in output or "rejected at" in output
         # What was sent again is seen here.
