@@ -10,9 +10,11 @@ import pytest
 
 from daemon.demo.record_ids import ids
 from daemon.demo.standin import DIAL_PATH, Reply, platform_error
-from tests.integration.web.test_health import free_port
+from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
 from tests.support.dialling import QUERY, TOKEN, ask
+from tests.support.hostile import crowded
+from tests.support.raw import free_port
 from tests.support.whole import CallCentre
 
 RECORD = ids(1)[1]
@@ -85,6 +87,23 @@ async def test_at_sigterm_it_closes_and_answers_what_is_under_way(centre: CallCe
         release.set()
         assert (await under_way)[0] == 200
         assert await daemon.ended() == 0
+
+
+async def test_hostile_clients_stop_neither_lines_nor_honest_questions(centre: CallCentre) -> None:
+    port = free_port()
+    async with running(centre.settings(**listening_at(port)), centre.folder) as daemon:
+        await answered(port)
+        async with crowded(port, TOKEN, 64) as answers:
+            async with asyncio.timeout(PATIENCE):
+                while not {"stranger 401", "malformed 400", "asker 200"} <= {*answers}:
+                    await asyncio.sleep(0.05)
+            for number in range(1, 21):
+                await plain_call(centre.db, number, record=record_id(number))
+            await centre.until(delivered=20)
+            status, content, _ = await ask(port)
+        assert (status, content["Source"]) == (200, "salesforce")
+        assert await daemon.stop() == 0
+    assert not daemon.seen("sender.paused")
 
 
 async def command(centre: CallCentre, record: str, **more: str) -> tuple[int, dict[str, Any]]:

@@ -15,8 +15,8 @@ import orjson
 
 from tests.benchmark.drain import LINES, Run, backlog, day, our_drain
 from tests.benchmark.harness import ROOT, Harness, daemon, endpoint, environment
-from tests.benchmark.hostile import PATH, question
 from tests.benchmark.result import Effort, Result, at_least, at_most, rate
+from tests.support.hostile import PATH, question
 from tests.support.raw import free_port
 
 TOKEN = "not-a-token-of-anybody"
