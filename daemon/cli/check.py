@@ -66,26 +66,29 @@ async def check(settings: Settings) -> AsyncIterator[Finding]:
         yield _fail("settings", fault, 78)
     if not faults:
         yield _ok("settings", "complete and within bounds")
-    async with open_databases(settings) as (source, ledger):
-        clock: Clock | None = None
-        try:
-            clock = await source.clock()
-            for findings in (
-                _source(source, clock, settings),
-                _callbacks(source, settings),
-                _click_to_dial(source, settings),
-            ):
-                async for finding in findings:
-                    yield finding
-        except CallstatsdError as error:
-            yield _fail("source", str(error), error.exit_code)
-        async for finding in _ledger(ledger, clock, settings):
-            yield finding
+    async for finding in _databases(settings):
+        yield finding
     if not faults:
         async for finding in _salesforce(settings):
             yield finding
     async for finding in _beside(settings):
         yield finding
+
+
+async def _databases(settings: Settings) -> AsyncIterator[Finding]:
+    async with open_databases(settings) as (source, ledger):
+        clock: Clock | None = None
+        try:
+            clock = await source.clock()
+            async for finding in _source(source, clock, settings):
+                yield finding
+            async for finding in _callbacks(source, settings):
+                yield finding
+        except CallstatsdError as error:
+            yield _fail("source", str(error), error.exit_code)
+        for findings in (_click_to_dial(source, settings), _ledger(ledger, clock, settings)):
+            async for finding in findings:
+                yield finding
 
 
 async def _source(source: Source, clock: Clock, settings: Settings) -> AsyncIterator[Finding]:
@@ -169,24 +172,25 @@ async def _click_to_dial(source: Source, settings: Settings) -> AsyncIterator[Fi
     """Check what a question needs; none is asked, because each is about a real call."""
     if not settings.click_to_dial_url:
         return
-    try:
-        rows = await service_numbers(settings, source).all()
-    except CallstatsdError as error:
-        yield _fail("click_to_dial", str(error), error.exit_code)
-        return
     listen, fallback = settings.api_listen, settings.click_to_dial_fallback
-    unknown = fallback and find(rows, fallback) is None
     if listen is not None and not allows_secrets("http", listen[0]):
         yield _warn(
             "click_to_dial",
             f"its listener at {show_address(listen)} speaks plain HTTP: let it listen on loopback, "
             "behind a TLS proxy",
         )
-    if unknown:
+    try:
+        rows = await service_numbers(settings, source).all()
+        if fallback and find(rows, fallback) is None:
+            yield _warn(
+                "click_to_dial",
+                f"{fallback} is none of the ACD's ServiceNumbers: write the Name of one into "
+                "CALLSTATSD_CLICK_TO_DIAL_FALLBACK",
+            )
+    except CallstatsdError as error:
         yield _warn(
             "click_to_dial",
-            f"{fallback} is none of the ACD's ServiceNumbers: write the Name of one into "
-            "CALLSTATSD_CLICK_TO_DIAL_FALLBACK",
+            f"ServiceNumbers cannot be read, so an allowed call has no row of it: {error}",
         )
     where = "by command only, CALLSTATSD_API_LISTEN is off"
     if listen is not None:

@@ -92,12 +92,15 @@ def dial_json(dial: Dial) -> dict[str, Any]:
 def sentence(dial: Dial) -> str:
     """Return what became of a question, for people."""
     if dial.service is None:
+        if dial.decision == "refused":
+            return f"Refused ({dial.status}): {dial.message}"
         answered = f" ({dial.status})" if dial.status is not None else ""
-        return f"{dial.decision.capitalize()}{answered}: {dial.message}"
+        return f"Undecided{answered}. {dial.message}"
     parts = (dial.service.number, dial.service.name)
     shown = ", ".join(part for part in parts if part)
     if dial.service.row_id is None:
         shown += "; ServiceNumbers has no such row, or cannot be read"
     if dial.reason is not None:
-        return f"Allowed by the fallback, with {shown}. {dial.message}"
+        why = (dial.message or "").partition(":")[0].rstrip(".")
+        return f"Allowed by the fallback, with {shown}. {why}."
     return f"Allowed, with {shown}."

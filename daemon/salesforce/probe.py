@@ -1,6 +1,5 @@
 """Checks the endpoint with a GET: nothing is sent or changed."""
 
-import json
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -8,6 +7,7 @@ import aiohttp
 
 from daemon.salesforce.client import EndpointUrl, Session
 from daemon.salesforce.oauth import Token
+from daemon.salesforce.responses import platform_errors
 from daemon.salesforce.transport import BODY_LIMIT, begin_request, describe, first_bytes
 
 
@@ -38,7 +38,7 @@ async def check_endpoint(session: Session, endpoint: EndpointUrl, token: Token) 
 
 def assess(status: int, body: str, url: str) -> EndpointCheck:
     """Interpret the response to a GET; any response of an Apex class means that it is deployed."""
-    errors = _platform_errors(body)
+    errors = {code for code, _ in platform_errors(body)}
     match status:
         case 405:
             return EndpointCheck(0, f"{url} exists (it answers 405 to GET, as expected)")
@@ -75,18 +75,3 @@ def assess(status: int, body: str, url: str) -> EndpointCheck:
             78, f"{url} answers with a web page ({status}): correct CALLSTATSD_ENDPOINT_URL"
         )
     return EndpointCheck(0, f"{url} exists (it answers {status} to GET)")
-
-
-def _platform_errors(body: str) -> set[str]:
-    """Return the error codes of Salesforce itself; empty where an Apex class answered."""
-    try:
-        errors = json.loads(body)
-    except (ValueError, RecursionError):
-        return set()
-    if not isinstance(errors, list):
-        return set()
-    return {
-        str(error["errorCode"])
-        for error in errors
-        if isinstance(error, dict) and "errorCode" in error
-    }

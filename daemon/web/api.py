@@ -124,8 +124,10 @@ def read_question(query: str) -> Question:
     values = {}
     for name in PARAMETERS:
         given = [value for key, value in pairs if key == name]
-        if len(given) != 1:
-            raise BadQuestionError(f"Give {name} once; it is there {len(given)} times.")
+        if not given:
+            raise BadQuestionError(f"{name} is missing.")
+        if len(given) > 1:
+            raise BadQuestionError(f"{name} is there {len(given)} times: give it once.")
         values[name] = given[0]
     return question_of(values["SalesForceID"], values["CallerID"], values["AgentUID"])
 

@@ -5,6 +5,7 @@ import pytest
 from daemon.cli.check import check
 from daemon.demo.standin import DIAL_PATH
 from daemon.settings.model import load_settings
+from tests.support.raw import free_port
 from tests.support.whole import CallCentre
 
 LISTENING = {"api_listen": "127.0.0.1:9465", "api_token": "a-Token-of-ours-0123"}
@@ -51,3 +52,10 @@ async def test_listener_and_fallback_are_checked(
     text = " ".join(text for _, text in found)
     assert all(part in text for part in words)
     assert centre.salesforce.dials == []
+
+
+async def test_it_is_on_while_the_source_is_away(centre: CallCentre) -> None:
+    away = f"postgresql://x@127.0.0.1:{free_port()}/x"
+    found = await findings(centre, click_to_dial_url=DIAL_PATH, source_dsn=away)
+    assert [verdict for verdict, _ in found] == ["warn", "ok"]
+    assert "ServiceNumbers cannot be read" in found[0][1]
