@@ -100,11 +100,32 @@ class DialClient:
                 headers=headers,
                 allow_redirects=False,
                 timeout=_NO_LIMIT,
+                middlewares=(_once,),
             ) as response:
                 body = await first_bytes(response.content, BODY_LIMIT)
             return read_answer(Answer(response.status, response.headers, body))
+        except _FailedError as failed:
+            return await no_response(failed.error, urlsplit(address).netloc)
         except FAILURES as error:
             return await no_response(error, urlsplit(address).netloc)
+
+
+class _FailedError(Exception):
+    """Stands for an error after which aiohttp would ask once more."""
+
+    def __init__(self, error: aiohttp.ClientError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+async def _once(
+    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Send a request without aiohttp's second try of a GET: each question is one API call."""
+    try:
+        return await send(request)
+    except aiohttp.ClientError as error:
+        raise _FailedError(error) from error
 
 
 def _with_query(address: str, query: str) -> URL:

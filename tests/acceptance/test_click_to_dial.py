@@ -35,24 +35,31 @@ async def answered(port: int) -> int:
                 await asyncio.sleep(0.05)
 
 
-async def test_a_paused_and_a_standing_by_instance_answer_and_neither_logs_who_is_called(
+async def test_a_paused_and_a_standing_by_instance_answer_and_log_who_is_called_only_if_asked_to(
     centre: CallCentre,
 ) -> None:
     await centre.run("pause")
     first, second = free_port(), free_port()
+    quiet = listening_at(first) | {"log_level": "debug"}
+    outspoken = listening_at(second) | {"log_level": "debug", "log_personal_data": "true"}
     async with (
-        running(centre.settings(**listening_at(first), log_level="debug"), centre.folder) as one,
-        running(centre.settings(**listening_at(second), log_level="debug"), centre.folder) as two,
+        running(centre.settings(**quiet), centre.folder) as one,
+        running(centre.settings(**outspoken), centre.folder) as two,
     ):
         assert [await answered(port) for port in (first, second)] == [200, 200]
         events = [await daemon.until("dial.allowed") for daemon in (one, two)]
         assert [await daemon.stop() for daemon in (one, two)] == [0, 0]
-    assert all(event["salesforce_id"] == QUERY["SalesForceID"] for event in events)
-    log = "".join(map(json.dumps, [*one.events, *two.events]))
+    assert [event["salesforce_id"] for event in events] == [QUERY["SalesForceID"]] * 2
+    logged = ("salesforce_id", "status", "source", "seconds")
+    assert {*events[0]} == {"event", "level", "timestamp", *logged}
+    assert {*events[1]} - {*events[0]} == {"number", "agent"}
+    assert (events[1]["number"], events[1]["agent"]) == ("+4922126", QUERY["AgentUID"])
+    log = json.dumps(one.events)
     assert "4922126" not in log
     assert QUERY["AgentUID"] not in log
-    assert TOKEN not in log
+    assert TOKEN not in log + json.dumps(two.events)
     assert centre.salesforce.violations == []
+    assert await centre.states() == {}
 
 
 async def test_it_answers_while_the_ledger_is_away(centre: CallCentre) -> None:

@@ -142,10 +142,13 @@ async def test_nobody_listens() -> None:
     assert decision.reason is Reason.UNAVAILABLE
 
 
-async def test_a_cut_answer_is_unanswered() -> None:
-    decision = await decide(StandIn(dial_rule=lambda _: Reply(cut="before")))
+async def test_a_cut_answer_is_unanswered_and_the_question_not_repeated() -> None:
+    """Each question is one API call of the org's day."""
+    standin = StandIn(dial_rule=lambda _: Reply(cut="before"))
+    decision = await decide(standin)
     assert isinstance(decision, Undecided)
     assert decision.reason is Reason.UNANSWERED
+    assert len(standin.dials) == 1
 
 
 @pytest.mark.parametrize("slow", ["the token", "the answer"])

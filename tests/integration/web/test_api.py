@@ -46,6 +46,7 @@ def counted(decision: str) -> float:
 
 async def test_an_allowed_call_has_the_service_number_of_the_acd(centre: CallCentre) -> None:
     await numbers(centre, (7, "+49 30 231250100", "Hotline"), (8, "4930231250100", "Later"))
+    before = counted("allowed")
     with capture_logs() as events:
         async with at(centre) as port:
             status, content, _ = await ask(port)
@@ -63,6 +64,7 @@ async def test_an_allowed_call_has_the_service_number_of_the_acd(centre: CallCen
     [event] = [one for one in events if one["event"] == logs.DIAL_ALLOWED]
     assert (event["salesforce_id"], event["status"], event["source"]) == (RECORD, 200, "salesforce")
     assert {"number", "agent"} <= {*logs.PERSONAL_FIELDS}
+    assert counted("allowed") == before + 1
 
 
 async def test_what_the_acd_does_not_know_is_passed_on_and_logged(centre: CallCentre) -> None:
@@ -96,6 +98,7 @@ async def test_a_source_that_is_away_does_not_hold_an_answer_up() -> None:
 async def test_salesforces_refusal_is_passed_on_with_its_words_whatever_the_fallback(
     ending: str, status: int, word: str
 ) -> None:
+    before = counted("refused")
     with capture_logs() as events:
         async with standing_in(fallback="4930231250100") as (_, port):
             found, content, _ = await ask(port, {**QUERY, "SalesForceID": ids(1, ending)[1]})
@@ -107,6 +110,7 @@ async def test_salesforces_refusal_is_passed_on_with_its_words_whatever_the_fall
         status,
         "info",
     )
+    assert counted("refused") == before + 1
 
 
 UNDECIDED = [
@@ -129,6 +133,7 @@ UNDECIDED = [
 
 async def test_undecided_is_503_or_the_fallback(centre: CallCentre) -> None:
     await numbers(centre, (9, "4940669690200", "Orders"))
+    before = counted("undecided"), counted("fallback")
     async with at(centre) as refusing, at(centre, fallback="4940669690200") as port:
         for reply, word, fallback_helps in UNDECIDED:
             centre.salesforce.dial_rule = lambda _, reply=reply: reply
@@ -146,13 +151,16 @@ async def test_undecided_is_503_or_the_fallback(centre: CallCentre) -> None:
                 (word, False, "warning"),
                 (word, fallback_helps, "warning"),
             ]
+    helped = sum(fallback_helps for *_, fallback_helps in UNDECIDED)
+    assert counted("undecided") - before[0] == 2 * len(UNDECIDED) - helped
+    assert counted("fallback") - before[1] == helped
 
 
 async def test_an_answer_comes_half_a_second_after_the_time_at_the_latest() -> None:
     async with standing_in(seconds=0.5, fallback="1") as (standin, port):
         standin.dial_rule = lambda _: Reply(delay=20)
         began = time.monotonic()
-        assert (await ask(port))[1]["Source"] == "fallback"
+        assert [*(await ask(port))[1].values()] == ["1", None, None, "fallback"]
         assert time.monotonic() - began < 1.5
 
 
