@@ -20,8 +20,6 @@ _log = structlog.get_logger()
 
 MATCH_TIMEOUT = 1.0
 """Seconds to wait for the ACD's service numbers."""
-MATCH_AFTER = 0.25
-"""Seconds for that beyond the time of a question."""
 
 REFUSALS = {
     400: "Salesforce refuses this call: a parameter is wrong, or there is no such record.",
@@ -122,7 +120,7 @@ class Dialler:
 
     async def _rows(self) -> list[ServiceNumber]:
         """Read the service numbers; none where the source is away or slow."""
-        limit = min(MATCH_TIMEOUT, self._timeout + MATCH_AFTER)
+        limit = min(MATCH_TIMEOUT, self._timeout)
         try:
             return await run_within(limit, self._numbers.get(0.0)) or []
         except CallstatsdError:  # `database.lost` says why, and `dial.unmatched` what follows
