@@ -27,8 +27,22 @@ TELEPHONE = {1, 3}
 """Types whose sender and receiver are phone numbers."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, with records as they came.")]
-Number = Annotated[int | None, typer.Option(min=0, max=BIGINT_MAX)]
-Text = Annotated[str | None, typer.Option(callback=require_utf8)]
+
+
+def whole_number(value: str | int) -> int:
+    """Read an integer from 0 on, or keep a default; raises BadParameter for others."""
+    text = str(value)
+    if not text.isascii() or not text.isdigit() or (number := int(text[:20])) > BIGINT_MAX:
+        raise typer.BadParameter(f"must be a whole number from 0 to {BIGINT_MAX}")
+    return number
+
+
+def _number(said: str, metavar: str = "ID") -> Any:
+    return typer.Option(parser=whole_number, metavar=metavar, help=said)
+
+
+def _text(said: str, metavar: str = "TEXT") -> Any:
+    return typer.Option(callback=require_utf8, metavar=metavar, help=said)
 
 
 def events(
@@ -40,16 +54,12 @@ def events(
         str | None,
         typer.Option("--status", metavar="S", help="Only in this status: a number, or as new."),
     ] = None,
-    group: Annotated[
-        int | None, typer.Option(help="Only of this AcdGroupsID.", min=0, max=BIGINT_MAX)
-    ] = None,
-    user_data: Annotated[
-        str | None, typer.Option(callback=require_utf8, help="Only with exactly this UserData.")
-    ] = None,
+    group: Annotated[int | None, _number("Only of this AcdGroupsID.")] = None,
+    user_data: Annotated[str | None, _text("Only with exactly this UserData.")] = None,
     since: Annotated[
         str | None, typer.Option("--since", metavar="T", help="Only created at T or later.")
     ] = None,
-    limit: Annotated[int, typer.Option(help="Show the last N; 0 shows all.", min=0)] = 50,
+    limit: Annotated[int, _number("Show the last N; 0 shows all.", "N")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List events of the ACD, the newest last. The ACD sends all of them each time.
@@ -83,7 +93,7 @@ def events(
 
 def event(
     number: Annotated[
-        int, typer.Argument(metavar="ID", help="The AcdEventsID.", min=0, max=BIGINT_MAX)
+        int, typer.Argument(parser=whole_number, metavar="ID", help="The AcdEventsID.")
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -118,27 +128,21 @@ def create(
     of_type: Annotated[
         str, typer.Option("--type", metavar="T", help="Type: a number, or a name as callback.")
     ],
-    sender: Annotated[
-        str, typer.Option(callback=require_utf8, help="Who sends it, as a number or address.")
-    ],
-    subject: Annotated[str, typer.Option(callback=require_utf8, help="Any text.")],
-    group: Number = None,
-    configuration_group: Number = None,
-    agent_group: Number = None,
-    user: Number = None,
-    receiver: Text = None,
-    body: Annotated[
-        str | None, typer.Option(callback=require_utf8, help="Text of a callback.")
+    sender: Annotated[str, _text("Who asks: a phone number or an address.")],
+    subject: Annotated[str, _text("What agents read first.")],
+    group: Annotated[int | None, _number("The group that gets it: AcdGroups.ID.")] = None,
+    configuration_group: Annotated[
+        int | None, _number("Instead of --group, with --agent-group.")
     ] = None,
-    crm_url: Text = None,
-    user_data: Text = None,
-    priority: Number = None,
-    appointment_date: Annotated[
-        str | None, typer.Option(metavar="yyyy-mm-dd", callback=require_utf8)
-    ] = None,
-    appointment_time: Annotated[
-        str | None, typer.Option(metavar="hh:mm", callback=require_utf8)
-    ] = None,
+    agent_group: Annotated[int | None, _number("Together with that.")] = None,
+    user: Annotated[int | None, _number("The one agent who gets it: Users.ID.")] = None,
+    receiver: Annotated[str | None, _text("Whom they asked, as a service number.")] = None,
+    body: Annotated[str | None, _text("Text of a callback.")] = None,
+    crm_url: Annotated[str | None, _text("A page that agents can open.", "URL")] = None,
+    user_data: Annotated[str | None, _text("Your own reference, as a ticket number.")] = None,
+    priority: Annotated[int | None, _number("Priority; without it 50.", "N")] = None,
+    appointment_date: Annotated[str | None, _text("Not before this day.", "yyyy-mm-dd")] = None,
+    appointment_time: Annotated[str | None, _text("Not before this time.", "hh:mm")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print the request; sends nothing.")
     ] = False,

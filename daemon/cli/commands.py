@@ -165,7 +165,7 @@ def show(
         bool, typer.Option("--verbose", help="Print each field of a record on its own line.")
     ] = False,
 ) -> None:
-    """Show what happened to a call or callback and what happens next.
+    """Show what happened to a call or callback and what is next.
 
     Examples: callstatsd show 1201; callstatsd show --callback 73001
     """

@@ -35,7 +35,7 @@ def click_to_dial(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Ask Salesforce whether an agent may place a call; places none.
+    """Ask Salesforce whether an agent may place a call.
 
     Exits with 0 if the call is allowed, 1 if it is refused, 69 if Salesforce cannot be asked.
 

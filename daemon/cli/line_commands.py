@@ -94,7 +94,7 @@ def requeue(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Send settled lines again, with the records they were sent with.
+    """Send settled lines again, as they were sent before.
 
     Asks before more than 100 lines.
 
