@@ -33,6 +33,11 @@ import daemon
 ROOT = Path(__file__).parents[2]
 PROGRAM = "daemon.__main__"
 
+_forks: dict[int, int] = {}
+"""Those of the process that forks: where the end of each is to be reported."""
+_exit_codes: list[int] = []
+"""In a fork, what it ends with."""
+
 
 class Process:
     """A fork that runs the program; it has what the tests use of `asyncio.subprocess.Process`."""
@@ -143,6 +148,7 @@ def _server() -> socket.socket:
 
 def serve(descriptor: int) -> None:
     """Fork whenever asked; returns in a fork when its program has ended."""
+    atexit.register(_leave)  # first, and so called last
     for module in pkgutil.walk_packages(daemon.__path__, "daemon."):
         importlib.import_module(module.name)
     gc.freeze()  # so that pages stay shared
@@ -153,27 +159,42 @@ def serve(descriptor: int) -> None:
             message, descriptors, _, _ = socket.recv_fds(asked, 1, 5)
             if not message:
                 return
-            if os.fork() == 0:
+            status, *others = descriptors
+            # Until the fork is noted nobody may reap it.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+            pid = os.fork()
+            if not pid:
                 break
-            for number in descriptors:
+            _forks[pid] = status
+            for number in others:
                 os.close(number)
+            os.write(status, f"{pid}\n".encode())
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    status, *others = descriptors
-    if pid := os.fork():
-        # This one waits for the program, as a shell does.
-        for number in others:
-            os.close(number)
-        os.write(status, f"{pid}\n".encode())
-        os.write(status, str(os.waitpid(pid, 0)[1]).encode())
-        os._exit(0)
-    os.close(status)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+    for number in (status, *_forks.values()):
+        os.close(number)
     _run(*others)
 
 
 def _reap(_number: int, _frame: FrameType | None) -> None:
     with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            pid, code = ended
+            status = _forks.pop(pid)
+            with suppress(BrokenPipeError):  # whoever asked may be gone
+                os.write(status, str(code).encode())
+            os.close(status)
+
+
+def _leave() -> None:
+    """End a fork here: the interpreter would free its objects, and so copy the pages they share."""
+    for code in _exit_codes:
+        # Whatever the interpreter has to say about the output it says itself.
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
 
 
 def _run(request: int, *streams: int) -> None:
@@ -206,4 +227,9 @@ def _run(request: int, *streams: int) -> None:
         setattr(sys, f"__{name}__", stream)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["callstatsd", *asked["arguments"]]
-    importlib.import_module(asked["module"]).main()
+    try:
+        importlib.import_module(asked["module"]).main()
+    except SystemExit as end:
+        if isinstance(end.code, int):
+            _exit_codes.append(end.code)
+        raise
