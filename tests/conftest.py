@@ -2,6 +2,10 @@
 
 import asyncio
 import itertools
+import os
+import shutil
+import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -25,11 +29,19 @@ LEDGER_SCHEMA = "callstatsd"
 _numbers = itertools.count(1)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Where no bytecode may be kept beside the sources, all processes of a run share a folder."""
+    if sys.dont_write_bytecode:
+        folder = tempfile.mkdtemp(prefix="callstatsd-bytecode-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = folder
+        sys.dont_write_bytecode = False
+
+
 @pytest.fixture(autouse=True)
 def no_settings_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test sees the developer's own environment or .env."""
-    import os
-
     for name in list(os.environ):
         if name.upper().startswith("CALLSTATSD_"):
             monkeypatch.delenv(name)
