@@ -189,6 +189,10 @@ async def near_sweep(opened: Rooms) -> None:
     await opened.sweeper.sweep(wide=False)
 
 
+# Made once: all tests of one group run in one process.
+pytestmark = pytest.mark.xdist_group("complexity")
+
+
 @pytest.fixture(scope="module")
 def histories(server: str, template: str) -> tuple[str, str]:
     """Two databases: some days of settled calls, and some months; as many a day in both."""

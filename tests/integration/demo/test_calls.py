@@ -20,6 +20,10 @@ END = datetime(2026, 11, 20, 17, 30, tzinfo=UTC)
 SCHEMA = Path(__file__).parents[3] / "migrations" / "reference_schema.sql"
 
 
+# The server is started once: all tests of one group run in one process.
+pytestmark = pytest.mark.xdist_group("sample")
+
+
 @pytest.fixture(scope="module")
 def sample() -> Sample:
     return day(4000, 1, END)

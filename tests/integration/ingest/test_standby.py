@@ -73,6 +73,10 @@ def pair(folder: Path) -> Iterator[tuple[str, str, Path]]:
         shutil.rmtree(quarters.home)
 
 
+# Made once: all tests of one group run in one process.
+pytestmark = pytest.mark.xdist_group("standby")
+
+
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Path]]:
     with pair(tmp_path_factory.mktemp("pair")) as servers:
