@@ -23,6 +23,7 @@ from daemon.ledger.store import open_ledger
 from tests.support import calls
 from tests.support.whole import STOPPED_IN_ORDER, CallCentre
 
+TESTS = Path(__file__).parent
 SCHEMA = "jtelstats"
 LEDGER_SCHEMA = "callstatsd"
 
@@ -37,6 +38,22 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = folder
         sys.dont_write_bytecode = False
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of several processes let some wait while others compute: spread the tests that wait."""
+    if not hasattr(config, "workerinput"):
+        return
+    folders = {item: item.path.relative_to(TESTS).parts[0] for item in items}
+    waiting = [item for item in items if folders[item] == "acceptance"]
+    computing = [item for item in items if folders[item] == "integration"]
+    quick = [item for item in items if folders[item] not in {"acceptance", "integration"}]
+
+    def place(group: list[pytest.Item]) -> dict[pytest.Item, float]:
+        return {item: number / len(group) for number, item in enumerate(group)}
+
+    places = place(waiting) | place(computing)
+    items[:] = sorted(places, key=places.__getitem__) + quick
 
 
 @pytest.fixture(autouse=True)
