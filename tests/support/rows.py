@@ -14,6 +14,11 @@ from daemon.demo.rows import Call, Code, Event, Leg, Sample, Visit, load
 START = datetime(2026, 11, 20, 9, 0, 0, 123_000, tzinfo=UTC)
 """A Friday morning, far from any change of the clocks."""
 RECORD = ids(0)[1]
+NIGHTS = {
+    "the clock is put back": datetime(2026, 10, 24, 22, tzinfo=UTC),
+    "the clock is put forward": datetime(2026, 3, 28, 22, tzinfo=UTC),
+}
+"""Midnight in Berlin, some hours before its clocks change."""
 
 TIME_COLUMNS = {
     "StatisticsPartA": ("dtCallStart", "dtCallEnd"),
@@ -47,6 +52,16 @@ def call(number: int, **changed: Any) -> Call:
         userdata=RECORD,
     )
     return usual._replace(**changed)
+
+
+def ended(number: int, at: datetime, **changed: Any) -> Call:
+    """A call of a minute that ended then."""
+    return call(number, dtcallstart=at - timedelta(minutes=1), dtcallend=at, **changed)
+
+
+def running(number: int, since: datetime, **changed: Any) -> Call:
+    """A call without an end."""
+    return call(number, dtcallstart=since, dtcallend=None, **changed)
 
 
 def visit(number: int, of: int, **changed: Any) -> Visit:

@@ -1,7 +1,6 @@
 """A callback request becomes its record, whatever columns and rows the ACD's tables have."""
 
 import json
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
@@ -20,16 +19,12 @@ from daemon.ingest.source import open_source
 from daemon.lines import NOT_AN_ID, FeedName, State
 from tests.support.expected import BERLIN
 from tests.support.rows import RECORD, add, call, event, retype
-from tests.support.site import LONG_AGO, RULES, Site, opened, without_encoding
+from tests.support.site import LONG_AGO, RULES, Site, without_encoding
 
 
 @pytest.fixture
-async def site(
-    request: pytest.FixtureRequest, dsn: str, server: str, template: str
-) -> AsyncIterator[Site]:
-    async with opened(dsn, server, template, request) as site:
-        site.feed = FeedName.CALLBACKS
-        yield site
+def feed() -> FeedName:
+    return FeedName.CALLBACKS
 
 
 def created(number: int, at: datetime, **changed: Any) -> Event:

@@ -1,19 +1,18 @@
 """Every callback request is taken when it is ready, once, by the source's clock."""
 
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from daemon.demo.rows import Call, Event
+from daemon.demo.rows import Event
 from daemon.errors import UnusableError
 from daemon.ledger.store import open_ledger
 from daemon.lines import FeedName
 from tests.support.expected import BERLIN
-from tests.support.rows import RECORD, call, event, local_times, on_local_clocks
-from tests.support.site import EITHER_WAY, LONG_AGO, Site, opened
+from tests.support.rows import RECORD, call, event, local_times, on_local_clocks, running
+from tests.support.site import EITHER_WAY, LONG_AGO, Site
 
 TICK = timedelta(microseconds=1)
 MILLISECOND = timedelta(milliseconds=1)
@@ -21,20 +20,12 @@ HALF_AN_HOUR = timedelta(minutes=30)
 
 
 @pytest.fixture
-async def site(
-    request: pytest.FixtureRequest, dsn: str, server: str, template: str
-) -> AsyncIterator[Site]:
-    async with opened(dsn, server, template, request) as site:
-        site.feed = FeedName.CALLBACKS
-        yield site
+def feed() -> FeedName:
+    return FeedName.CALLBACKS
 
 
 def created(number: int, at: datetime, **changed: Any) -> Event:
     return event(number, dtcreated=at, **changed)
-
-
-def running(number: int, since: datetime) -> Call:
-    return call(number, dtcallstart=since, dtcallend=None)
 
 
 async def record_of(site: Site, number: int) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Whatever the order of requests, ends, polls, sweeps and restarts: each is taken, once."""
 
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,7 @@ from daemon.demo.rows import Call, Event
 from daemon.lines import FeedName
 from tests.support.expected import BERLIN
 from tests.support.rows import call, event, local_times, on_local_clocks
-from tests.support.site import LOOKBACK, Site, opened
+from tests.support.site import LOOKBACK, Site
 
 DELAY = timedelta(seconds=30)
 END_WITHIN = timedelta(minutes=30)
@@ -32,12 +31,8 @@ COMING = 1000
 
 
 @pytest.fixture
-async def site(
-    request: pytest.FixtureRequest, dsn: str, server: str, template: str
-) -> AsyncIterator[Site]:
-    async with opened(dsn, server, template, request) as site:
-        site.feed = FeedName.CALLBACKS
-        yield site
+def feed() -> FeedName:
+    return FeedName.CALLBACKS
 
 
 def seen(moment: datetime, *, local: bool) -> datetime:

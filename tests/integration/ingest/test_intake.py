@@ -31,17 +31,8 @@ from tests.support.site import (
     RULES,
     SENDING,
     Site,
-    opened,
     without_encoding,
 )
-
-
-@pytest.fixture
-async def site(
-    request: pytest.FixtureRequest, dsn: str, server: str, template: str
-) -> AsyncIterator[Site]:
-    async with opened(dsn, server, template, request) as site:
-        yield site
 
 
 @pytest.fixture

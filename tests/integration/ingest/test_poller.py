@@ -1,7 +1,6 @@
 """Every call is taken when it is ready, once, by the source's clock and whatever fails."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +11,7 @@ from structlog.testing import capture_logs
 
 from daemon import logs
 from daemon.demo.calls import day
-from daemon.demo.rows import Call, load
+from daemon.demo.rows import load
 from daemon.errors import ConfigurationError, UnreachableError
 from daemon.ingest.intake import Intake
 from daemon.ingest.poller import Poller
@@ -23,29 +22,23 @@ from daemon.ledger.store import Ledger, open_ledger
 from daemon.lines import NO_ID, FeedName, LineKey
 from tests.support.daemon_process import PATIENCE
 from tests.support.expected import BERLIN, data_lines
-from tests.support.rows import call, code, leg, local_times, on_local_clocks, retype, sample, visit
-from tests.support.site import EITHER_WAY, LONG_AGO, RULES, SENDING, Site, opened
+from tests.support.rows import (
+    NIGHTS,
+    call,
+    code,
+    ended,
+    leg,
+    local_times,
+    on_local_clocks,
+    retype,
+    running,
+    sample,
+    visit,
+)
+from tests.support.site import EITHER_WAY, LONG_AGO, RULES, SENDING, Site
 
 TICK = timedelta(microseconds=1)
 MILLISECOND = timedelta(milliseconds=1)
-
-
-@pytest.fixture
-async def site(
-    request: pytest.FixtureRequest, dsn: str, server: str, template: str
-) -> AsyncIterator[Site]:
-    async with opened(dsn, server, template, request) as site:
-        yield site
-
-
-def ended(number: int, at: datetime, **changed: Any) -> Call:
-    """A call of a minute that ended then."""
-    return call(number, dtcallstart=at - timedelta(minutes=1), dtcallend=at, **changed)
-
-
-def running(number: int, since: datetime, **changed: Any) -> Call:
-    """A call without an end."""
-    return call(number, dtcallstart=since, dtcallend=None, **changed)
 
 
 def of(events: list[Any], name: str) -> list[dict[str, Any]]:
@@ -773,11 +766,6 @@ async def test_one_impossible_id_does_not_stop_the_polling_of_others(site: Site)
 
 
 # The nights when the clocks change.
-
-NIGHTS = {
-    "the clock is put back": datetime(2026, 10, 24, 22, tzinfo=UTC),
-    "the clock is put forward": datetime(2026, 3, 28, 22, tzinfo=UTC),
-}
 
 
 @pytest.mark.parametrize(

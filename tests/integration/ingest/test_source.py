@@ -4,7 +4,7 @@ import random
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import product
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -28,6 +28,7 @@ from daemon.ingest.statistics import RecordOptions
 from daemon.lines import NOT_AN_ID, DataLine, NewLine, State
 from tests.support.expected import BERLIN, Line, data_lines
 from tests.support.rows import (
+    NIGHTS,
     START,
     TIME_COLUMNS,
     add,
@@ -902,10 +903,6 @@ async def test_only_the_calls_of_our_client_are_found(dsn: str, db: asyncpg.Conn
     }
 
 
-NIGHTS = {
-    "the clock is put back": datetime(2026, 10, 24, 22, tzinfo=UTC),
-    "the clock is put forward": datetime(2026, 3, 28, 22, tzinfo=UTC),
-}
 RATE = timedelta(seconds=97)
 HOURS = timedelta(hours=6)
 CHOOSE: dict[str, Callable[[Source, Window], AsyncIterator[Page]]] = {

@@ -26,7 +26,7 @@ from daemon.demo.postgres import (
     reachable,
     running,
 )
-from daemon.demo.rows import Call, load
+from daemon.demo.rows import load
 from daemon.ingest import reference_schema
 from daemon.ingest.intake import Intake
 from daemon.ingest.poller import Poller
@@ -38,7 +38,7 @@ from daemon.ledger.binding import Binding
 from daemon.ledger.store import Ledger, open_ledger
 from daemon.lines import FeedName
 from tests.support.expected import BERLIN
-from tests.support.rows import add, call, code, leg, sample
+from tests.support.rows import add, call, code, ended, leg, sample
 from tests.support.site import RULES, SENDING
 
 PATIENCE = 30.0
@@ -186,10 +186,6 @@ async def replica(
         await replica.resume()
         await on_primary.close()
         await on_standby.close()
-
-
-def ended(number: int, at: datetime) -> Call:
-    return call(number, dtcallstart=at - timedelta(minutes=1), dtcallend=at)
 
 
 async def taken(poll: Callable[[], Any], wanted: int) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +13,6 @@ from structlog.testing import capture_logs
 
 from daemon import logs
 from daemon.demo.record_ids import ids
-from daemon.demo.rows import Call
 from daemon.errors import DatabaseSetupError, UnreachableError
 from daemon.ingest.poller import Poller
 from daemon.ingest.readiness import Window
@@ -23,29 +22,23 @@ from daemon.ledger.store import Ledger
 from daemon.lines import NO_ID, Digest, FeedName, LineKey
 from tests.support.daemon_process import PATIENCE
 from tests.support.expected import BERLIN
-from tests.support.rows import add, call, code, leg, local_times, on_local_clocks, retype, visit
-from tests.support.site import EITHER_WAY, LOOKBACK, Site, opened
+from tests.support.rows import (
+    NIGHTS,
+    add,
+    call,
+    code,
+    ended,
+    leg,
+    local_times,
+    on_local_clocks,
+    retype,
+    running,
+    visit,
+)
+from tests.support.site import EITHER_WAY, LOOKBACK, Site
 
 MILLISECOND = timedelta(milliseconds=1)
 DISCARDED = "discarded by operator"
-
-
-@pytest.fixture
-async def site(
-    request: pytest.FixtureRequest, dsn: str, server: str, template: str
-) -> AsyncIterator[Site]:
-    async with opened(dsn, server, template, request) as site:
-        yield site
-
-
-def ended(number: int, at: datetime, **changed: Any) -> Call:
-    """A call of a minute that ended then."""
-    return call(number, dtcallstart=at - timedelta(minutes=1), dtcallend=at, **changed)
-
-
-def running(number: int, since: datetime, **changed: Any) -> Call:
-    """A call without an end."""
-    return call(number, dtcallstart=since, dtcallend=None, **changed)
 
 
 async def start(poller: Poller, sweeper: Sweeper) -> None:
@@ -1009,12 +1002,6 @@ async def test_a_source_clock_that_was_wrong_during_downtime_loses_nothing(
         await poller.poll()
         assert (await sweeper.sweep(wide=True)).lines == 0
     assert len(await site.keys()) == 118
-
-
-NIGHTS = {
-    "the clock is put back": datetime(2026, 10, 24, 22, tzinfo=UTC),
-    "the clock is put forward": datetime(2026, 3, 28, 22, tzinfo=UTC),
-}
 
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.long) for n in (2, 3))])

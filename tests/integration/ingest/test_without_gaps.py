@@ -1,6 +1,5 @@
 """Whatever the order of late commits, polls, sweeps and restarts: every line is taken, once."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +18,7 @@ from daemon.ingest.sweeper import Sweeper
 from daemon.ledger.store import Ledger, open_ledger
 from tests.support.expected import BERLIN, data_lines, lines_of
 from tests.support.rows import call, code, leg, local_times, on_local_clocks, sample, visit
-from tests.support.site import LOOKBACK, SCHEMAS, SENDING, Site, opened
+from tests.support.site import LOOKBACK, SCHEMAS, SENDING, Site
 
 SETTLE = timedelta(seconds=120)
 STALE = timedelta(hours=12)
@@ -31,14 +30,6 @@ BEGINNINGS = {
     "the night when the clock is put back": datetime(2026, 10, 24, 21, tzinfo=UTC),
     "the night when the clock is put forward": datetime(2026, 3, 28, 21, tzinfo=UTC),
 }
-
-
-@pytest.fixture
-async def site(
-    request: pytest.FixtureRequest, dsn: str, server: str, template: str
-) -> AsyncIterator[Site]:
-    async with opened(dsn, server, template, request) as site:
-        yield site
 
 
 @dataclass
