@@ -4,8 +4,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from daemon.ingest.reader import PAGE
+from daemon.ingest.source import Source
 from daemon.lines import FeedName
 from tests.support.site import Site, opened
+from tests.support.source_reads import reading
 
 
 @pytest.fixture
@@ -21,3 +24,10 @@ async def site(
     async with opened(dsn, server, template, request) as site:
         site.feed = feed
         yield site
+
+
+@pytest.fixture
+async def source(request: pytest.FixtureRequest, dsn: str) -> AsyncIterator[Source]:
+    """A source that is read in pages of 2000 rows, or of as many as a test asks for."""
+    async with reading(dsn, page=getattr(request, "param", PAGE)) as source:
+        yield source
