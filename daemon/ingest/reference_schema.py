@@ -1,6 +1,8 @@
 """Creates the ACD's tables as the contracts have them, for demo, tests and a first trial."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
 
 from daemon.database.errors import faults
 from daemon.database.pool import Database, quoted
@@ -13,27 +15,44 @@ async def create_reference_schema(database: Database, schema: str) -> list[str]:
 
     Returns those that were missing. Raises `UnreachableError`.
     """
-    statements = (folder() / "reference_schema.sql").read_text(encoding="utf-8")
+    async with changed_schema(database, schema) as (connection, there):
+        await run_script(connection, "reference_schema.sql")
+    return [table for table in REFERENCE_TABLES if table.lower() not in there]
+
+
+@asynccontextmanager
+async def changed_schema(database: Database, schema: str) -> AsyncIterator[tuple[Any, set[str]]]:
+    """Make the schema if it is missing and change it in one transaction, that nobody else does.
+
+    Yields a connection whose search path it is, and what tables and views it has, in lower case.
+    """
     connection = await database.connect()
     try:
         with faults(database.place):
             async with connection.transaction():
                 await connection.execute(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
                 rows = await connection.fetch(
-                    "SELECT tablename FROM pg_tables WHERE schemaname = $1", schema
+                    "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace($1)"
+                    " AND relkind IN ('r', 'p', 'v', 'm', 'f')",
+                    quoted(schema),
                 )
                 await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
                 await connection.execute(f"SET LOCAL search_path TO {quoted(schema)}")
-                await connection.execute(statements)
+                yield connection, {row["relname"] for row in rows}
     finally:
         await connection.close()
-    there = {row["tablename"] for row in rows}
-    return [table for table in REFERENCE_TABLES if table.lower() not in there]
 
 
-def reference_schema_sentence(created: Sequence[str], schema: str) -> str:
-    """Return a sentence: which of the ACD's tables were created, and which were there."""
-    there = [table for table in REFERENCE_TABLES if table not in created]
+async def run_script(connection: Any, name: str) -> None:
+    """Run a script of the migrations' folder; it is safe to repeat."""
+    await connection.execute((folder() / name).read_text(encoding="utf-8"))
+
+
+def reference_schema_sentence(
+    created: Sequence[str], schema: str, tables: Sequence[str] = REFERENCE_TABLES
+) -> str:
+    """Return a sentence: which of the tables were created, and which were there."""
+    there = [table for table in tables if table not in created]
     if not created:
         return f"The ACD's {len(there)} tables are in schema {schema} already."
     sentence = f"Created in schema {schema}: {', '.join(created)}."

@@ -1,0 +1,1 @@
+"""Another maker's ACD: its notifications become rows of the source tables."""
