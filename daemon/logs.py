@@ -68,6 +68,13 @@ API_UNAVAILABLE = "api.unavailable"
 ALERT_RAISED = "alert.raised"
 ALERT_FAILED = "alert.failed"
 ALERT_GIVEN_UP = "alert.given_up"
+TELEGRA_REFUSED = "telegra.refused"
+TELEGRA_BAD = "telegra.bad"
+TELEGRA_LATE = "telegra.late"
+TELEGRA_INCOMPLETE = "telegra.incomplete"
+TELEGRA_CLOCK = "telegra.clock"
+TELEGRA_GAP = "telegra.gap"
+TELEGRA_WAITING = "telegra.waiting"
 
 LINE_EVENTS = {
     State.DELIVERED: LINE_DELIVERED,

@@ -2,7 +2,7 @@
 
 import math
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 
 from prometheus_client import (
@@ -120,6 +120,24 @@ DIAL_SECONDS = Histogram(
     buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 30),
     registry=REGISTRY,
 )
+TELEGRA_RESULTS = ("kept", "repeated", "ignored", "bad", "refused", "unavailable")
+"""What may become of a notification."""
+TELEGRA_NOTIFICATIONS = Counter(
+    "callstatsd_telegra_notifications",
+    "Notifications of a Telegra ACD by command and by what became of them",
+    ["cmd", "result"],
+    registry=REGISTRY,
+)
+TELEGRA_OPEN_CALLS = Gauge(
+    "callstatsd_telegra_open_calls",
+    "Calls of a Telegra ACD whose end is not written",
+    registry=REGISTRY,
+)
+TELEGRA_WAITING_CODES = Gauge(
+    "callstatsd_telegra_waiting_codes",
+    "Classifications that wait for their call",
+    registry=REGISTRY,
+)
 POLL_SECONDS = Histogram(
     "callstatsd_poll_seconds",
     "Seconds that a poll took",
@@ -198,6 +216,8 @@ OLDEST_KEPT.set(math.nan)
 CALLBACKS_PENDING.set(math.nan)
 OLDEST_CALLBACK.set(math.nan)
 ALERT_LINES_WAITING.set(math.nan)
+TELEGRA_OPEN_CALLS.set(math.nan)
+TELEGRA_WAITING_CODES.set(math.nan)
 
 # What has not happened yet is zero, not unknown: the first one is an increase too.
 for _state in State:
@@ -219,6 +239,7 @@ for _reach in ("near", "lookback"):
 _requests = cache(REQUESTS.labels)
 _lines = cache(LINES.labels)
 _callbacks = cache(CALLBACKS.labels)
+_notifications = cache(TELEGRA_NOTIFICATIONS.labels)
 
 
 def observe_request(status: int | str, seconds: float, api_usage: float | None) -> None:
@@ -249,6 +270,18 @@ def mark_feed_paused(feed: FeedName, reason: str | None) -> None:
     """Set why the sender pauses a feed; None if it does not."""
     for each in PauseReason:
         FEED_PAUSED.labels(feed, each).set(each == reason)
+
+
+def begin_telegra(commands: Iterable[str]) -> None:
+    """Show a zero for what may become of each command; only where notifications are received."""
+    for command in commands:
+        for result in TELEGRA_RESULTS:
+            _notifications(command, result)
+
+
+def count_notification(command: str, result: str) -> None:
+    """Count a notification of a Telegra ACD."""
+    _notifications(command, result).inc()
 
 
 def counted(name: str, **labels: str) -> int:

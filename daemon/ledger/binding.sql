@@ -21,7 +21,7 @@ SELECT CASE
     ELSE (
         SELECT 'SELECT, INSERT, UPDATE, DELETE'
         FROM unnest(ARRAY['ledger', 'feed', 'line', 'lane', 'instance', 'streak', 'act',
-                          'alert']) AS t (name)
+                          'alert', 'gap']) AS t (name)
         WHERE NOT has_table_privilege(t.name, 'SELECT')
            OR NOT has_table_privilege(t.name, 'INSERT')
            OR NOT has_table_privilege(t.name, 'UPDATE')

@@ -10,7 +10,7 @@ from daemon.delivery.outcome_writer import DRAIN_EXTRA, open_writer
 from daemon.errors import CallstatsdError, UnusableError, first_error
 from daemon.ledger.lease import TRY_EVERY, Lease
 from daemon.ledger.operator import OperatorStore
-from daemon.service.click_to_dial import serving_api
+from daemon.service.api import serving_api
 from daemon.service.connections import (
     check_ledger,
     endpoints,
@@ -21,6 +21,7 @@ from daemon.service.connections import (
 )
 from daemon.service.instance import Instance
 from daemon.service.systemd import TWO_LOOPS, Loop, SystemdNotifier
+from daemon.service.telegra import check_tables, open_telegra
 from daemon.settings.model import Settings
 from daemon.tasks import in_background, run_until, sleep_or_stop
 from daemon.web.cache import StatusReader
@@ -47,12 +48,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         open_tokens(settings) as (session, tokens),
         StatusReader(OperatorStore(ledger.database)) as reader,
         listening(watched(settings, source, ledger, state, reader), settings.http_listen),
-        serving_api(settings, source, session, tokens, stop),
+        open_telegra(settings, ledger, state) as telegra,
+        serving_api(settings, source, session, tokens, telegra.door if telegra else None, stop),
     ):
         salesforce = endpoints(settings, session, tokens, lease)
         try:
             async with (
-                in_background(notifier.run(stop, drain)),
+                in_background(notifier.run(stop, drain), check_tables(telegra, stop)),
                 open_writer(ledger, settings.retry_for) as writer,
             ):
                 check = partial(check_ledger, settings, source, ledger)

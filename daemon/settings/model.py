@@ -16,7 +16,7 @@ from pydantic_settings import PydanticBaseSettingsSource as SettingsSource
 
 from daemon.errors import ConfigurationError
 from daemon.settings import sources
-from daemon.settings.api import api_faults
+from daemon.settings.api import ApiSettings, api_faults
 from daemon.settings.dsn import read_dsn
 from daemon.settings.sources import PREFIX, Found, Request
 from daemon.settings.values import (
@@ -27,6 +27,7 @@ from daemon.settings.values import (
     AcdToken,
     AcdUrl,
     Address,
+    CountryCode,
     Dsn,
     GroupId,
     Id,
@@ -34,6 +35,7 @@ from daemon.settings.values import (
     Instance,
     LaterSeconds,
     Level,
+    Networks,
     Schemas,
     Seconds,
     Start,
@@ -259,8 +261,8 @@ class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_error
     )
     api_listen: Address = Field(
         None,
-        description="address for clients that ask for click to dial, HOST:PORT or [::1]:PORT; "
-        "beyond this machine behind a TLS proxy; empty turns it off",
+        description="address for click to dial and for notifications of a Telegra ACD, HOST:PORT "
+        "or [::1]:PORT; beyond this machine behind a TLS proxy; empty turns it off",
     )
     api_token: SecretStr = Field(
         UNSET,
@@ -285,6 +287,25 @@ class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_error
     )
     alert_link: WebUrl = Field(
         "", description="http or https URL in the alert's event, say of the status page"
+    )
+    telegra_token: SecretStr = Field(
+        UNSET,
+        description="secret in the URL at which a Telegra ACD tells of its calls, at least 16 of "
+        "A to Z, a to z, 0 to 9, - and _; empty turns it off; needs API_LISTEN",
+    )
+    telegra_allow: Networks = Field(
+        (),
+        description="addresses or networks from which notifications come, separated by commas; "
+        "empty is any address; needed where API_LISTEN is not loopback",
+    )
+    telegra_country_code: CountryCode = Field(
+        "49", description="country code of national numbers in notifications, 1 to 3 digits"
+    )
+    telegra_grace: Seconds = Field(
+        10.0,
+        ge=0,
+        description="time without a notification of a call before its end is written; "
+        "SETTLE_DELAY should be 5 s more",
     )
     http_listen: Address = Field(
         ("127.0.0.1", 9464),
@@ -362,13 +383,15 @@ class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_error
                 for name in ("endpoint_url", "callback_url", "click_to_dial_url")
                 if (url := getattr(self, name)).startswith("/")
             ]
-        faults += api_faults(
+        api = ApiSettings(
             self.api_listen,
-            self.api_token.get_secret_value(),
             self.http_listen,
-            click_to_dial=bool(self.click_to_dial_url),
+            bool(self.click_to_dial_url),
+            self.api_token.get_secret_value(),
+            self.telegra_token.get_secret_value(),
+            bool(self.telegra_allow),
         )
-        return tuple(faults)
+        return (*faults, *api_faults(api))
 
 
 FIELDS = Settings.model_fields

@@ -3,6 +3,7 @@
 import math
 import re
 from datetime import UTC, datetime, tzinfo
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -198,6 +199,26 @@ def read_listen(value: Any) -> Any:
     return host, port
 
 
+def check_country_code(value: str) -> str:
+    """Reject what cannot stand before a national number."""
+    if not re.fullmatch("[0-9]{1,3}", value):
+        raise ValueError("is not a country code: use 1 to 3 digits, such as 49")
+    return value
+
+
+def read_networks(value: Any) -> Any:
+    """Accept addresses and networks separated by commas."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+    except ValueError:
+        raise ValueError(
+            "is not a list of addresses: use addresses or networks such as 192.0.2.7 or "
+            "192.0.2.0/24, separated by commas"
+        ) from None
+
+
 Dsn = Annotated[SecretStr, After(check_dsn)]
 Url = Annotated[str, After(check_url)]
 AcdUrl = Annotated[Url, After(check_acd_url)]
@@ -209,6 +230,8 @@ LaterSeconds = Annotated[Seconds, After(check_order)]
 Schemas = Annotated[tuple[str, ...], Before(read_schemas)]
 Start = Annotated[AwareDatetime | None, Before(read_start)]
 Address = Annotated[tuple[str, int] | None, Before(read_listen)]
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], Before(read_networks)]
+CountryCode = Annotated[str, After(check_country_code)]
 UNSET = SecretStr("")
 Id = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Identifier = Annotated[str, Field(pattern="^[a-z_][a-z0-9_]{0,62}$")]

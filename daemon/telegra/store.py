@@ -114,6 +114,10 @@ class TelegraStore:
         self._known.learn(learnt)
         return kept
 
+    async def cut(self) -> None:
+        """Drop all connections: the server is silent, another may not be."""
+        await self.database.cut()
+
     async def bind_waiting(self) -> None:
         """Give classifications to their calls that both came at once, through two instances."""
         await self.database.change(self._bind_waiting, "telegra")
@@ -377,6 +381,10 @@ def _columns(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
 @asynccontextmanager
 async def open_store(dsn: str, schemas: Sequence[str], rules: Rules) -> AsyncIterator[TelegraStore]:
     """Open the source for writing; it need not be there yet."""
-    session = {"search_path": ", ".join(quoted(schema) for schema in schemas)}
+    session = {
+        "search_path": ", ".join(quoted(schema) for schema in schemas),
+        # What a frozen instance was just writing must not stay locked for the others.
+        "idle_in_transaction_session_timeout": "10s",
+    }
     async with Database("source", dsn, session=session, size=3) as database:
         yield TelegraStore(database, rules)

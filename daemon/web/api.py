@@ -1,9 +1,6 @@
-"""The API listener: click to dial, for clients of the ACD that know the token."""
+"""The API listener: click to dial and notifications, for those who know a token."""
 
-import hashlib
 import hmac
-import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
@@ -16,6 +13,8 @@ from daemon.ingest.record import salesforce_id
 from daemon.salesforce.click_to_dial import Question, agent_fault, clean_number, number_fault
 from daemon.web.dialling import Dial, Dialler
 from daemon.web.pace import Pace
+from daemon.web.rarely import Rarely, digest
+from daemon.web.telegra_door import TelegraDoor
 from daemon.web.visitor import MAX_LINE
 
 _log = structlog.get_logger()
@@ -31,8 +30,6 @@ PER_SECOND = 64
 """Questions a second; further ones wait for their turn, so that lines are sent beside them."""
 LOG_EVERY = 60.0
 """Seconds between two `dial.unauthorized` of one address."""
-MAX_ADDRESSES = 1000
-"""Addresses that are remembered for that."""
 
 PARAMETERS = ("SalesForceID", "CallerID", "AgentUID")
 REFUSAL_WORDS = {400: "refused", 403: "forbidden", 404: "not_found"}
@@ -43,18 +40,23 @@ class BadQuestionError(ValueError):
 
 
 class Api:
-    """Serves click to dial; everything else is 404."""
+    """Serves what is on of click to dial and a Telegra ACD's door; everything else is 404."""
 
-    def __init__(self, dialler: Dialler, token: str) -> None:
+    def __init__(
+        self, dialler: Dialler | None, token: str, telegra: TelegraDoor | None = None
+    ) -> None:
         self._dialler = dialler
-        self._token = _digest(f"Bearer {token}".encode())
+        self._telegra = telegra
+        self._token = digest(f"Bearer {token}".encode())
         self._under_way = 0
         self._pace = Pace(PER_SECOND, MAX_QUESTIONS)
-        self._logged: OrderedDict[str, float] = OrderedDict()
+        self._strangers = Rarely(LOG_EVERY)
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
-        """Answer a request; whatever it is, the response is JSON."""
+        """Answer a request; whatever it is, the response is JSON, or empty at the door."""
         try:
+            if self._telegra is not None and self._telegra.is_at(request.path):
+                return await self._telegra.answer(request)
             return await self._answer(request)
         except Exception as defect:  # noqa: BLE001 - the log has it, without what a request held
             _log.error(logs.REQUEST_DEFECT, exception=logs.without_messages(defect))
@@ -63,10 +65,13 @@ class Api:
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         if (request.content_length or 0) > MAX_BODY:
             return error(413, "too_large", f"A body may have up to {MAX_BODY} bytes.")
-        if request.path != DIAL_PATH:
+        dialler = self._dialler
+        if request.path != DIAL_PATH or dialler is None:
             return error(404, "not_found", "There is nothing at this path.")
         if not self._knows_token(request):
-            self._log_stranger(request.remote or "")
+            address = request.remote or ""
+            if self._strangers.allows(address):
+                _log.warning(logs.DIAL_UNAUTHORIZED, address=address)
             metrics.count_dial("unauthorized")
             scheme = {"WWW-Authenticate": "Bearer"}
             return error(
@@ -79,9 +84,9 @@ class Api:
         except BadQuestionError as fault:
             metrics.count_dial("bad_request")
             return error(400, "bad_request", str(fault))
-        return await self._ask(question)
+        return await self._ask(dialler, question)
 
-    async def _ask(self, question: Question) -> web.Response:
+    async def _ask(self, dialler: Dialler, question: Question) -> web.Response:
         if self._under_way >= MAX_QUESTIONS:
             metrics.count_dial("busy")
             soon = {"Retry-After": "1"}
@@ -89,7 +94,7 @@ class Api:
         self._under_way += 1
         try:
             await self._pace.turn()
-            return answer_of(await self._dialler.dial(question))
+            return answer_of(await dialler.dial(question))
         finally:
             self._under_way -= 1
 
@@ -99,18 +104,7 @@ class Api:
         text = given[0] if len(given) == 1 else ""
         scheme, _, secret = text.partition(" ")
         sent = f"{'Bearer' if scheme.lower() == 'bearer' else scheme} {secret.strip()}"
-        return hmac.compare_digest(_digest(sent.encode("utf-8", "surrogateescape")), self._token)
-
-    def _log_stranger(self, address: str) -> None:
-        """Log an address without the token, at most once a minute each."""
-        now = time.monotonic()
-        if now - self._logged.get(address, float("-inf")) < LOG_EVERY:
-            return
-        self._logged[address] = now
-        self._logged.move_to_end(address)
-        if len(self._logged) > MAX_ADDRESSES:
-            self._logged.popitem(last=False)
-        _log.warning(logs.DIAL_UNAUTHORIZED, address=address)
+        return hmac.compare_digest(digest(sent.encode("utf-8", "surrogateescape")), self._token)
 
 
 def read_question(query: str) -> Question:
@@ -200,7 +194,3 @@ def _json(
     return web.Response(
         status=status, body=orjson.dumps(content), headers=fixed | dict(headers or {})
     )
-
-
-def _digest(secret: bytes) -> bytes:
-    return hashlib.sha256(secret).digest()
