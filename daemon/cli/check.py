@@ -1,10 +1,10 @@
 """`callstatsd check`: verifies everything that a delivery needs, without sending a line."""
 
 from collections.abc import AsyncIterator, Collection
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 
+from daemon.cli.check_telegra import check_telegra
+from daemon.cli.finding import Finding, Verdict, fail, ok, warn
 from daemon.database.errors import pooler_refused
 from daemon.database.pool import LENDS
 from daemon.errors import CallstatsdError, ConfigurationError, UnusableError
@@ -41,31 +41,13 @@ MAX_LAG = timedelta(minutes=1)
 """A standby may be this far behind before `check` warns."""
 
 
-class Verdict(StrEnum):
-    """Result of a check."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One check: its name, its result, and what was found or what to do."""
-
-    name: str
-    verdict: Verdict
-    text: str
-    exit_code: int = 0
-
-
 async def check(settings: Settings) -> AsyncIterator[Finding]:
     """Yield a finding for each check, in the order of a call's way: source, ledger, Salesforce."""
     faults = settings.sending_faults()
     for fault in faults:
-        yield _fail("settings", fault, 78)
+        yield fail("settings", fault, 78)
     if not faults:
-        yield _ok("settings", "complete and within bounds")
+        yield ok("settings", "complete and within bounds")
     async for finding in _databases(settings):
         yield finding
     if not faults:
@@ -85,45 +67,49 @@ async def _databases(settings: Settings) -> AsyncIterator[Finding]:
             async for finding in _callbacks(source, settings):
                 yield finding
         except CallstatsdError as error:
-            yield _fail("source", str(error), error.exit_code)
-        for findings in (_click_to_dial(source, settings), _ledger(ledger, clock, settings)):
+            yield fail("source", str(error), error.exit_code)
+        for findings in (
+            _click_to_dial(source, settings),
+            check_telegra(source.database, settings),
+            _ledger(ledger, clock, settings),
+        ):
             async for finding in findings:
                 yield finding
 
 
 async def _source(source: Source, clock: Clock, settings: Settings) -> AsyncIterator[Finding]:
-    yield _ok("source", f"database {clock.database} answers")
+    yield ok("source", f"database {clock.database} answers")
     faults = schema_faults(await source.columns(), settings.source_schemas)
     for fault in faults:
-        yield _fail("columns", fault, 78)
+        yield fail("columns", fault, 78)
     if faults:
         return
-    yield _ok("columns", f"{len(TABLES)} tables with all their columns")
+    yield ok("columns", f"{len(TABLES)} tables with all their columns")
     wanted = missing_indexes(await source.indexed())
     for statement in wanted:
-        yield _warn(
+        yield warn(
             "indexes",
             f"without this index polls read a whole table; ask a DBA to run: {statement};",
         )
     if not wanted:
-        yield _ok("indexes", "all indexes that the statements need")
+        yield ok("indexes", "all indexes that the statements need")
     try:
         # The statement that takes calls, for no call: it fails if any right is missing.
         await source.lines([0])
     except CallstatsdError as error:
-        yield _fail("rights", str(error), error.exit_code)
+        yield fail("rights", str(error), error.exit_code)
         return
-    yield _ok("rights", "all tables may be read")
+    yield ok("rights", "all tables may be read")
     yield _standby(clock)
     newest = await source.newest_start()
     yield _newest(clock, newest, settings)
     if settings.clients_id is not None:
         yield _client(settings.clients_id, await source.newest_clients())
     if await source.keeps_sessions():
-        yield _ok("session", "each session keeps its settings from statement to statement")
+        yield ok("session", "each session keeps its settings from statement to statement")
     else:
         place = source.place
-        yield _fail("session", str(pooler_refused(place, LENDS)), 78)
+        yield fail("session", str(pooler_refused(place, LENDS)), 78)
 
 
 async def _callbacks(source: Source, settings: Settings) -> AsyncIterator[Finding]:
@@ -133,14 +119,14 @@ async def _callbacks(source: Source, settings: Settings) -> AsyncIterator[Findin
     columns = await requests.columns()
     faults = schema_faults(columns, settings.source_schemas, CALLBACK_TABLES)
     for fault in faults:
-        yield _fail("callbacks", fault, 78)
+        yield fail("callbacks", fault, 78)
     if faults:
         return
     absent = ", ".join(absent_columns(columns))
     without = f", but for {absent}, which count as empty" if absent else ""
-    yield _ok("callbacks", f"AcdEvents with all its columns{without}")
+    yield ok("callbacks", f"AcdEvents with all its columns{without}")
     for statement in missing_indexes(await requests.indexed(), WANTED_CALLBACK_INDEXES):
-        yield _warn(
+        yield warn(
             "callbacks",
             f"without this index polls read a whole table; ask a DBA to run: {statement};",
         )
@@ -150,18 +136,18 @@ async def _callbacks(source: Source, settings: Settings) -> AsyncIterator[Findin
         # The statement that takes requests, for no request: it fails if any right is missing.
         await requests.requests([0])
     except CallstatsdError as error:
-        yield _fail("callbacks", str(error), error.exit_code)
+        yield fail("callbacks", str(error), error.exit_code)
 
 
 def _client_of_callbacks(clients_id: int, columns: Collection[str]) -> Finding:
     """Warn if no request can be known to be of this client."""
     if not {"clientsid", "statisticspartaid"} & {*columns}:
-        return _warn(
+        return warn(
             "callbacks",
             f"no request is taken: without AcdEvents.ClientsID and StatisticsPartAID nobody knows "
             f"which are of client {clients_id}; add one of these columns, or make a view with it",
         )
-    return _ok(
+    return ok(
         "callbacks",
         f"only requests of client {clients_id} are taken; one whose client neither "
         "AcdEvents.ClientsID nor its call names is not",
@@ -174,7 +160,7 @@ async def _click_to_dial(source: Source, settings: Settings) -> AsyncIterator[Fi
         return
     listen, fallback = settings.api_listen, settings.click_to_dial_fallback
     if listen is not None and not allows_secrets("http", listen[0]):
-        yield _warn(
+        yield warn(
             "click_to_dial",
             f"its listener at {show_address(listen)} speaks plain HTTP: let it listen on loopback, "
             "behind a TLS proxy",
@@ -182,13 +168,13 @@ async def _click_to_dial(source: Source, settings: Settings) -> AsyncIterator[Fi
     try:
         rows = await service_numbers(settings, source).all()
         if fallback and find(rows, fallback) is None:
-            yield _warn(
+            yield warn(
                 "click_to_dial",
                 f"{fallback} is none of the ACD's ServiceNumbers: write the Name of one into "
                 "CALLSTATSD_CLICK_TO_DIAL_FALLBACK",
             )
     except CallstatsdError as error:
-        yield _warn(
+        yield warn(
             "click_to_dial",
             f"ServiceNumbers cannot be read, so an allowed call has no row of it: {error}",
         )
@@ -196,49 +182,49 @@ async def _click_to_dial(source: Source, settings: Settings) -> AsyncIterator[Fi
     if listen is not None:
         where = f"at http://{show_address(listen)}{DIAL_PATH}"
     meanwhile = f"calls go on with {fallback}" if fallback else "calls are refused"
-    yield _ok("click_to_dial", f"on, {where}; while Salesforce cannot be asked, {meanwhile}")
+    yield ok("click_to_dial", f"on, {where}; while Salesforce cannot be asked, {meanwhile}")
 
 
 def _standby(clock: Clock) -> Finding:
     if not clock.standby:
-        return _ok("standby", "the source is a primary")
+        return ok("standby", "the source is a primary")
     if clock.replayed is None:
-        return _warn(
+        return warn(
             "standby",
             "a standby that has not replayed anything yet: no call is taken until it has",
         )
     lag = clock.now - clock.replayed
     text = f"a standby, {lag.total_seconds():.0f} s behind (or its primary is idle for so long)"
-    return _warn("standby", text) if lag > MAX_LAG else _ok("standby", text)
+    return warn("standby", text) if lag > MAX_LAG else ok("standby", text)
 
 
 def _newest(clock: Clock, newest: datetime | None, settings: Settings) -> Finding:
     """Report the newest call's local time: a wrong time zone shows as whole hours."""
     if newest is None:
-        return _ok("clock", "there is no call in StatisticsPartA yet")
+        return ok("clock", "there is no call in StatisticsPartA yet")
     zone = settings.source_timezone
     shown = f"the newest call started at {newest.astimezone(zone):%Y-%m-%d %H:%M:%S} {zone.key}"
     ago = timedelta(seconds=round((clock.now - newest).total_seconds()))
     if -ago > MAX_AHEAD:
-        return _warn(
+        return warn(
             "clock",
             f"{shown}, which is {-ago} ahead of the database's now: "
             "correct CALLSTATSD_SOURCE_TIMEZONE, the clocks, or that row",
         )
     if ago > MAX_AGE:
-        return _warn(
+        return warn(
             "clock",
             f"{shown}, {ago.days} days ago: is this the database that the ACD writes to?",
         )
-    return _ok("clock", f"{shown}, {ago} ago; the ACD should show the same time")
+    return ok("clock", f"{shown}, {ago} ago; the ACD should show the same time")
 
 
 def _client(clients_id: int, found: list[int]) -> Finding:
     """Warn if other clients have calls and this one has none."""
     if not found or clients_id in found:
-        return _ok("client", f"only calls of client {clients_id} are taken")
+        return ok("client", f"only calls of client {clients_id} are taken")
     others = ", ".join(map(str, sorted(found)))
-    return _warn(
+    return warn(
         "client",
         f"none of the newest calls belongs to client {clients_id}: correct CALLSTATSD_CLIENTS_ID; "
         f"they belong to {others}",
@@ -256,19 +242,19 @@ async def _ledger(
         await ledger.check_upgradable()
         if not await ledger.exists() and not await ledger.may_create(settings.ledger_schema):
             text = f"it does not exist yet, and this user may not create it: {remedy}"
-            yield _fail("ledger", text, 78)
+            yield fail("ledger", text, 78)
             return
         await ledger.check_version()
-        yield _ok("ledger", "at this program's version")
+        yield ok("ledger", "at this program's version")
         if lacking := await ledger.lacking_rights():
             text = f"this user may not write to it: it needs {lacking}; {remedy}"
-            yield _fail("ledger", text, 78)
+            yield fail("ledger", text, 78)
         database = None if clock is None else clock.database
         await ledger.check_binding(Binding(settings.clients_id, database, settings.source_schemas))
         if clock is not None:
-            yield _ok("binding", "the ledger belongs to this client and source")
+            yield ok("binding", "the ledger belongs to this client and source")
     except (ConfigurationError, UnusableError) as error:
-        yield _fail("ledger", str(error), error.exit_code)
+        yield fail("ledger", str(error), error.exit_code)
 
 
 async def _salesforce(settings: Settings) -> AsyncIterator[Finding]:
@@ -278,7 +264,7 @@ async def _salesforce(settings: Settings) -> AsyncIterator[Finding]:
             text = f"granted, for {token.instance_url}"
             if token.instance_url is None:
                 text = f"not needed with CALLSTATSD_AUTH={settings.auth}"
-            yield _ok("token", text)
+            yield ok("token", text)
             found = await check_endpoint(session, EndpointUrl(settings.endpoint_url), token)
             yield Finding(
                 "endpoint",
@@ -287,7 +273,7 @@ async def _salesforce(settings: Settings) -> AsyncIterator[Finding]:
                 found.exit_code,
             )
     except (TokenError, ConfigurationError) as error:
-        yield _fail("token", str(error), error.exit_code)
+        yield fail("token", str(error), error.exit_code)
 
 
 async def _beside(settings: Settings) -> AsyncIterator[Finding]:
@@ -297,7 +283,7 @@ async def _beside(settings: Settings) -> AsyncIterator[Finding]:
         yield _alert(settings)
     if settings.http_listen is not None:
         found = await check_listen_address(settings.http_listen, ledger_code(settings))
-        yield (_ok if found.usable else _warn)("listen", found.text)
+        yield (ok if found.usable else warn)("listen", found.text)
 
 
 async def _acd_types(settings: Settings) -> Finding:
@@ -306,34 +292,22 @@ async def _acd_types(settings: Settings) -> Finding:
         async with open_acd(settings) as acd:
             names = await acd.types()
     except CallstatsdError as error:
-        return _fail("acd", masked(str(error)), error.exit_code)
+        return fail("acd", masked(str(error)), error.exit_code)
     if names.source == "built_in":
-        return _warn(
+        return warn(
             "acd",
             "the ACD's REST server lists no types of events (404), so the token is not tried: if "
             "`callstatsd acd events` fails too, correct CALLSTATSD_ACD_URL",
         )
-    return _ok("acd", f"granted, for {settings.acd_url}")
+    return ok("acd", f"granted, for {settings.acd_url}")
 
 
 def _alert(settings: Settings) -> Finding:
     group = settings.alert_group_id
     if group is None:
-        return _ok("alert", "off: CALLSTATSD_ALERT_GROUP_ID is not set")
-    return _ok(
+        return ok("alert", "off: CALLSTATSD_ALERT_GROUP_ID is not set")
+    return ok(
         "alert",
         f"group {group} gets an event when lines end rejected, expired or invalid, at most one in "
         f"{timedelta(seconds=settings.alert_interval)}",
     )
-
-
-def _ok(name: str, text: str) -> Finding:
-    return Finding(name, Verdict.OK, text)
-
-
-def _warn(name: str, text: str) -> Finding:
-    return Finding(name, Verdict.WARN, text)
-
-
-def _fail(name: str, text: str, exit_code: int) -> Finding:
-    return Finding(name, Verdict.FAIL, text, exit_code)

@@ -3,6 +3,7 @@
 import asyncio
 import faulthandler
 from collections.abc import Callable
+from enum import Enum
 from typing import Annotated
 
 import orjson
@@ -12,12 +13,12 @@ from daemon import logs
 from daemon.cli import check as checks
 from daemon.cli import output, progress
 from daemon.cli.faults import faults_of, log_refusals
+from daemon.cli.finding import Finding, Verdict
 from daemon.cli.grants import Grants
 from daemon.cli.options import invocation
 from daemon.cli.runtime import (
     MAX_ID,
     MIN_ID,
-    open_operator_store,
     read_time,
     require_settings,
     require_utf8,
@@ -36,13 +37,22 @@ from daemon.ledger.store import open_ledger
 from daemon.lines import FeedName, State, Subject
 from daemon.reports import explain
 from daemon.reports.lookup import look_up, rules_of
+from daemon.reports.telegra import TelegraReport, telegra_report
 from daemon.service.backfill import BackfillProgress, Period
 from daemon.service.backfill import backfill as take_and_deliver
 from daemon.service.connections import check_ledger, open_databases
 from daemon.service.run import run as run_daemon
 from daemon.service.signals import stop_on_signals
 from daemon.settings.model import Settings
+from daemon.telegra.reading import TelegraReader
 from daemon.terminal import say
+
+
+class SourceTables(Enum):
+    """Which tables `migrate` creates in the source."""
+
+    REFERENCE = "reference"
+    TELEGRA = "telegra"
 
 
 def run() -> None:
@@ -74,6 +84,13 @@ def migrate(
         typer.Option(
             "--reference-schema",
             help="Also create the ACD's tables in the first source schema (demo, tests).",
+        ),
+    ] = False,
+    telegra: Annotated[
+        bool,
+        typer.Option(
+            "--telegra",
+            help="Also create the tables that notifications of a Telegra ACD are kept in.",
         ),
     ] = False,
     rebind: Annotated[
@@ -108,14 +125,18 @@ def migrate(
     if from_version and from_version not in migrate.versions():
         raise typer.BadParameter(f"--from-version must be one of {', '.join(migrate.versions())}")
     with log_refusals():
-        settings = require_settings(may_default=not (reference_schema or rebind), writes=not sql)
+        may_default = not (reference_schema or telegra or rebind)
+        settings = require_settings(may_default=may_default, writes=not sql)
         if sql:
             script = migrate.script(settings.ledger_schema, from_version)
             script = _grants(settings, grant_to).script(script) if grant_to else script
             # Bytes, because a script is UTF-8 whatever the terminal's encoding is.
             typer.echo(script.encode())
             return
-        run_async(_migrate(settings, reference_schema=reference_schema, rebind=rebind))
+        created = SourceTables.TELEGRA if telegra else None
+        if reference_schema and not telegra:
+            created = SourceTables.REFERENCE
+        run_async(_migrate(settings, created, rebind=rebind))
 
 
 def status(
@@ -127,17 +148,20 @@ def status(
     """
     settings = require_settings()
 
-    async def read() -> StatusReport:
-        async with open_operator_store(settings) as operator_store:
-            return await operator_store.overview(
+    async def read() -> tuple[StatusReport, TelegraReport | None]:
+        async with open_databases(settings) as (source, ledger):
+            await check_ledger(settings, source, ledger)
+            operator_store = OperatorStore(ledger.database)
+            report = await operator_store.overview(
                 callbacks=bool(settings.callback_url), alerts=settings.alert_group_id is not None
             )
+            return report, await telegra_report(settings, source.database, ledger.database)
 
-    report = run_async(read())
+    report, telegra = run_async(read())
     if as_json:
-        typer.echo(orjson.dumps(output.status_json(report, settings.source_timezone)))
+        typer.echo(orjson.dumps(output.status_json(report, settings.source_timezone, telegra)))
     else:
-        output.show_status(report, settings.source_timezone)
+        output.show_status(report, settings.source_timezone, telegra)
 
 
 def show(
@@ -160,6 +184,14 @@ def show(
             help="Show the latest calls and callbacks of this Salesforce record, newest first.",
         ),
     ] = None,
+    telegra: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASKID",
+            callback=require_utf8,
+            help="Show the newest call that a Telegra ACD calls so.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Print each field of a record on its own line.")
@@ -173,10 +205,18 @@ def show(
     wanted += [] if call_id is None else [Subject(FeedName.STATISTICS, call_id)]
     wanted += [] if callback is None else [Subject(FeedName.CALLBACKS, callback)]
     wanted += [] if salesforce_id is None else [salesforce_id]
-    if len(wanted) != 1:
-        raise typer.BadParameter("give a CALL_ID, --callback or --salesforce-id")
+    if len(wanted) + (telegra is not None) != 1:
+        raise typer.BadParameter("give a CALL_ID, --callback, --salesforce-id or --telegra")
     settings = require_settings()
     rules = rules_of(settings)
+    if telegra is not None:
+        call = run_async(_call_of_task(settings, telegra))
+        if call is None:
+            note = f"No call of the taskid {telegra} was told of, or it is gone with its rows."
+            nothing: dict[str, object] = {"call_id": None, "lines": [], "note": printable(note)}
+            typer.echo(orjson.dumps(nothing)) if as_json else say(note)
+            return
+        wanted.append(Subject(FeedName.STATISTICS, call))
     found = run_async(_look_up(settings, wanted[0]))
     if as_json:
         shown = [explain.as_json(history, rules) for history in found]
@@ -256,7 +296,7 @@ def check(
 
     Example: callstatsd check
     """
-    findings: list[checks.Finding] = []
+    findings: list[Finding] = []
 
     async def examine(settings: Settings) -> None:
         async for finding in checks.check(settings):
@@ -271,8 +311,7 @@ def check(
             raise
         name = "check" if findings else "settings"
         findings += [
-            checks.Finding(name, checks.Verdict.FAIL, fault, error.exit_code)
-            for fault in faults_of(error)
+            Finding(name, Verdict.FAIL, fault, error.exit_code) for fault in faults_of(error)
         ]
     if as_json:
         rows = [
@@ -319,19 +358,32 @@ def demo(
         )
 
 
-async def _migrate(settings: Settings, *, reference_schema: bool, rebind: bool) -> None:
-    """Print each step as soon as it is done, because the next one may fail."""
+async def _create_tables(settings: Settings, wanted: SourceTables) -> None:
+    """Create tables in the first source schema, and say which."""
     from daemon.ingest import reference_schema as reference  # noqa: PLC0415
+    from daemon.telegra import tables  # noqa: PLC0415
+
+    dsn, schema = settings.source_dsn.get_secret_value(), settings.source_schemas[0]
+    # Not through the source's own sessions: those are read only.
+    async with Database("source", dsn, session={}, size=1) as database:
+        if wanted is SourceTables.TELEGRA:
+            names = tables.TELEGRA_TABLES
+            created = await tables.create_telegra_tables(database, schema)
+        else:
+            names = REFERENCE_TABLES
+            created = await reference.create_reference_schema(database, schema)
+    say(reference.reference_schema_sentence(created, schema, names))
+
+
+async def _migrate(settings: Settings, tables: SourceTables | None, *, rebind: bool) -> None:
+    """Print each step as soon as it is done, because the next one may fail."""
     from daemon.ledger import migrate  # noqa: PLC0415
 
     source_dsn = settings.source_dsn.get_secret_value()
     ledger_dsn = settings.ledger_dsn.get_secret_value()
     schemas, schema = settings.source_schemas, settings.ledger_schema
-    if reference_schema:
-        # Not through the source's own sessions: those are read only.
-        async with Database("source", source_dsn, session={}, size=1) as database:
-            created = await reference.create_reference_schema(database, schemas[0])
-            say(reference.reference_schema_sentence(created, schemas[0]))
+    if tables is not None:
+        await _create_tables(settings, tables)
     async with open_ledger(ledger_dsn, schema) as ledger:
         await ledger.check_upgradable()
         patience = settings.request_timeout + migrate.STOPS_WITHIN
@@ -369,6 +421,12 @@ async def _look_up(settings: Settings, wanted: Subject | str) -> list[explain.Hi
     async with open_databases(settings) as (source, ledger):
         await check_ledger(settings, source, ledger)
         return await look_up(settings, source, OperatorStore(ledger.database), wanted)
+
+
+async def _call_of_task(settings: Settings, task_id: str) -> int | None:
+    async with open_databases(settings) as (source, ledger):
+        await check_ledger(settings, source, ledger)
+        return await TelegraReader(source.database).call_of_task(task_id)
 
 
 async def _backfill(

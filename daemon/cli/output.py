@@ -17,6 +17,7 @@ from daemon.lines import ORG_REASONS, FeedName, State
 from daemon.reports import explain
 from daemon.reports.alerts import alert_sentences
 from daemon.reports.formats import iso_time, local_time
+from daemon.reports.gaps import gap_sentence, receiver_sentence
 from daemon.reports.meanings import (
     CALLBACK_PAUSES,
     MEANINGS,
@@ -27,6 +28,7 @@ from daemon.reports.meanings import (
     RESUME,
     requeue_command,
 )
+from daemon.reports.telegra import TelegraReport
 from daemon.terminal import columns, console, say, say_command, wrap
 
 
@@ -69,20 +71,32 @@ class AlertJson(TypedDict):
     error: str | None
 
 
+class TelegraStatus(TypedDict):
+    """How the receiver of notifications is doing; all null while the source is away."""
+
+    last_notification_at: str | None
+    open_calls: int | None
+    waiting_codes: int | None
+
+
 class Status(FeedStatus):
     """`status --json` (contract, section 8): call statistics, and what else is on."""
 
     callbacks: FeedStatus | None
     alert: AlertJson | None
+    telegra: TelegraStatus | None
 
 
-def status_json(overview: StatusReport, zone: ZoneInfo) -> Status:
+def status_json(
+    overview: StatusReport, zone: ZoneInfo, telegra: TelegraReport | None = None
+) -> Status:
     """Return `status --json`."""
     callbacks, alert = overview.callbacks, overview.alert
     return {
         **_feed_json(overview, zone),
         "callbacks": None if callbacks is None else _feed_json(callbacks, zone),
         "alert": None if alert is None else _alert_json(alert),
+        "telegra": None if telegra is None else _telegra_json(telegra),
     }
 
 
@@ -93,6 +107,15 @@ def _alert_json(alert: AlertStatus) -> AlertJson:
         "acd_events_id": alert.acd_events_id,
         "lines": alert.lines,
         "error": alert.error,
+    }
+
+
+def _telegra_json(report: TelegraReport) -> TelegraStatus:
+    found = report.overview
+    return {
+        "last_notification_at": iso_time(found.last_notification_at) if found else None,
+        "open_calls": found.open_calls if found else None,
+        "waiting_codes": found.waiting_codes if found else None,
     }
 
 
@@ -134,7 +157,9 @@ def _sender(report: FeedReport) -> SenderStatus:
     return {"state": "sending", "reason": None, "retry_at": None}
 
 
-def show_status(overview: StatusReport, zone: ZoneInfo) -> None:
+def show_status(
+    overview: StatusReport, zone: ZoneInfo, telegra: TelegraReport | None = None
+) -> None:
     """Print `status` for people, in the ACD's local time."""
     callbacks = overview.callbacks
     _show_feed(overview, zone, FeedName.STATISTICS, alone=callbacks is None)
@@ -145,6 +170,8 @@ def show_status(overview: StatusReport, zone: ZoneInfo) -> None:
     if overview.alert is not None:
         said = alert_sentences(overview.alert, lambda when: local_time(when, zone))
         say(f"{'alerts':16}{said}", hanging=16)
+    if telegra is not None:
+        _show_telegra(telegra, zone)
     for number, recorded in enumerate(overview.acts):
         act = recorded.act
         said = ", ".join(filter(None, (command_line(act, zone), outcome(recorded))))
@@ -154,6 +181,12 @@ def show_status(overview: StatusReport, zone: ZoneInfo) -> None:
         say(f"\n{explain.streak_sentence(streak)}")
         say_command(explain.streak_command(streak, zone))
     say(explain.times_of(zone))
+
+
+def _show_telegra(report: TelegraReport, zone: ZoneInfo) -> None:
+    say(f"telegra         {receiver_sentence(report.overview, zone)}", hanging=16)
+    for number, gap in enumerate(report.gaps):
+        say(f"{'refused' if number == 0 else '':16}{gap_sentence(gap, zone)}", hanging=16)
 
 
 def _show_feed(report: FeedReport, zone: ZoneInfo, feed: FeedName, *, alone: bool) -> None:

@@ -60,12 +60,12 @@ class OperatorStore:
     """
 
     def __init__(self, database: Database, feed: FeedName = FeedName.STATISTICS) -> None:
-        self._database = database
+        self.database = database
         self._feed = feed
 
     def of(self, feed: FeedName) -> "OperatorStore":
         """Return the same for the lines of another feed."""
-        return OperatorStore(self._database, feed)
+        return OperatorStore(self.database, feed)
 
     async def overview(self, *, callbacks: bool = False, alerts: bool = False) -> StatusReport:
         """Return what `status` shows; counts all lines, so it takes a while on a large ledger.
@@ -73,7 +73,7 @@ class OperatorStore:
         `callbacks` says whether these are on; if not, and none was ever taken, they are left out.
         So are alerts unless they are on.
         """
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             rows = await connection.fetch(_SQL["counts"])
         counts = {
             feed: _by_state([row for row in rows if row["feed"] == feed]) for feed in FeedName
@@ -94,14 +94,14 @@ class OperatorStore:
 
     async def report(self, lines: dict[str, int], *, on: bool = True) -> FeedReport:
         """Return what `status` shows of the feed, which has so many lines in each state."""
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             oldest = await connection.fetchval(_SQL["oldest"], self._feed)
         status = await self.status()
         return FeedReport(lines, _seconds(oldest), status, await self.streaks(), on)
 
     async def status(self) -> LedgerStatus:
         """Return how far rows are taken and what the instance reported last; cheap."""
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             row = dict(await connection.fetchrow(_SQL["status"], self._feed))
             active = await connection.fetchval(_SQL["active"], ACTIVE_LOCK)
         since, reason = row.pop("held_since"), row.pop("held_reason")
@@ -116,7 +116,7 @@ class OperatorStore:
 
     async def streaks(self) -> list[Streak]:
         """Return what is still refused of the lines that a failing endpoint refused."""
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             rows = await connection.fetch(_SQL["streaks"], STREAKS, self._feed)
         return [Streak._make((*row, self._feed)) for row in rows]
 
@@ -126,7 +126,7 @@ class OperatorStore:
 
     async def waiting(self) -> Backlog:
         """Return how many lines wait for Salesforce, and for an operator."""
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             row = dict(await connection.fetchrow(_SQL["waiting"], self._feed))
         oldest = _seconds(row.pop("oldest_pending_seconds"))
         oldest_kept = _seconds(row.pop("oldest_kept_seconds"))
@@ -134,23 +134,23 @@ class OperatorStore:
 
     async def window(self, since: datetime, until: datetime) -> dict[str, int]:
         """Return lines per state of the calls that ended in [since, until)."""
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             return _by_state(await connection.fetch(_SQL["window"], since, until, self._feed))
 
     async def pending_in(self, since: datetime, until: datetime) -> int:
         """Return how many lines of a window are still to be sent."""
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             return int(await connection.fetchval(_SQL["window_pending"], since, until, self._feed))
 
     async def pruned_before(self) -> datetime | None:
         """Return the end of the newest call whose lines retention has removed."""
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             pruned: datetime | None = await connection.fetchval(_SQL["pruned"], self._feed)
         return pruned
 
     async def call(self, call_id: int, records: int | None = None) -> list[LineDetail]:
         """Return all lines of a call or event, in sending order, the first or all with records."""
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             rows = await connection.fetch(_SQL["of_call"], call_id, records, self._feed)
         return self._details(rows)
 
@@ -159,7 +159,7 @@ class OperatorStore:
 
         All by indexes.
         """
-        async with self._database.connection() as connection, connection.transaction():
+        async with self.database.connection() as connection, connection.transaction():
             now = await connection.fetchval(_SQL["now"])
             await connection.execute(_IN_ORDER)
             oldest = await connection.fetch(_SQL["oldest_pending"], waiting, self._feed)
@@ -170,25 +170,25 @@ class OperatorStore:
 
     async def latest_acts(self, limit: int) -> list[RecordedAct]:
         """Return what people did last, newest first."""
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             rows = await connection.fetch(_SQL["latest_acts"], limit)
         return [_recorded(dict(row)) for row in rows]
 
     async def daemon_runs(self) -> bool:
         """Whether a `run` is here, active or standing by."""
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             return bool(await connection.fetchval(_DAEMON_WAITING, DAEMON_LOCK))
 
     async def tally(self, since: datetime) -> HourlyCounts:
         """Return how many lines were settled in each hour from `since`."""
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             rows = await connection.fetch(_SQL["settled_by_hour"], since, self._feed)
         settled = {(row["hour"], State(row["state"])): row["lines"] for row in rows}
         return HourlyCounts(settled)
 
     async def subjects_of_lane(self, lane: str, limit: int) -> list[Subject]:
         """Return the latest calls and events of a Salesforce record, newest first."""
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             rows = await connection.fetch(_SQL["subjects_of_lane"], lane, limit)
         return [Subject(FeedName(row["feed"]), row["call_id"]) for row in rows]
 
@@ -201,7 +201,7 @@ class OperatorStore:
                 await connection.execute(_SQL["pause"], act.reason)
                 await connection.execute(_NOTIFY)
 
-        await self._database.change(pause)
+        await self.database.change(pause)
 
     async def resume(self, act: Act) -> tuple[int, bool]:
         """Continue sending; an automatic pause tries again at once.
@@ -221,21 +221,21 @@ class OperatorStore:
                 await connection.execute(_NOTIFY)
             return act_id, pending
 
-        return await self._database.change(resume)
+        return await self.database.change(resume)
 
     async def begin(self, act: Act) -> int:
         """Record an act before it changes lines; returns its id, by which they are counted."""
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             return await _begin(connection, act, over=False)
 
     async def end(self, act_id: int) -> None:
         """Record that an act has come to its end."""
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             await connection.execute(_SQL["end_act"], act_id)
 
     async def count(self, choice: LineFilter) -> dict[str, int]:
         """Return how many lines a choice has, per state."""
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             rows = await connection.fetch(_SQL["count_lines"], *choice.arguments)
         return {state: lines for state, lines in _by_state(rows).items() if lines}
 
@@ -243,7 +243,7 @@ class OperatorStore:
         """Yield the lines of a choice in batches, by key."""
         after: tuple[int | str, ...] = _BEFORE_ALL
         while True:
-            async with self._database.connection() as connection:
+            async with self.database.connection() as connection:
                 rows = await connection.fetch(
                     _SQL["select_lines"], *choice.arguments, *after, BATCH
                 )
@@ -290,7 +290,7 @@ class OperatorStore:
                 await connection.execute(_NOTIFY)
             return renewed
 
-        return await self._database.change(renew)
+        return await self.database.change(renew)
 
     async def _change(
         self, statement: str, lines: Sequence[SelectedLine], act_id: int
@@ -309,7 +309,7 @@ class OperatorStore:
                 await connection.execute(_NOTIFY)
             return done
 
-        return await self._database.change(change)
+        return await self.database.change(change)
 
     def _details(self, rows: Sequence[Any]) -> list[LineDetail]:
         return [_detail(row, self._feed) for row in rows]

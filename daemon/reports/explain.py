@@ -10,10 +10,12 @@ from zoneinfo import ZoneInfo
 
 from daemon.ingest.readiness import CallFacts, Clock, ReadinessRules
 from daemon.ledger.acts import ActKind
+from daemon.ledger.gaps import NotedGap
 from daemon.ledger.overview import LedgerStatus, LineDetail
 from daemon.lines import FeedName, LineKey, SkipReason, State, Streak, Subject, missing_keys
 from daemon.reports.callback_history import CallbackHistory, source_sentences
 from daemon.reports.formats import iso_time, local_time, plural
+from daemon.reports.gaps import call_sentences
 from daemon.reports.meanings import MEANINGS, REMEDIES, RESUME, requeue_command
 
 
@@ -27,6 +29,7 @@ class CallHistory:
     clock: Clock | None
     facts: CallFacts | None
     keys: Sequence[LineKey]
+    gaps: Sequence[NotedGap] = ()
 
     @property
     def subject(self) -> Subject:
@@ -118,7 +121,7 @@ def sentences(history: History, rules: ReadinessRules) -> list[str]:
             )
     elif history.facts is not None and history.clock is not None:
         parts.append(why_not_taken(history.facts, history.clock, history.status, rules))
-    return parts
+    return [*parts, *call_sentences(history.gaps, rules.zone)]
 
 
 def rest_sentence(lines: int, shown: int) -> str | None:

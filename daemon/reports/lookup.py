@@ -11,6 +11,7 @@ from daemon.ingest.callbacks import END_WITHIN, CallbackSource
 from daemon.ingest.readiness import CallFacts, Clock, EventFacts, ReadinessRules
 from daemon.ingest.record import lane, salesforce_id
 from daemon.ingest.source import Source
+from daemon.ledger.gaps import GapStore, NotedGap
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.overview import LineDetail
 from daemon.lines import FeedName, LineKey, Subject
@@ -19,6 +20,8 @@ from daemon.reports.explain import CallHistory, History
 from daemon.settings.model import Settings
 from daemon.tasks import run_within
 
+GAPS = 3
+"""Gaps that are told of with a call."""
 LATEST = 20
 """Calls and callbacks of one Salesforce record that are shown."""
 
@@ -54,7 +57,7 @@ async def look_up(
         subject: await operator_store.of(subject.feed).call(subject.row_id, records)
         for subject in subjects
     }
-    histories = await _calls(source, operator_store, lines, within)
+    histories = await _calls(settings, source, operator_store, lines, within)
     histories |= await _events(settings, source, operator_store, lines, within)
     return [histories[subject] for subject in subjects]
 
@@ -90,7 +93,11 @@ def callback_source(settings: Settings, source: Source) -> CallbackSource:
 
 
 async def _calls(
-    source: Source, operator_store: OperatorStore, lines: Lines, within: float | None
+    settings: Settings,
+    source: Source,
+    operator_store: OperatorStore,
+    lines: Lines,
+    within: float | None,
 ) -> dict[Subject, History]:
     calls = [subject for subject in lines if subject.feed is FeedName.STATISTICS]
     if not calls:
@@ -101,6 +108,7 @@ async def _calls(
     with suppress(UnusableError, ConfigurationError):
         answer = await run_within(within, _query_calls(source, ids))
     clock, facts, keys = answer or (None, {}, {})
+    receives = bool(settings.telegra_token.get_secret_value())
     return {
         call: CallHistory(
             call.row_id,
@@ -109,9 +117,20 @@ async def _calls(
             clock,
             facts.get(call.row_id),
             keys.get(call.row_id, ()),
+            await _gaps(operator_store, clock, facts.get(call.row_id)) if receives else (),
         )
         for call in calls
     }
+
+
+async def _gaps(
+    operator_store: OperatorStore, clock: Clock | None, facts: CallFacts | None
+) -> Sequence[NotedGap]:
+    """Return when notifications were refused while a call ran."""
+    if clock is None or facts is None or facts.started is None:
+        return ()
+    gaps = GapStore(operator_store.database)
+    return await gaps.gaps(facts.started, facts.ended or clock.now, GAPS)
 
 
 async def _events(

@@ -15,7 +15,7 @@ from daemon.tasks import in_background
 from daemon.telegra.receiver import Receiver
 from daemon.telegra.store import Rules, TelegraStore, open_store
 from daemon.telegra.tables import table_faults
-from daemon.telegra.upkeep import Upkeep
+from daemon.telegra.upkeep import Ages, Upkeep
 from daemon.web.health import InstanceState
 from daemon.web.telegra_door import TelegraDoor
 
@@ -40,9 +40,12 @@ async def open_telegra(
     dsn = settings.source_dsn.get_secret_value()
     async with open_store(dsn, settings.source_schemas, rules_of_calls(settings)) as store:
         receiver = Receiver(store)
-        retention = timedelta(seconds=settings.retention)
-        gaps = GapStore(ledger.database)
-        upkeep = Upkeep(store, receiver, gaps, retention, lambda: state.active)
+        ages = Ages(
+            timedelta(seconds=settings.retention),
+            timedelta(seconds=settings.stale_call_after),
+            timedelta(seconds=settings.lookback),
+        )
+        upkeep = Upkeep(store, receiver, GapStore(ledger.database), ages, lambda: state.active)
         door = TelegraDoor(receiver, token, settings.telegra_allow, settings.source_timezone)
         async with in_background(receiver.run(), upkeep.run()):
             yield Telegra(store, door)

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -86,14 +86,6 @@ class Ended(NamedTuple):
 
     id: int
     incomplete: bool
-
-
-class Overview(NamedTuple):
-    """What status, page and metrics show."""
-
-    last_notification_at: datetime | None
-    open_calls: int
-    waiting_codes: int
 
 
 class TelegraStore:

@@ -4,13 +4,14 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
-from daemon import logs
+from daemon import logs, metrics
 from daemon.errors import UnusableError
 from daemon.ledger.gaps import GapStore
+from daemon.telegra.reading import TelegraReader
 from daemon.telegra.receiver import Receiver
 from daemon.telegra.store import MAX_BATCH, TelegraStore
 
@@ -22,10 +23,20 @@ CODES_EVERY = 5.0
 """Seconds between two looks for classifications that wait although their call is known."""
 GAPS_EVERY = 1.0
 """Seconds between two looks for refusals to note; as long none may have come."""
+COUNT_EVERY = 5.0
+"""Seconds between two counts for the metrics."""
 PRUNE_EVERY = 600.0
 """Seconds between two rounds of retention."""
 PRUNED_AT_ONCE = 1000
 """Rows of a kind that go in one transaction."""
+
+
+class Ages(NamedTuple):
+    """How long things are kept, calls may last, and codes wait."""
+
+    retention: timedelta
+    stale_call_after: timedelta
+    lookback: timedelta
 
 
 class Upkeep:
@@ -36,13 +47,13 @@ class Upkeep:
         store: TelegraStore,
         receiver: Receiver,
         gaps: GapStore,
-        retention: timedelta,
+        ages: Ages,
         is_active: Callable[[], bool],
     ) -> None:
         self._store = store
         self._receiver = receiver
         self._gaps = gaps
-        self._retention = retention
+        self._ages = ages
         self._is_active = is_active
 
     async def run(self) -> None:
@@ -51,6 +62,7 @@ class Upkeep:
             group.create_task(_every(ENDS_EVERY, self.write_ends))
             group.create_task(_every(CODES_EVERY, self._store.bind_waiting))
             group.create_task(_every(GAPS_EVERY, self.note_gap))
+            group.create_task(_every(COUNT_EVERY, self.count))
             group.create_task(_every(PRUNE_EVERY, self.prune))
 
     async def write_ends(self) -> None:
@@ -74,16 +86,23 @@ class Upkeep:
             raise
         _log.warning(logs.TELEGRA_GAP, since=gap.since, until=gap.until, refused=gap.refused)
 
+    async def count(self) -> None:
+        """Set the gauges."""
+        reader = TelegraReader(self._store.database)
+        found = await reader.overview(self._ages.stale_call_after, self._ages.lookback)
+        metrics.TELEGRA_OPEN_CALLS.set(found.open_calls)
+        metrics.TELEGRA_WAITING_CODES.set(found.waiting_codes)
+
     async def prune(self) -> None:
         """Remove what is old enough, in small batches."""
         began, removed = time.monotonic(), 0
         while self._is_active() and (
-            done := await self._store.prune(self._retention, PRUNED_AT_ONCE)
+            done := await self._store.prune(self._ages.retention, PRUNED_AT_ONCE)
         ):
             removed += done
             await asyncio.sleep(0)
         if self._is_active():
-            await self._gaps.prune_gaps(self._retention.total_seconds())
+            await self._gaps.prune_gaps(self._ages.retention.total_seconds())
         if removed:
             seconds = round(time.monotonic() - began, 3)
             _log.info(logs.RETENTION_PRUNED, telegra_rows=removed, seconds=seconds)

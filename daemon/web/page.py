@@ -28,6 +28,7 @@ from daemon.lines import FeedName
 from daemon.reports import explain
 from daemon.reports.lookup import look_up, rules_of
 from daemon.reports.meanings import StatusCard
+from daemon.reports.telegra import TelegraReport, telegra_report
 from daemon.settings.model import Settings
 from daemon.tasks import run_within
 from daemon.urls import show_address
@@ -90,6 +91,7 @@ class Overview:
     recent: RecentLines
     callbacks: LedgerStatus | None
     alert: AlertStatus | None
+    telegra: TelegraReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,7 @@ class Page:
             "alert": None,
             "counts": None,
             "callbacks": None,
+            "telegra": None,
         }
         if overview is None:
             card = wording.LEDGER_AWAY if self._overview.failing else wording.NOT_READ_YET
@@ -227,6 +230,7 @@ class Page:
             ),
             "callbacks": callbacks,
             "alert": overview.alert,
+            "telegra": wording.receiving(overview.telegra, view) if overview.telegra else None,
             "waiting": recent.waiting,
             "failures": wording.failures(list(recent.failed), FAILURES),
             "streaks": recent.streaks[:STREAKS],
@@ -318,7 +322,10 @@ class Page:
             failed=[_masked(line) for line in recent.failed],
         )
         alert = await self._reader.alert() if self._settings.alert_group_id is not None else None
-        return Overview(await self._reader.status(), recent, callbacks, alert)
+        telegra = await telegra_report(
+            self._settings, self._source.database, self._operator_store.database
+        )
+        return Overview(await self._reader.status(), recent, callbacks, alert, telegra)
 
     async def _read_counts(self) -> Counts:
         overview = await self._overview.get()

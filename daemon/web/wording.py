@@ -10,6 +10,7 @@ from daemon.ledger.overview import AlertStatus, LedgerStatus, LineDetail
 from daemon.lines import FeedName, PauseReason, State
 from daemon.reports.alerts import alert_sentences
 from daemon.reports.formats import plural, rough_duration
+from daemon.reports.gaps import gap_sentence, receiver_sentence
 from daemon.reports.meanings import (
     NEED_ACTION,
     PAUSES_OF,
@@ -18,6 +19,7 @@ from daemon.reports.meanings import (
     StatusCard,
     requeue_command,
 )
+from daemon.reports.telegra import TelegraReport
 from daemon.web.chart import HOUR, Bar, Chart
 from daemon.web.masking import masked
 
@@ -110,6 +112,21 @@ def taking(status: LedgerStatus, view: PageContext) -> StatusCard:
             "or a read-only replica is behind.",
         )
     return StatusCard(Severity.GOOD, "Taking calls", _taken_up_to(status, view))
+
+
+def receiving(report: TelegraReport, view: PageContext) -> StatusCard:
+    """Return how the receiver of a Telegra ACD's notifications is doing."""
+    said = [receiver_sentence(report.overview, view.zone)]
+    said += [gap_sentence(gap, view.zone) for gap in report.gaps]
+    heading, severity = "Receiving notifications", Severity.GOOD
+    remedy = None
+    if report.overview is None:
+        heading, severity = "Notifications are refused", Severity.BAD
+        remedy = "`callstatsd check` reports the cause and what to do."
+    elif report.gaps:
+        heading, severity = "Notifications were refused", Severity.WARN
+        remedy = "Have the ACD repeat what it told in that time, if it can."
+    return StatusCard(severity, heading, " ".join(said), remedy)
 
 
 def sending(
