@@ -20,7 +20,10 @@ from daemon.ingest import reference_schema
 from daemon.ledger import migrate
 from daemon.ledger.binding import Binding
 from daemon.ledger.store import open_ledger
+from daemon.telegra.tables import create_telegra_tables
 from tests.support import calls
+from tests.support.telegra_centre import TelegraCentre
+from tests.support.telegra_site import TELEGRA_SCHEMA
 from tests.support.whole import STOPPED_IN_ORDER, CallCentre
 
 TESTS = Path(__file__).parent
@@ -132,3 +135,51 @@ async def centre(dsn: str, db: asyncpg.Connection, tmp_path: Path) -> AsyncItera
         yield CallCentre(dsn, url, salesforce, db, tmp_path)
     assert salesforce.violations == []
     assert salesforce.self_caused_locks == 0
+
+
+@pytest.fixture(scope="session")
+def telegra_template(server: str) -> str:
+    """The name of a database with a Telegra installation's tables and a migrated ledger."""
+
+    async def make() -> None:
+        dsn = await create_database(server, "template_telegra")
+        async with Database("source", dsn, session={}, size=1) as database:
+            await create_telegra_tables(database, TELEGRA_SCHEMA)
+        async with open_ledger(dsn, LEDGER_SCHEMA) as ledger:
+            await migrate.upgrade(ledger.database, LEDGER_SCHEMA)
+
+    asyncio.run(make())
+    return "template_telegra"
+
+
+@pytest.fixture
+async def telegra_dsn(server: str, telegra_template: str) -> str:
+    """A database of the test's own: tables of a Telegra installation, and its ledger."""
+    return await create_database(server, f"test_{next(_numbers)}", telegra_template)
+
+
+@pytest.fixture
+async def telegra_db(telegra_dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to it that sees the source tables, then the ledger's."""
+    connection = await asyncpg.connect(
+        telegra_dsn, server_settings={"search_path": f"{TELEGRA_SCHEMA},{LEDGER_SCHEMA}"}
+    )
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def telegra_centre(
+    telegra_dsn: str, telegra_db: asyncpg.Connection, tmp_path: Path
+) -> AsyncIterator[TelegraCentre]:
+    """A whole Telegra installation; its Salesforce must have no complaint."""
+    salesforce = StandIn(without_id=True)
+    async with serve(salesforce) as url:
+        async with open_ledger(telegra_dsn, LEDGER_SCHEMA) as ledger:
+            database = await telegra_db.fetchval("SELECT current_database()")
+            await ledger.bind(Binding(None, database, (TELEGRA_SCHEMA,)))
+        await telegra_db.execute(STOPPED_IN_ORDER)
+        yield TelegraCentre(telegra_dsn, url, salesforce, telegra_db, tmp_path)
+    assert salesforce.violations == []

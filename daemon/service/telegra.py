@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from daemon.errors import ConfigurationError
+from daemon.errors import CallstatsdError, ConfigurationError, first_error
 from daemon.ledger.gaps import GapStore
 from daemon.ledger.store import Ledger
 from daemon.service.connections import retry_until_reachable
@@ -47,8 +47,11 @@ async def open_telegra(
         )
         upkeep = Upkeep(store, receiver, GapStore(ledger.database), ages, lambda: state.active)
         door = TelegraDoor(receiver, token, settings.telegra_allow, settings.source_timezone)
-        async with in_background(receiver.run(), upkeep.run()):
-            yield Telegra(store, door)
+        try:
+            async with in_background(receiver.run(), upkeep.run()):
+                yield Telegra(store, door)
+        except* CallstatsdError as errors:
+            raise first_error(errors) from errors
 
 
 def rules_of_calls(settings: Settings) -> Rules:
