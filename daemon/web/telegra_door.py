@@ -4,7 +4,7 @@ import asyncio
 import hmac
 import time
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Protocol
@@ -74,7 +74,7 @@ class TelegraDoor:
         if not self._knows_token(request):
             return self._refuse(request, "token", 404)
         if request.method not in METHODS:
-            return _response(405, Allow=", ".join(METHODS))
+            return _response(405, {"Allow": ", ".join(METHODS)})
         received = datetime.now(UTC)
         parameters: Parameters = {}
         try:
@@ -92,7 +92,7 @@ class TelegraDoor:
         outcome = await self._keeper.keep(notification)
         metrics.count_notification(notification.command, outcome)
         if outcome is Outcome.UNAVAILABLE:
-            return _response(503, **{"Retry-After": "1"})
+            return _response(503, {"Retry-After": "1"})
         return _response(200)
 
     def _comes_from_allowed(self, remote: str | None) -> bool:
@@ -176,10 +176,14 @@ async def _read_body(request: web.BaseRequest) -> bytes:
     return bytes(body)
 
 
-def _response(status: int, *, close: bool = False, **headers: str) -> web.Response:
-    """Return an empty response; with `close` whoever came in vain has to connect for each try."""
+def _response(
+    status: int, headers: Mapping[str, str] | None = None, *, close: bool = False
+) -> web.Response:
+    """Return an empty response; with `close` whoever came in vain has to connect again."""
     fixed = {"Cache-Control": "no-store", "Server": "callstatsd"}
-    response = web.Response(status=status, content_type="text/plain", headers=fixed | headers)
+    response = web.Response(
+        status=status, content_type="text/plain", headers=fixed | dict(headers or {})
+    )
     if close:
         response.force_close()
     return response

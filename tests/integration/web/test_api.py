@@ -271,7 +271,7 @@ async def test_an_address_that_is_taken_is_reported_once_and_tried_again() -> No
 
 
 async def test_a_fault_of_our_own_is_json_too_and_logged_without_what_was_asked() -> None:
-    dialler: Any = None  # what is asked of it fails
+    dialler: Any = object()  # what is asked of it fails
     port = free_port()
     with capture_logs() as events:
         async with listening(Api(dialler, TOKEN).answer, ("127.0.0.1", port)):
