@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from daemon.demo.standin import CALLBACK_PATH
-from tests.integration.web.test_health import free_port
+from tests.support.raw import free_port
 from tests.support.daemon_process import PATIENCE, Daemon, running
 from tests.support.expected import data_lines
 from tests.support.expected_callbacks import CallbackDay, callback_line

@@ -18,6 +18,7 @@ from tests.benchmark.history import idle, sweep
 from tests.benchmark.prompt import latency, life
 from tests.benchmark.queues import graphile_worker, pgqueuer
 from tests.benchmark.result import Effort, Result, SkippedError, markdown, show, this_machine
+from tests.benchmark.telegra import telegra
 from tests.benchmark.two_feeds import callbacks
 
 Scenario = Callable[[Harness, Effort], Awaitable[list[Result]]]
@@ -28,6 +29,7 @@ SCENARIOS: dict[str, Scenario] = {
     "graphile-worker": graphile_worker,
     "callbacks": callbacks,
     "api": api,
+    "telegra": telegra,
     "slow": slow,
     "hot": hot,
     "idle": idle,

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from tests.integration.web.test_health import free_port
+from tests.support.raw import free_port
 from tests.support.telegra_site import TELEGRA_SCHEMA
 from tests.support.whole import CallCentre
 

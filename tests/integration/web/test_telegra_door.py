@@ -20,7 +20,7 @@ from daemon.telegra.receiver import Outcome
 from daemon.web.api import Api
 from daemon.web.listener import listening
 from daemon.web.telegra_door import TelegraDoor
-from tests.integration.web.test_health import free_port
+from tests.support.raw import free_port
 from tests.support.expected import BERLIN
 
 TOKEN = "a-Token_of-Telegra-01"
