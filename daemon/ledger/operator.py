@@ -122,7 +122,7 @@ class OperatorStore:
 
     async def alert(self) -> AlertStatus:
         """Return the alert that the ACD got last, and how many lines wait for the next."""
-        return await AlertStore(self._database).alert_status()
+        return await AlertStore(self.database).alert_status()
 
     async def waiting(self) -> Backlog:
         """Return how many lines wait for Salesforce, and for an operator."""

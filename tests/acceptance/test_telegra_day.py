@@ -14,11 +14,11 @@ import asyncpg
 import pytest
 
 from daemon.demo.standin import CALLBACK_PATH
-from tests.support.raw import free_port
 from tests.support.daemon_process import PATIENCE, Daemon, running
 from tests.support.expected import data_lines
 from tests.support.expected_callbacks import CallbackDay, callback_line
 from tests.support.expected_telegra import Ids, Told, rows_of
+from tests.support.raw import free_port
 from tests.support.telegra_centre import Acd, TelegraCentre
 from tests.support.telegra_days import Day
 

@@ -20,8 +20,8 @@ from daemon.telegra.receiver import Outcome
 from daemon.web.api import Api
 from daemon.web.listener import listening
 from daemon.web.telegra_door import TelegraDoor
-from tests.support.raw import free_port
 from tests.support.expected import BERLIN
+from tests.support.raw import free_port
 
 TOKEN = "a-Token_of-Telegra-01"
 EVENT = "cmd=callevent&taskid=5f&eventtype=CallStart"
