@@ -18,8 +18,9 @@ from daemon.cli.options import invocation
 from daemon.command_text import address_commands
 from daemon.ledger.operator import OperatorStore
 from daemon.service.connections import check_ledger, open_databases
+from daemon.settings.loading import find_settings, validate
 from daemon.settings.log_settings import log_settings
-from daemon.settings.model import Settings, find_settings, validate
+from daemon.settings.model import Settings
 from daemon.settings.values import parse_local_time
 from daemon.terminal import say
 

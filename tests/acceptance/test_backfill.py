@@ -21,7 +21,7 @@ from daemon.ledger.operator import OperatorStore
 from daemon.ledger.store import open_ledger
 from daemon.service import backfill
 from daemon.service.instance import MAY_STILL_SEND
-from daemon.settings.model import load_settings
+from daemon.settings.loading import load_settings
 from tests.support.calls import insert, plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
 from tests.support.site import RULES, SENDING

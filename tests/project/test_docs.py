@@ -15,7 +15,8 @@ from daemon import logs, metrics
 from daemon.cli.entry import app
 from daemon.lines import PauseReason, State
 from daemon.settings.dsn import CODES
-from daemon.settings.model import Settings, load_settings
+from daemon.settings.loading import load_settings
+from daemon.settings.model import Settings
 from daemon.settings.sources import PREFIX
 from tests.project import generate
 

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from daemon.cli.check import check
-from daemon.settings.model import load_settings
+from daemon.settings.loading import load_settings
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import running
 from tests.support.pooler import free_port

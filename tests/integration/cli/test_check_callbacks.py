@@ -3,7 +3,7 @@
 import pytest
 
 from daemon.cli.check import check
-from daemon.settings.model import load_settings
+from daemon.settings.loading import load_settings
 from tests.support.whole import CallCentre
 
 INDEX = "ask a DBA to run: CREATE INDEX CONCURRENTLY ON AcdEvents (dtCreated);"

@@ -4,7 +4,7 @@ import pytest
 
 from daemon.cli.check import check
 from daemon.demo.standin import DIAL_PATH
-from daemon.settings.model import load_settings
+from daemon.settings.loading import load_settings
 from tests.support.raw import free_port
 from tests.support.whole import CallCentre
 

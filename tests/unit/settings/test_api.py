@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from daemon.errors import ConfigurationError
-from daemon.settings.model import Settings, validate
+from daemon.settings.loading import validate
+from daemon.settings.model import Settings
 from daemon.settings.sources import Found
 
 PATH = "/services/apexrest/jtelACD/onClickToDial"

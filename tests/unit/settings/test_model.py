@@ -10,7 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from daemon.errors import ConfigurationError
-from daemon.settings.model import Auth, EmptyAs, Settings, load_settings
+from daemon.settings.loading import load_settings
+from daemon.settings.model import Auth, EmptyAs, Settings
 from daemon.settings.sources import PREFIX
 from daemon.settings.values import parse_local_time
 

@@ -12,7 +12,8 @@ from pydantic import SecretStr
 
 from daemon.cli.entry import main
 from daemon.errors import ConfigurationError
-from daemon.settings.model import Settings, load_settings
+from daemon.settings.loading import load_settings
+from daemon.settings.model import Settings
 from daemon.settings.sources import PREFIX, Request
 
 HERE = "postgresql://here@127.0.0.1:1/here"
