@@ -120,7 +120,8 @@ def test_the_dashboard_asks_for_what_is_there() -> None:
         assert list(faults(variable["definition"])) == []
     rows = [panel["title"] for panel in panels() if panel["type"] == "row"]
     assert rows == [
-        *("At a glance", "Delivery", "Intake", "Needs an operator", "Callbacks", "Click to dial")
+        *("At a glance", "Delivery", "Intake", "Needs an operator", "Callbacks", "Click to dial"),
+        "Telegra",
     ]
     for panel in panels():
         for target in panel.get("targets", ()):

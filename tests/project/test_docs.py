@@ -88,7 +88,9 @@ def test_the_defaults_in_env_example_are_the_programs(monkeypatch: pytest.Monkey
 
     # No default is left out: only what has none is empty.
     empty = [
-        name for name, value in expected.model_dump().items() if value in {None, "", SecretStr("")}
+        name
+        for name, value in expected.model_dump().items()
+        if value in {None, "", (), SecretStr("")}
     ]
     assert [line[len(PREFIX) : -1].lower() for line in given if line.endswith("=")] == sorted(
         [*empty, "ledger_dsn"], key=list(Settings.model_fields).index
