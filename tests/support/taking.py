@@ -3,8 +3,12 @@
 from datetime import timedelta
 from typing import Any
 
+from daemon.ingest.feed import RowRef
+from daemon.ingest.intake import Intake
 from daemon.ingest.poller import Poller
 from daemon.ingest.sweeper import Sweeper
+from daemon.lines import LineKey
+from tests.support.rows import START
 from tests.support.site import Site
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -25,3 +29,7 @@ async def versions(site: Site) -> list[Any]:
 
 def of(events: list[Any], name: str) -> list[dict[str, Any]]:
     return [dict(event) for event in events if event["event"] == name]
+
+
+async def take(intake: Intake, *call_ids: int, **how: Any) -> set[LineKey]:
+    return await intake.take([RowRef(number, number, START) for number in call_ids], **how)

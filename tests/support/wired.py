@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from daemon.demo.standin import CALLBACK_PATH, WRITE_PATH, Reply
+from daemon.demo.standin import CALLBACK_PATH, WRITE_PATH, Incoming, Reply
 from daemon.ledger.lease import GRACE, TRUSTED_FOR
-from tests.support.audit import UNSETTLED, Break
-from tests.support.daemon_process import PATIENCE, Daemon
+from tests.support.audit import UNSETTLED, Audit, Break, audit
+from tests.support.daemon_process import PATIENCE, Daemon, running
 from tests.support.load import stretched
 from tests.support.proxy import Proxy, fronting, proxied
+from tests.support.traffic import Traffic, traffic
 from tests.support.whole import CallCentre
 
 CONCURRENCY = 4
@@ -144,3 +145,55 @@ async def delivered_since(daemon: Daemon, since: float, within: float) -> float:
         while not (found := later(daemon, "line.delivered", since)):
             await asyncio.sleep(0.02)
     return seconds_of(found[0], since)
+
+
+async def taken_over(daemon: Daemon, since: float, within: float) -> float:
+    """Wait until the daemon that stood by sends; returns the seconds since (`time.monotonic`)."""
+    async with asyncio.timeout(stretched(within)):
+        while not daemon.seen("line.delivered"):
+            await asyncio.sleep(0.01)
+    return time.monotonic() - since
+
+
+class OperatorPause:
+    """A rule that keeps the first answer to one line until the test lets it go."""
+
+    def __init__(self, release: asyncio.Event, key: str, reply: Reply | None = None) -> None:
+        self.release = release
+        self.key = key
+        self.reply = reply or Reply()
+        self.waiting = asyncio.Event()
+
+    def __call__(self, incoming: Incoming) -> Reply | None:
+        if incoming.key != self.key or self.waiting.is_set():
+            return None
+        self.waiting.set()
+        return Reply(self.reply.status, self.reply.body, self.reply.headers, hold=self.release)
+
+
+@asynccontextmanager
+async def busy(wires: Wired, **more: str) -> AsyncIterator[tuple[Daemon, Traffic]]:
+    """A daemon that delivers what ends every few milliseconds."""
+    async with running(wires.settings(**more), wires.centre.folder) as daemon:
+        await daemon.until("daemon.started")
+        async with traffic(wires.centre.dsn) as calls:
+            await daemon.until("line.delivered", 20)
+            yield daemon, calls
+
+
+async def finished(wires: Wired, daemon: Daemon, calls: Traffic) -> Audit:
+    """See all lines settled, the daemon stop in order, and the audit pass."""
+    await calls.end()
+    await wires.settled(calls.ended)
+    assert await daemon.stop() == 0
+    found = await audit(wires.centre, breaks=wires.breaks, request_timeout=5.0)
+    print(found)  # noqa: T201 - shown by pytest -s, and with a failure
+    return found
+
+
+def outages(daemon: Daemon, since: float, database: str = "ledger") -> tuple[int, int]:
+    """How often a database was told lost, and back."""
+    return (
+        len(later(daemon, "database.lost", since, database=database)),
+        len(later(daemon, "database.back", since, database=database)),
+    )

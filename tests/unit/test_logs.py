@@ -1,7 +1,6 @@
 """Logs: one line per event, in the form that people, journald and collectors read."""
 
 import asyncio
-import errno
 import io
 import json
 import logging
@@ -18,38 +17,9 @@ import structlog
 import time_machine
 
 from daemon import logs
+from tests.support.streams import Full, Pieces, Terminal
 
 NOW = datetime(2026, 11, 20, 10, 0, 0, 250_000, tzinfo=UTC)
-
-
-class Terminal(io.StringIO):
-    """A stream that says that people look at it."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-class Pieces(io.StringIO):
-    """A stream that keeps each write apart."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pieces: list[str] = []
-
-    def write(self, text: str) -> int:
-        self.pieces.append(text)
-        return len(text)
-
-
-class Full(io.StringIO):
-    """A stream onto a disk that is full."""
-
-    full = True
-
-    def write(self, text: str) -> int:
-        if self.full:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return super().write(text)
 
 
 @pytest.fixture(autouse=True)

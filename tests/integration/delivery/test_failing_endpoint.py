@@ -5,144 +5,27 @@ The sender here works over a real ledger; the endpoint answers as a test says.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, MutableMapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from daemon.delivery.backoff import Backoff
-from daemon.delivery.channel import Route
-from daemon.delivery.flow_control import FAILING_AFTER, FlowControl
-from daemon.delivery.gate import OrgGate
-from daemon.delivery.outcome_writer import OutcomeWriter
-from daemon.delivery.sender import Limits, Sender
+from daemon.delivery.flow_control import FAILING_AFTER
 from daemon.ledger.operator import OperatorStore
-from daemon.ledger.overview import LineFilter
-from daemon.ledger.retention import Pruner
-from daemon.ledger.store import Ledger, open_ledger
-from daemon.lines import FailingAnswers, FeedName, LineKey, NewLine, State, Streak
-from daemon.reports.explain import streak_command
-from daemon.salesforce.responses import Response
-from daemon.settings.values import parse_local_time
-from tests.support.daemon_process import PATIENCE
-
-BASE = datetime.now(UTC) - timedelta(hours=1)
-BERLIN = ZoneInfo("Europe/Berlin")
-FAST = Backoff(0.01, 0.05)
-ACT = 1
-"""The id of an act, of whatever kind."""
-
-Logs = list[MutableMapping[str, Any]]
-
-
-def pending(number: int, lane: str | None = None) -> NewLine:
-    """A line to send, by default of a record of its own; the higher its number, the later."""
-    ended = BASE + timedelta(milliseconds=number)
-    lane = lane or f"record {number}"
-    return NewLine(LineKey(number, 0, 0, 0), 1, lane, None, ended, State.PENDING, "{}")
-
-
-def pendings(count: int, first: int = 1) -> list[NewLine]:
-    return [pending(number) for number in range(first, first + count)]
-
-
-def key(number: int) -> str:
-    return f"{number}-0-0-0"
-
-
-@dataclass
-class EndpointUrl:
-    """Answers each line with a status, and keeps which came in what order."""
-
-    rule: Callable[[int], int]
-    body: str = ""
-    posted: list[int] = field(default_factory=list)
-    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
-    held: dict[int, asyncio.Event] = field(default_factory=dict)
-
-    def unsent(self, key: str) -> bool:
-        return False
-
-    async def post(self, key: str, record: bytes) -> Response:
-        number = int(key.partition("-")[0])
-        self.posted.append(number)
-        async with self.changed:
-            self.changed.notify_all()
-        if number in self.held:
-            await self.held[number].wait()
-        return Response(self.rule(number), self.body)
-
-    async def until(self, requests: int) -> None:
-        """Wait for so many requests in all."""
-        async with asyncio.timeout(PATIENCE), self.changed:
-            await self.changed.wait_for(lambda: len(self.posted) >= requests)
-
-
-@asynccontextmanager
-async def sending(
-    ledger: Ledger, endpoint: EndpointUrl, *, concurrency: int = 1, proven: bool = True, **more: Any
-) -> AsyncIterator[Sender]:
-    """Let a sender work that begins with what the ledger says; at the end it stops in order."""
-    writer = OutcomeWriter(ledger, 86400.0)
-    failing = await ledger.failing_answers(FeedName.STATISTICS)
-    flow = FlowControl(
-        OrgGate(concurrency), concurrency, FAST, endpoint_proven=proven, failing=failing, **more
-    )
-    limits = Limits(concurrency, request_timeout=60.0, idle=600.0)
-    route = Route(FeedName.STATISTICS, endpoint, flow)
-    sender = Sender(ledger, [route], writer, FAST, limits, lambda: True)
-    stop = asyncio.Event()
-    settling = asyncio.create_task(writer.run())
-    running = asyncio.create_task(sender.run(stop))
-    try:
-        yield sender
-        stop.set()
-        await running
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await writer.finish(PATIENCE)
-        settling.cancel()
-        await asyncio.gather(settling, return_exceptions=True)
-
-
-@pytest.fixture
-async def ledger(dsn: str) -> AsyncIterator[Ledger]:
-    async with open_ledger(dsn, "callstatsd") as opened:
-        yield opened
-
-
-async def states(db: asyncpg.Connection) -> Counter[str]:
-    rows = await db.fetch("SELECT state, count(*) AS n FROM line GROUP BY state")
-    return Counter({row["state"]: row["n"] for row in rows})
-
-
-async def until(there: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not there():
-            await asyncio.sleep(0.01)
-
-
-def events(logs: Logs, event: str) -> list[dict[str, Any]]:
-    return [dict(entry) for entry in logs if entry["event"] == event]
-
-
-async def fail(ledger: Ledger, probes: int = 1, **more: Any) -> EndpointUrl:
-    """Let a sender meet an endpoint that refuses all, until it has probed it so often."""
-    endpoint = EndpointUrl(lambda _: 400)
-    async with sending(ledger, endpoint, **more):
-        await endpoint.until(FAILING_AFTER + probes)
-    return endpoint
-
+from daemon.ledger.store import Ledger
+from daemon.lines import FailingAnswers, FeedName
+from tests.support.failing import (
+    EndpointUrl,
+    events,
+    fail,
+    pending,
+    pendings,
+    sending,
+    states,
+    until,
+)
 
 # What it costs
 
@@ -383,156 +266,6 @@ async def test_a_row_of_refusals_goes_on_after_a_restart(
     assert len(events(logs, "sender.paused")) == 1
     [streak] = await OperatorStore(ledger.database).streaks()
     assert streak.rejected == FAILING_AFTER
-
-
-@pytest.mark.parametrize(
-    ("statuses", "refused"),
-    [
-        ([400, 400, 400], [1, 2, 3]),
-        ([400, 200, 400, 400], [3, 4]),
-        ([400, 409, 400], [3]),
-        ([400, 422, 400], [3]),
-        ([400, 404, 400], [3]),
-        ([400, 400, 500], [1, 2]),
-        ([400, 200], []),
-    ],
-)
-async def test_of_refusals_the_ledger_knows_those_since_any_other_answer(
-    ledger: Ledger, statuses: list[int], refused: list[int]
-) -> None:
-    # One at a time, so that each has a moment of its own.
-    for number, status in enumerate(statuses, start=1):
-        await ledger.take(FeedName.STATISTICS, [pending(number)])
-        endpoint = EndpointUrl(lambda _, status=status: status)  # type: ignore[misc]
-        async with sending(ledger, endpoint, proven=False):
-            await endpoint.until(1)
-    found = await ledger.failing_answers(FeedName.STATISTICS)
-    expected = refused if 404 not in statuses else [1, 2, 3]
-    assert sorted(one.call_id for one in found.refused.values()) == expected
-    await ledger.proven(FeedName.STATISTICS)
-    found = await ledger.failing_answers(FeedName.STATISTICS)
-    assert sorted(one.call_id for one in found.refused.values()) == refused
-
-
-# What stays refused
-
-
-async def test_a_streak_is_remembered_until_nothing_of_it_is_refused(
-    ledger: Ledger, db: asyncpg.Connection
-) -> None:
-    operator_store = OperatorStore(ledger.database)
-    pruner = Pruner(ledger, 90 * 86400.0, 30 * 86400.0)
-    await ledger.take(FeedName.STATISTICS, pendings(30))
-    await fail(ledger)
-    [streak] = await operator_store.streaks()
-    times = await db.fetchrow(
-        "SELECT min(settled_at), max(settled_at) FROM line WHERE state = 'rejected'"
-    )
-    assert (streak.since, streak.until) == tuple(times)
-    assert (streak.rejected, streak.not_found) == (FAILING_AFTER, 0)
-
-    async for chosen in operator_store.choose(LineFilter((State.REJECTED,))):
-        await operator_store.discard(chosen[:5], ACT)
-        await operator_store.requeue(chosen[5:12], ACT)
-    await pruner.prune(asyncio.Event())
-    [streak] = await operator_store.streaks()
-    assert streak.rejected == FAILING_AFTER - 12
-    assert (await ledger.failing_answers(FeedName.STATISTICS)).paused
-
-    async for chosen in operator_store.choose(LineFilter((State.REJECTED,))):
-        await operator_store.requeue(chosen, ACT)
-    assert await operator_store.streaks() == []
-    await pruner.prune(asyncio.Event())
-    assert (await ledger.failing_answers(FeedName.STATISTICS)).paused
-    assert await db.fetchval("SELECT count(*) FROM streak") == 1
-
-    endpoint = EndpointUrl(lambda _: 200)
-    async with sending(ledger, endpoint):
-        await endpoint.until(25)
-    await pruner.prune(asyncio.Event())
-    assert await db.fetchval("SELECT count(*) FROM streak") == 0
-    assert await states(db) == Counter(skipped=5, delivered=25)
-
-
-async def test_several_streaks_are_named_one_by_one_where_others_were_refused_between(
-    ledger: Ledger,
-) -> None:
-    operator_store = OperatorStore(ledger.database)
-
-    async def another(first: int, between: int) -> None:
-        await ledger.take(FeedName.STATISTICS, pendings(30, first))
-        await fail(ledger)
-        endpoint = EndpointUrl(lambda number: between if number == first + 29 else 200)
-        async with sending(ledger, endpoint):
-            await endpoint.until(10)
-
-    await another(1, 200)
-    await another(101, 200)
-    [both] = await operator_store.streaks()
-    assert both.rejected == 2 * FAILING_AFTER
-    await another(201, 422)
-    await another(301, 200)
-    first, second = await operator_store.streaks()
-    assert (first.rejected, second.rejected) == (3 * FAILING_AFTER, FAILING_AFTER)
-    assert first.until < second.since
-
-
-async def test_streaks_of_500_name_nothing_and_are_forgotten(
-    ledger: Ledger, db: asyncpg.Connection
-) -> None:
-    await ledger.take(FeedName.STATISTICS, pendings(25))
-    endpoint = EndpointUrl(lambda _: 500 if len(endpoint.posted) < 25 else 200)
-    with capture_logs() as logs:
-        async with sending(ledger, endpoint):
-            await until(lambda: events(logs, "sender.resumed"))
-            await until(lambda: len(events(logs, "line.delivered")) == 25)
-    [resumed] = events(logs, "sender.resumed")
-    assert (resumed["rejected"], resumed["not_found"]) == (0, 0)
-    assert datetime.fromisoformat(resumed["since"]).tzinfo is not None
-    assert await OperatorStore(ledger.database).streaks() == []
-    await ledger.prune_streaks()
-    assert await db.fetchval("SELECT count(*) FROM streak") == 0
-
-
-def window(command: str) -> tuple[datetime, datetime]:
-    """What `requeue` makes of the times in a command that was printed."""
-    words = command.split()
-    since, until = (words[words.index(f"--settled-{end}") + 1] for end in ("from", "to"))
-    return parse_local_time(since, BERLIN), parse_local_time(until, BERLIN)
-
-
-def test_the_command_names_whole_seconds_of_the_acds_clocks() -> None:
-    since = datetime(2026, 11, 20, 9, 0, 0, 999_999, tzinfo=UTC)
-    until = datetime(2026, 11, 20, 9, 0, 4, 1, tzinfo=UTC)
-    assert streak_command(Streak(since, until, 20, 0), BERLIN) == (
-        "callstatsd requeue --state rejected --state not_found"
-        " --settled-from 2026-11-20T10:00:00 --settled-to 2026-11-20T10:00:05"
-        " --feed statistics"
-    )
-
-
-def moments(since: str, until: str) -> st.SearchStrategy[datetime]:
-    first, last = (datetime.fromisoformat(text).timestamp() for text in (since, until))
-    return st.floats(first, last).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
-
-
-MOMENTS = st.one_of(
-    moments("2026-01-01T00:00Z", "2027-01-01T00:00Z"),
-    moments("2026-10-24T23:00Z", "2026-10-25T03:00Z"),
-    moments("2026-03-29T00:00Z", "2026-03-29T03:00Z"),
-)
-
-
-@given(since=MOMENTS, seconds=st.floats(0, 7200))
-def test_the_command_covers_the_streak_on_each_day_of_the_year(
-    since: datetime, seconds: float
-) -> None:
-    ends = since + timedelta(seconds=seconds)
-    found = window(streak_command(Streak(since, ends, 1, 0), BERLIN))
-    assert found[0] <= since <= ends < found[1]
-    if since.month != 10:
-        assert since - found[0] < timedelta(seconds=1)
-        assert found[1] - ends <= timedelta(seconds=1)
 
 
 async def test_no_statement_is_asked_for_where_nothing_fails(ledger: Ledger) -> None:

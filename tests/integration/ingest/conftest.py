@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from daemon.ingest.intake import Intake
 from daemon.ingest.reader import PAGE
 from daemon.ingest.source import Source
 from daemon.lines import FeedName
@@ -31,3 +32,9 @@ async def source(request: pytest.FixtureRequest, dsn: str) -> AsyncIterator[Sour
     """A source that is read in pages of 2000 rows, or of as many as a test asks for."""
     async with reading(dsn, page=getattr(request, "param", PAGE)) as source:
         yield source
+
+
+@pytest.fixture
+async def intake(site: Site) -> AsyncIterator[Intake]:
+    async with site.taking() as (_, _, intake):
+        yield intake

@@ -3,12 +3,9 @@
 import random
 import tracemalloc
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
@@ -20,25 +17,12 @@ from daemon.errors import UnreachableError
 from daemon.ingest.feed import RowRef
 from daemon.ingest.intake import Intake
 from daemon.ingest.readiness import Window
-from daemon.ingest.source import open_source
-from daemon.ingest.statistics import RecordOptions, StatisticsFeed
+from daemon.ingest.statistics import RecordOptions
 from daemon.lines import NO_ID, NOT_AN_ID, Covered, FeedName, LineKey, NewLine, State, missing_keys
 from tests.support.expected import BERLIN, data_lines
 from tests.support.rows import RECORD, START, at, call, code, leg, retype, sample, visit
-from tests.support.site import (
-    EITHER_WAY,
-    LONG_AGO,
-    RULES,
-    SENDING,
-    Site,
-    without_encoding,
-)
-
-
-@pytest.fixture
-async def intake(site: Site) -> AsyncIterator[Intake]:
-    async with site.taking() as (_, _, intake):
-        yield intake
+from tests.support.site import EITHER_WAY, LONG_AGO, Site
+from tests.support.taking import take
 
 
 @EITHER_WAY
@@ -58,10 +42,6 @@ async def test_a_call_is_taken_as_its_lines_and_records(site: Site, intake: Inta
     assert {line["salesforce_id"] for line in lines} == {rows.calls[0].userdata}
     assert not any(line["backfill"] or line["settled_at"] or line["last_error"] for line in lines)
     assert all(line["taken_at"] for line in lines)
-
-
-async def take(intake: Intake, *call_ids: int, **how: Any) -> set[LineKey]:
-    return await intake.take([RowRef(number, number, START) for number in call_ids], **how)
 
 
 async def load_over(site: Site, rows: Any) -> None:
@@ -245,62 +225,6 @@ async def test_a_call_whose_id_is_no_whole_number_ends_as_one_invalid_line(
     assert [event["event"] for event in events] == [logs.LINE_INVALID]
 
 
-@pytest.fixture
-async def any_bytes(site: Site, server: str) -> str:
-    """The DSN of a source in SQL_ASCII: takes any bytes, and refuses to give what is no UTF-8."""
-    return await without_encoding(site.source_dsn, server)
-
-
-@asynccontextmanager
-async def over(
-    site: Site, dsn: str
-) -> AsyncIterator[tuple[asyncpg.Connection, StatisticsFeed, Intake]]:
-    """A connection to that source, its feed, and an intake from it."""
-    db = await asyncpg.connect(dsn, server_settings={"search_path": "jtelstats"})
-    try:
-        async with (
-            open_source(dsn, ("jtelstats",), BERLIN, None) as source,
-            site.taking() as (_, ledger, _),
-        ):
-            feed = StatisticsFeed(source, RULES, SENDING)
-            yield db, feed, Intake(feed, ledger)
-    finally:
-        await db.close()
-
-
-async def test_a_text_that_the_source_cannot_give_spoils_its_own_call_only(
-    site: Site, any_bytes: str
-) -> None:
-    async with over(site, any_bytes) as (db, _, intake):
-        await load(db, sample(*(call(n) for n in range(1, 8)), leg(31, 3, None), leg(32, 3, None)))
-        await db.execute("UPDATE StatisticsPartA SET ANumber = 'M' || chr(252) WHERE ID IN (3, 6)")
-        with capture_logs() as events:
-            assert len(await take(intake, *range(1, 8))) == 8
-            assert await take(intake, *range(1, 8)) == set()
-    keys, lines = await site.keys(), await site.lines()
-    spoilt = {key for key, line in zip(keys, lines, strict=True) if line["state"] == "invalid"}
-    assert spoilt == {"3-0-31-0", "3-0-32-0", "6-0-0-0"}
-    assert {event["event"] for event in events} == {logs.LINE_INVALID}
-
-
-async def test_a_text_that_the_source_cannot_give_holds_up_no_other_line(
-    site: Site, any_bytes: str
-) -> None:
-    """Neither what is made anew, nor what waits for an id that came late."""
-    async with over(site, any_bytes) as (db, feed, intake):
-        await load(db, sample(*(call(n, userdata=None) for n in range(1, 4))))
-        await take(intake, 1, 2, 3)
-        await db.execute("UPDATE StatisticsPartA SET UserData = $1", RECORD)
-        await db.execute("UPDATE StatisticsPartA SET ANumber = 'M' || chr(252) WHERE ID = 2")
-        entries = await feed.lines_by_key([LineKey(n, 0, 0, 0) for n in (1, 2, 3)])
-        assert [(entry.key.call_id, entry.state) for entry in entries] == [
-            (1, State.PENDING), (3, State.PENDING), (2, State.INVALID),
-        ]  # fmt: skip
-        found = await intake.look_for_ids(LONG_AGO, LONG_AGO)
-        assert {key.call_id for key in found} == {1, 3}
-    assert [line["state"] for line in await site.lines()] == ["pending", "skipped", "pending"]
-
-
 async def test_the_watermark_moves_with_the_lines_and_forward_only(
     site: Site, intake: Intake
 ) -> None:
@@ -424,25 +348,6 @@ async def test_a_large_call_that_was_taken_in_part_is_taken_to_its_end(
     assert len(await take(intake, 1, covered=Covered(at(500), None))) == 1000
     assert [line["ordinal"] for line in await site.lines()] == list(range(1, 5001))
     assert await site.watermark() == at(500)
-
-
-async def test_what_the_source_cannot_read_far_down_spoils_its_own_call_only(
-    site: Site, any_bytes: str
-) -> None:
-    async with over(site, any_bytes) as (db, _, intake):
-        await load(
-            db,
-            sample(
-                *(call(n, dtcallend=at(n)) for n in (1, 2, 3)),
-                *(leg(n, 1 if n < 2500 else 2, None) for n in range(1, 5001)),
-            ),
-        )
-        await db.execute("UPDATE StatisticsPartA SET ANumber = 'M' || chr(252) WHERE ID = 3")
-        assert len(await take(intake, 1, 2, 3)) == 5001
-    lines = await site.lines()
-    # Of the third nothing is known but when it was found.
-    assert [line["ordinal"] for line in lines] == [1, *range(1, 2500), *range(1, 2502)]
-    assert Counter(line["state"] for line in lines) == {"pending": 5000, "invalid": 1}
 
 
 async def test_calls_that_are_gone_take_nothing(site: Site, intake: Intake) -> None:

@@ -7,12 +7,12 @@ import pytest
 from daemon.demo.standin import StandIn, serve
 from daemon.salesforce.client import EndpointUrl, Salesforce, open_session
 from daemon.salesforce.exchange import MakeExchange, ThroughSession, exchange
-from daemon.salesforce.oauth import (
-    FixedToken,
-)
+from daemon.salesforce.oauth import FixedToken
 from daemon.salesforce.responses import NoResponse, Response, TokenFailure
+from tests.support import ways
 from tests.support.org import KEY, AnswerTo, Org, PostTo
 from tests.support.raw import Recorder, raw
+from tests.support.wire import Run
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -59,3 +59,8 @@ def answer_to(post_to: PostTo) -> AnswerTo:
             return await post_to(f"http://127.0.0.1:{port}/")
 
     return post
+
+
+@pytest.fixture(params=ways.WAYS.values(), ids=list(ways.WAYS))
+def run(request: pytest.FixtureRequest) -> Run:
+    return Run(*request.param)
