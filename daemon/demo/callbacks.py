@@ -24,16 +24,16 @@ XML = (
 
 def callback_requests(sample: Sample, end: datetime) -> list[Event]:
     """Return the requests of a day that ends at `end` (aware), all of them ready then."""
+    requests = (*requests_of_callers(sample), *requests_without_a_call(end))
+    return [each._replace(id=FIRST + place) for place, each in enumerate(requests)]
+
+
+def requests_of_callers(sample: Sample) -> tuple[Event, ...]:
+    """Return requests that callers made at the end of a call."""
     calls = [call for call in sample.calls if is_accepted(call)]
     # The vendor's example, and others where there are any.
     example, second, third, fourth = (calls[place * len(calls) // 4] for place in range(4))
-
-    def alone(minutes: int, **columns: Any) -> Event:
-        at = end - timedelta(minutes=minutes)
-        at = at.replace(microsecond=at.microsecond // 1000 * 1000)
-        return request(dtcreated=at, **{"receiver": SERVICE_NUMBERS[0].name} | columns)
-
-    requests = (
+    return (
         during(
             example,
             acdgroupsid=GROUP,
@@ -62,6 +62,18 @@ def callback_requests(sample: Sample, end: datetime) -> list[Event]:
             subject="Mehrere Kunden mit dieser Nummer",
             salesforcequeryresult=2,
         ),
+    )
+
+
+def requests_without_a_call(end: datetime) -> tuple[Event, ...]:
+    """Return requests of the minutes before `end` that belong to no call."""
+
+    def alone(minutes: int, **columns: Any) -> Event:
+        at = end - timedelta(minutes=minutes)
+        at = at.replace(microsecond=at.microsecond // 1000 * 1000)
+        return request(dtcreated=at, **{"receiver": SERVICE_NUMBERS[0].name} | columns)
+
+    return (
         alone(
             18,
             usersid=COLLEAGUE,
@@ -89,7 +101,6 @@ def callback_requests(sample: Sample, end: datetime) -> list[Event]:
             userdata=ids(8004, "400")[0],
         ),
     )
-    return [each._replace(id=FIRST + place) for place, each in enumerate(requests)]
 
 
 def is_accepted(call: Call) -> bool:

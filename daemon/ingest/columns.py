@@ -104,16 +104,17 @@ def local_time(moment: datetime | None, zone: ZoneInfo) -> str | None:
     if year in INFINITE_YEARS:
         raise OverflowError("no moment of a call")
     if moment.tzinfo is UTC and year >= WHOLE_MINUTES_FROM:
-        minute = _local_minute(zone, year, moment.month, moment.day, moment.hour, moment.minute)
-        return minute + _TWO_DIGITS[moment.second]
+        minute = year, moment.month, moment.day, moment.hour, moment.minute
+        return _local_minute(zone, *minute) + _TWO_DIGITS[moment.second]
     local = moment if moment.tzinfo is None else moment.astimezone(zone)
     return local.isoformat()[:19]
 
 
 @lru_cache(MINUTES_KEPT)
-def _local_minute(zone: ZoneInfo, *minute: int) -> str:
+def _local_minute(zone: ZoneInfo, year: int, month: int, day: int, hour: int, minute: int) -> str:
     """Write a minute of UTC as `YYYY-MM-DDThh:mm:`; calls of a day share few of them."""
-    return datetime(*minute, tzinfo=UTC).astimezone(zone).isoformat()[:17]  # type: ignore[misc,arg-type]
+    utc = datetime(year, month, day, hour, minute, tzinfo=UTC)
+    return utc.astimezone(zone).isoformat()[:17]
 
 
 def local_column(value: object, zone: ZoneInfo, column: str) -> str | None:
