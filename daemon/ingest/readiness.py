@@ -59,7 +59,6 @@ class CallFacts:
     clients_id: Any
     started: datetime | None
     ended: datetime | None
-    has_user_data: bool
     visits: int
     legs: int
     codes: int

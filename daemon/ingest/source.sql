@@ -63,7 +63,7 @@ LIMIT $6
 -- name: about
 -- The times of the call $1 and how many rows it has, whichever client's it is.
 SELECT a.ClientsID AS clients_id, a.dtCallStart::timestamptz AS started,
-       a.dtCallEnd::timestamptz AS ended, a.UserData::text IS NOT NULL AS has_user_data,
+       a.dtCallEnd::timestamptz AS ended,
        (SELECT count(*) FROM {AcdStatisticsPartB} AS g WHERE g.StatisticsPartAID = a.ID) AS visits,
        (SELECT count(*) FROM {StatisticsPartB} AS b WHERE b.StatisticsPartAID = a.ID) AS legs,
        (SELECT count(*) FROM {AcdStatisticsTransactionCodes} AS t

@@ -34,7 +34,7 @@ WHERE feed = $1 AND state = 'pending'
 -- The status of the ledger, its feed $1 and its instance, in one row.
 SELECT f.watermark, f.start_from, f.pruned_before, f.pause_reason, f.retry_at AS pause_retry_at,
        f.delivered_at AS last_delivered_at, g.held_since, g.held_reason,
-       i.host, i.pid, i.version, i.started_at, i.beat_at, i.stopped_at, i.unclean_at,
+       i.host, i.pid, i.version, i.started_at, i.stopped_at, i.unclean_at,
        i.state, i.reason, i.retry_at, i.probe_answered
 FROM ledger AS g JOIN feed AS f ON f.name = $1 LEFT JOIN instance AS i ON true
 

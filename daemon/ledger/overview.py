@@ -26,7 +26,6 @@ class LedgerStatus:
     pid: int | None
     version: str | None
     started_at: datetime | None
-    beat_at: datetime | None
     stopped_at: datetime | None
     unclean_at: datetime | None
     state: str | None

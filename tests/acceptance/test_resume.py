@@ -28,7 +28,6 @@ ACTIVE = LedgerStatus(
     pid=11,
     version="1",
     started_at=NOON,
-    beat_at=NOON,
     stopped_at=None,
     unclean_at=None,
     state="sending",

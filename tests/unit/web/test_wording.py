@@ -19,7 +19,7 @@ VIEW = wording.PageContext(
 SENDING = LedgerStatus(
     watermark=NOW - timedelta(minutes=2), start_from=None, last_delivered_at=NOW,
     operator_pause=None, active=True, host="acd1", pid=11, version="0", started_at=NOW,
-    beat_at=NOW, stopped_at=None, unclean_at=None, state="sending", reason=None, retry_at=None,
+    stopped_at=None, unclean_at=None, state="sending", reason=None, retry_at=None,
 )  # fmt: skip
 NONE = dict.fromkeys(("pending", "rejected", "expired", "invalid"), 0)
 
