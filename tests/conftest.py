@@ -20,7 +20,7 @@ from daemon.ingest import reference_schema
 from daemon.ledger import migrate
 from daemon.ledger.binding import Binding
 from daemon.ledger.store import open_ledger
-from daemon.telegra.tables import create_telegra_tables
+from daemon.telegra.setup import create_telegra_tables
 from tests.support import calls
 from tests.support.telegra_centre import TelegraCentre
 from tests.support.telegra_site import TELEGRA_SCHEMA

@@ -45,6 +45,7 @@ from daemon.service.run import run as run_daemon
 from daemon.service.signals import stop_on_signals
 from daemon.settings.model import Settings
 from daemon.telegra.reading import TelegraReader
+from daemon.telegra.tables import SEQUENCE, TELEGRA_TABLES
 from daemon.terminal import say
 
 
@@ -361,14 +362,14 @@ def demo(
 async def _create_tables(settings: Settings, wanted: SourceTables) -> None:
     """Create tables in the first source schema, and say which."""
     from daemon.ingest import reference_schema as reference  # noqa: PLC0415
-    from daemon.telegra import tables  # noqa: PLC0415
+    from daemon.telegra.setup import create_telegra_tables  # noqa: PLC0415
 
     dsn, schema = settings.source_dsn.get_secret_value(), settings.source_schemas[0]
     # Not through the source's own sessions: those are read only.
     async with Database("source", dsn, session={}, size=1) as database:
         if wanted is SourceTables.TELEGRA:
-            names = tables.TELEGRA_TABLES
-            created = await tables.create_telegra_tables(database, schema)
+            names = TELEGRA_TABLES
+            created = await create_telegra_tables(database, schema)
         else:
             names = REFERENCE_TABLES
             created = await reference.create_reference_schema(database, schema)
@@ -407,13 +408,16 @@ async def _migrate(settings: Settings, tables: SourceTables | None, *, rebind: b
 
 
 def _grants(settings: Settings, role: str) -> Grants:
+    tables = REFERENCE_TABLES if settings.callback_url else tuple(TABLES)
+    receives = bool(settings.telegra_token.get_secret_value())
     return Grants(
         role,
         Place("ledger", settings.ledger_dsn.get_secret_value()),
         settings.ledger_schema,
         Place("source", settings.source_dsn.get_secret_value()),
         settings.source_schemas,
-        REFERENCE_TABLES if settings.callback_url else tuple(TABLES),
+        TELEGRA_TABLES if receives else tables,
+        SEQUENCE if receives else None,
     )
 
 

@@ -10,7 +10,10 @@ from daemon.ingest.schema import TABLES
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """Whose rights to what: the ledger's user, the source's user, and the schemas."""
+    """Whose rights to what: the ledger's user, the source's user, and the schemas.
+
+    With a sequence the source's user also writes its tables, with numbers of that.
+    """
 
     role: str
     ledger: Place
@@ -18,6 +21,7 @@ class Grants:
     source: Place
     source_schemas: Sequence[str]
     source_tables: Sequence[str] = tuple(TABLES)
+    sequence: str | None = None
 
     @property
     def apart(self) -> bool:
@@ -59,13 +63,18 @@ class Grants:
     def _for_source(self) -> str:
         role = quoted(self.source_role)
         schemas = ", ".join(map(quoted, self.source_schemas))
+        does, rights, numbers = "only reads", "SELECT", []
+        if self.sequence is not None:
+            does, rights = "reads and writes", "SELECT, INSERT, UPDATE, DELETE"
+            numbers = [f"GRANT USAGE ON SEQUENCE {self.sequence} TO {role}"]
         return _transaction(
-            f"The source's user {role} only reads {len(self.source_tables)} tables of the ACD, "
+            f"The source's user {role} {does} {len(self.source_tables)} tables of the ACD, "
             "wherever in these schemas they are.",
             *_connect(self.source, role),
             f"GRANT USAGE ON SCHEMA {schemas} TO {role}",
             f"SET LOCAL search_path TO {schemas}",
-            f"GRANT SELECT ON {', '.join(self.source_tables)} TO {role}",
+            f"GRANT {rights} ON {', '.join(self.source_tables)} TO {role}",
+            *numbers,
         )
 
 

@@ -11,7 +11,7 @@ from daemon.demo.postgres import create_database
 from daemon.ledger import migrate
 from daemon.ledger.binding import Binding
 from daemon.ledger.store import open_ledger
-from daemon.telegra.tables import create_telegra_tables
+from daemon.telegra.setup import create_telegra_tables
 from tests.benchmark import data
 from tests.benchmark.harness import Harness, Site, daemon, environment, memory
 from tests.benchmark.result import Effort, Result, at_least, at_most
