@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import shutil
 import signal
 import socket
@@ -19,7 +20,7 @@ from types import FrameType
 import asyncpg
 from rich.console import Console
 
-from daemon.demo import acd_standin, dials, grants, standin, summary
+from daemon.demo import acd_standin, dials, grants, standin, summary, telegra
 from daemon.demo import calls as sample_calls
 from daemon.demo.callbacks import REJECTED_CALLBACK, REQUESTS, callback_requests
 from daemon.demo.faults import ClosableServer, FaultInjector, all_faults, serve_closable
@@ -170,6 +171,11 @@ async def _run_steps(options: DemoOptions, signals: StopSignals, started: list[s
                     outcome = await _settle(dsn, shown, daemon, salesforce, lines, faults)
                     outcome.dials.update(await dials.ask_all(environment, server))
                     outcome.alerts.extend(acd.alerts)
+                    # Inbound calls of a Telegra ACD have no Salesforce id.
+                    salesforce.without_id = True
+                    chance = random.Random(options.seed)  # noqa: S311 - the same each time
+                    played = telegra.play(environment, folder, _free_port(), chance)
+                    outcome.telegra.update(await played)
                     if options.stay:
                         _print_summary(outcome)
                         events.reset_counts()

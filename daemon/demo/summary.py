@@ -12,6 +12,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from daemon.demo import telegra
 from daemon.demo.faults import FaultInjector
 from daemon.demo.standin import StandIn
 from daemon.ledger.overview import LineDetail, StatusReport
@@ -36,7 +37,8 @@ NEXT = {
 class Outcome:
     """Result of the demo; `seconds` from the daemon's start to the last settled line.
 
-    `alerts` are the events of the ACD that it raised, `dials` counts the answers to click to dial.
+    `alerts` are the events of the ACD that it raised, `dials` counts the answers to click to dial,
+    `telegra` the lines of the second instance by state.
     """
 
     overview: StatusReport
@@ -46,6 +48,7 @@ class Outcome:
     seconds: float
     alerts: list[dict[str, Any]] = field(default_factory=list)
     dials: Counter[str] = field(default_factory=Counter)
+    telegra: Counter[str] = field(default_factory=Counter)
 
 
 class EventPrinter:
@@ -137,6 +140,9 @@ def _show_states(shown: Console, outcome: Outcome) -> None:
         table.add_section()
         answers = ", ".join(f"{count} {answer}" for answer, count in dials.items())
         table.add_row("click to dial", f"{dials.total()}", f"questions, no lines: {answers}")
+    if outcome.telegra:
+        table.add_section()
+        table.add_row(*telegra.cells(outcome.telegra))
     shown.print(table)
     if overview.lines[State.CONFLICT] or overview.lines[State.NOT_FOUND]:
         say(

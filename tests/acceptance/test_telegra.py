@@ -13,6 +13,7 @@ import pytest
 from daemon.demo.standin import CALLBACK_PATH
 from tests.support.daemon_process import PATIENCE, Daemon, running
 from tests.support.telegra_centre import Acd, TelegraCentre
+from tests.support.telegra_load import tell_at
 
 CALL = {"cmd": "callevent", "customerNumber": "4711", "taskid": "5F0A", "mode": "0"}
 TOLD = [
@@ -206,3 +207,19 @@ async def test_migrate_makes_the_tables_and_refuses_another_acds(
     assert "tables of another ACD" in " ".join(errors.split())
     tables = "SELECT count(*) FROM pg_tables WHERE schemaname IN ('jtel', 'jtel_ledger')"
     assert await db.fetchval(tables) == 1
+
+
+async def test_under_more_load_than_can_be_kept_nothing_that_was_kept_is_lost(
+    telegra_centre: TelegraCentre,
+) -> None:
+    """A hundred a second are kept without a refusal; then all that can be told."""
+    centre = telegra_centre
+    async with running(centre.settings(telegra_grace="10"), centre.folder):
+        await centre.listening()
+        usual = await tell_at(centre.port, 100, 200)
+        flood = await tell_at(centre.port, None, 2000)
+    assert usual.statuses == {200: 200}
+    assert usual.percentile(99) < 1
+    assert flood.statuses.keys() <= {200, 503}
+    rows = await centre.db.fetch("SELECT (Parameters ->> 'id')::bigint FROM TelegraEvents")
+    assert {*usual.kept, *flood.kept} <= {row[0] for row in rows}
