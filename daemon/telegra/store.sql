@@ -260,6 +260,7 @@ DELETE FROM TelegraEvents WHERE ID IN (
       AND (call.StatisticsPartAID IS NULL OR call.bEnded AND call.dtCallEnd < now() - $2::interval)
       AND (event.CodeKeys IS NULL OR event.StatisticsPartAID IS NOT NULL
            OR event.dtReceived < now() - $3::interval)
+    ORDER BY event.dtReceived
     LIMIT $4
 )
 

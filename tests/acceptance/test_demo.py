@@ -40,13 +40,15 @@ async def test_the_demo_settles_every_line_and_counts_right(tmp_path: Path) -> N
     assert re.search(r"│ alerts +│ +1 │ ACD events: 1 alert raised +│", last)
     assert counts.pop("callbacks") == 8
     assert counts.pop("alerts") == 1
+    assert re.search(r"│ Telegra +│ +11 │ of 6 calls told by HTTP: 11 delivered +│", last)
+    assert counts.pop("Telegra") == 11
     output = " ".join(output.split())
     settled = re.search(r"(\d+) lines settled", output)
     written = re.search(r"(\d+) written", output)
     assert settled
     assert written
     assert sum(counts.values()) == int(settled[1])
-    assert counts["delivered"] + 7 == int(written[1]) > 7
+    assert counts["delivered"] + 7 + 11 == int(written[1]) > 18
     assert "line.rejected key=callback-73008 callback_id=73008" in output
     assert re.search(r"line.rejected +key=callback-73008", output)
     assert "pending" not in counts
