@@ -88,6 +88,8 @@ LINE_EVENTS = {
 """The event of a line that reached a final state."""
 
 PERSONAL_FIELDS = ("record", "caller", "body", "number", "agent")
+ALERT_EVENTS = {ALERT_RAISED, ALERT_FAILED, ALERT_GIVEN_UP}
+"""Their number is an alert's, nobody's telephone's."""
 SYSLOG_PREFIXES = {
     "debug": "<7>",
     "info": "<6>",
@@ -176,8 +178,10 @@ def _render(
 
 def drop_personal_data(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
     """Drop the fields that may identify a person; all events pass here."""
+    kept = {"number"} if event_dict["event"] in ALERT_EVENTS else set()
     for field in PERSONAL_FIELDS:
-        event_dict.pop(field, None)
+        if field not in kept:
+            event_dict.pop(field, None)
     return event_dict
 
 

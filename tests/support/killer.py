@@ -1,7 +1,7 @@
 """`callstatsd run` in a process that kills itself at a named step: python -m tests.support.killer.
 
-KILL_POINT is a key of POINTS, KILL_WHEN is before or after, KILL_NTH counts its calls from 1.
-The product knows nothing of this.
+KILL_POINT is a key of POINTS or ALERT_POINTS, KILL_WHEN is before or after, KILL_NTH counts its
+calls from 1. The product knows nothing of this.
 """
 
 import os
@@ -27,6 +27,10 @@ POINTS: dict[str, tuple[type, str]] = {
     "settle": (Ledger, "settle"),
     "commit": (Transaction, "__aexit__"),
     "heartbeat": (Ledger, "write_heartbeat"),
+}
+ALERT_POINTS: dict[str, tuple[type, str]] = {
+    "number": (Ledger, "number_alert"),
+    "raised": (Ledger, "alert_raised"),
 }
 
 
@@ -73,7 +77,7 @@ def deadly_generator(
 
 def main() -> None:
     """Lay the trap, then be the daemon."""
-    room, name = POINTS[os.environ["KILL_POINT"]]
+    room, name = (POINTS | ALERT_POINTS)[os.environ["KILL_POINT"]]
     method = getattr(room, name)
     wrap: Callable[..., Any] = deadly_generator if isasyncgenfunction(method) else deadly
     setattr(room, name, wrap(method, os.environ["KILL_WHEN"], int(os.environ["KILL_NTH"])))

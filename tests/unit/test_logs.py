@@ -122,6 +122,18 @@ def test_personal_fields_are_dropped_unless_allowed() -> None:
     assert fields.items() <= within.items()
 
 
+def test_the_number_of_an_alert_is_nobodys() -> None:
+    stream = json_log()
+    for event in (*sorted(logs.ALERT_EVENTS), logs.DIAL_ALLOWED):
+        structlog.get_logger().warning(event, number=7)
+    assert [(one["event"], one.get("number")) for one in events(stream)] == [
+        ("alert.failed", 7),
+        ("alert.given_up", 7),
+        ("alert.raised", 7),
+        ("dial.allowed", None),
+    ]
+
+
 def test_personal_fields_are_dropped_from_bound_loggers_and_the_console_too() -> None:
     stream = io.StringIO()
     logs.configure("console", "info", False, stream)
