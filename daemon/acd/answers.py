@@ -34,6 +34,8 @@ EVENT_STATUSES = {
 }
 """Statuses of events, likewise."""
 CALLBACK = 3
+ALERT_PREFIX = "callstatsd-alert-"
+"""Begins the UserData of our own alerts; `ingest/callbacks.sql` knows it too."""
 
 MAX_WORDS = 300
 """Characters of the ACD's own words that are shown."""

@@ -1,41 +1,60 @@
 """Tables of the ACD's events: phone numbers and mail addresses are masked."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from daemon.acd.answers import EVENT_STATUSES, EVENT_TYPES, AcdEvent
+from daemon.acd.answers import ALERT_PREFIX, EVENT_STATUSES, EVENT_TYPES, AcdEvent
 from daemon.acd.events import Names
 from daemon.reports.formats import plural
 from daemon.terminal import console, say
 from daemon.web import masking
 
-ADDRESSES = {"Sender", "Receiver"}
+IS_ALERT = re.compile(rf"{ALERT_PREFIX}[0-9a-f]{{8}}-[0-9]+")
+WIDEST = 1000
+"""Columns that no terminal has."""
 BUILT_IN = "The ACD does not list them; these are built in."
 
 
-def show_events(events: Iterable[AcdEvent], chosen: int, total: int) -> None:
-    """Print events, one to a row."""
+def show_events(events: Sequence[AcdEvent], chosen: int, total: int) -> None:
+    """Print events, one to a row; on a terminal that is too narrow for that each in lines."""
     table = _table("ID", "created", "type", "status", "group", "sender", "subject", "user data")
-    count = 0
-    for count, event in enumerate(events, 1):  # noqa: B007 - used after the loop
+    for event in events:
         _add(
             table,
             event.id,
-            event.created,
-            EVENT_TYPES.get(event.type_id or 0, event.type_id),
+            _time(event.created),
+            _type(event),
             _status(event),
             event.group_id,
             address(event.sender or ""),
             masking.masked(event.subject or ""),
-            masking.masked(event.user_data or ""),
+            user_data(event.user_data or ""),
         )
-    if count:
-        console().print(table)
-    say(f"{count} of {plural(chosen, 'event')} shown; the ACD has {total:,}.")
+    shown = console()
+    if not events:
+        pass
+    elif shown.measure(table, options=shown.options.update_width(WIDEST)).maximum <= shown.width:
+        shown.print(table)
+    else:
+        for event in events:
+            _say_event(event)
+    say(f"{len(events):,} of {plural(chosen, 'event')} shown; the ACD has {total:,}.")
+
+
+def _say_event(event: AcdEvent) -> None:
+    about = {
+        "from": address(event.sender or ""),
+        "group": event.group_id,
+        "user data": user_data(event.user_data or ""),
+    }
+    details = ", ".join(f"{name} {value}" for name, value in about.items() if value)
+    first = (event.id, _time(event.created), _type(event), _status(event))
+    say(_one_line("  ".join(str(value) for value in first if value is not None)), hanging=4)
+    say(f"  {_one_line(masking.masked(event.subject or ''))} ({_one_line(details)})", hanging=4)
 
 
 def show_event(event: AcdEvent) -> None:
@@ -43,7 +62,7 @@ def show_event(event: AcdEvent) -> None:
     show_fields(
         {
             "ID": event.id,
-            "type": EVENT_TYPES.get(event.type_id or 0, event.type_id),
+            "type": _type(event),
             "status": _status(event),
             "AcdGroupsID": event.group_id,
             "UsersID": event.user_id,
@@ -68,7 +87,7 @@ def show_fields(fields: Mapping[str, Any]) -> None:
     for name, value in present.items():
         text = str(value)
         if isinstance(value, str) and not name.startswith("dt"):
-            text = address(value) if name in ADDRESSES else masking.masked(value)
+            text = MASKS.get(name, masking.masked)(value)
         say(f"{name:{width}}  {_one_line(text)}", hanging=width + 2)
 
 
@@ -87,12 +106,30 @@ def address(text: str) -> str:
     return masking.masked(text) if re.search(r"[^\W\d_]", text) else masking.number(text)
 
 
+def user_data(text: str) -> str:
+    """Mask a foreign number, but not an alert's, in which digits may come together by chance."""
+    return text if IS_ALERT.fullmatch(text) else masking.masked(text)
+
+
+MASKS: Mapping[str, Callable[[str], str]] = {
+    "Sender": address,
+    "Receiver": address,
+    "UserData": user_data,
+}
+
+
+def _time(text: str | None) -> str:
+    """Return a time of the ACD to the second, with a blank in it."""
+    return re.sub(r"(-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?", r"\1 \2", text or "")
+
+
+def _type(event: AcdEvent) -> str | int | None:
+    return EVENT_TYPES.get(event.type_id or 0, event.type_id)
+
+
 def _status(event: AcdEvent) -> str | int | None:
-    return (
-        event.status_id
-        if event.status_id is None
-        else EVENT_STATUSES.get(event.status_id, str(event.status_id))
-    )
+    status = event.status_id
+    return None if status is None else EVENT_STATUSES.get(status, status)
 
 
 def _table(*headings: str) -> Table:

@@ -21,6 +21,7 @@ from daemon.ingest.service_numbers import find
 from daemon.ingest.source import Source
 from daemon.ledger.binding import Binding
 from daemon.ledger.store import Ledger
+from daemon.reports.formats import short_duration
 from daemon.reports.lookup import callback_source
 from daemon.salesforce.client import EndpointUrl
 from daemon.salesforce.oauth import TokenError
@@ -309,5 +310,5 @@ def _alert(settings: Settings) -> Finding:
     return ok(
         "alert",
         f"group {group} gets an event when lines end rejected, expired or invalid, at most one in "
-        f"{timedelta(seconds=settings.alert_interval)}",
+        f"{short_duration(settings.alert_interval)}",
     )

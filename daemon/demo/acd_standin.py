@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
+from daemon.acd.answers import ALERT_PREFIX
 from daemon.demo.standin import MAX_VIOLATIONS, Reply, delay_or_cut, respond
 
 BASE_PATH = "/rest/v1.0/1"
@@ -73,6 +75,11 @@ Answer = tuple[int, Any]
 AcdRule = Callable[[AcdRequest], Reply | None]
 
 
+def local_time() -> datetime:
+    """Return the time on the ACD's clock, without its zone."""
+    return datetime.now(ZoneInfo("Europe/Berlin")).replace(tzinfo=None)
+
+
 @dataclass(kw_only=True, eq=False)
 class AcdStandIn:
     """An ACD of client 1 with some groups, where `unique_groups` take no duplicates.
@@ -87,7 +94,7 @@ class AcdStandIn:
     lists: bool = True
     keep_requests: bool = True
     rule: AcdRule | None = None
-    now: Callable[[], datetime] = datetime.now
+    now: Callable[[], datetime] = local_time
     events: list[dict[str, Any]] = field(default_factory=list)
     requests: list[AcdRequest] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
@@ -123,9 +130,7 @@ class AcdStandIn:
     def alerts(self) -> list[dict[str, Any]]:
         """Events that a daemon raised."""
         return [
-            event
-            for event in self.events
-            if (event["UserData"] or "").startswith("callstatsd-alert-")
+            event for event in self.events if (event["UserData"] or "").startswith(ALERT_PREFIX)
         ]
 
     def add_samples(self) -> None:

@@ -231,8 +231,8 @@ async def _stay(
         "Try in another terminal:"
     )
     for command, purpose in (
-        ("acd events", "events of the ACD; the last is the alert about the refused callback"),
         ("status", "counts per state, and what the sender does"),
+        ("acd events", "events of the ACD; the last is the alert about the refused callback"),
         (f"show {sample_calls.EXAMPLE_CALL}", "what happened to one call"),
         (f"show --callback {REJECTED_CALLBACK}", "what happened to a callback request"),
         (

@@ -16,7 +16,7 @@ def alert_sentences(alert: AlertStatus, moment: Callable[[datetime], str]) -> st
     if alert.raised_at is not None:
         event = "" if alert.acd_events_id is None else f" (event {alert.acd_events_id} of the ACD)"
         lines = plural(alert.lines or 0, "line")
-        said = [f"Alert raised at {moment(alert.raised_at)}: {lines}{event}."]
+        said = [f"Alert raised at {moment(alert.raised_at)} about {lines}{event}."]
     if alert.waiting:
         verb = "waits" if alert.waiting == 1 else "wait"
         said.append(f"{plural(alert.waiting, 'line')} {verb} for the next one.")

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import structlog
 
 from daemon import logs, metrics
-from daemon.acd.answers import AcdError, AcdEvent, AcdUnavailableError
+from daemon.acd.answers import ALERT_PREFIX, AcdError, AcdEvent, AcdUnavailableError
 from daemon.acd.events import TIMEOUT
 from daemon.delivery.backoff import Backoff
 from daemon.errors import UnusableError
@@ -177,7 +177,7 @@ class Alerts:
 
 def user_data(code: str, alert: Alert) -> str:
     """Return what tells an alert's event from all others, also from those of other ledgers."""
-    return f"callstatsd-alert-{code}-{alert.number}"
+    return f"{ALERT_PREFIX}{code}-{alert.number}"
 
 
 def subject(alert: Alert) -> str:

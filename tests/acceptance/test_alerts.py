@@ -9,6 +9,7 @@ import signal
 import time
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import aiohttp
 import pytest
@@ -25,6 +26,7 @@ from tests.support.preloaded import Process
 from tests.support.whole import STOPPED_IN_ORDER, CallCentre
 
 HOUR = 3600.0
+LONG_AGO = datetime(2026, 11, 3, 12, tzinfo=UTC)
 LINES = 50
 
 
@@ -42,6 +44,10 @@ class Ward:
         self.calls += 1
         await plain_call(self.centre.db, self.calls, record=record_id(self.calls))
         await self.centre.until(rejected=self.calls)
+        await self.is_due()
+
+    async def is_due(self) -> None:
+        """Let so much time pass that what failed is due."""
         await self.centre.db.execute(
             "UPDATE ledger SET alerts_since = '-infinity';"
             f"UPDATE line SET settled_at = settled_at - interval '{GATHER} s'"
@@ -98,9 +104,15 @@ async def test_killed_at_each_step_of_an_alert_the_next_process_raises_it_once(w
         await daemon.until("alert.raised", number=1, rejected=1)
         assert await daemon.stop() == 0
     await ward.passes(HOUR)
-    without_alerts = ward.environment | {"CALLSTATSD_ALERT_GROUP_ID": ""}
-    async with running(without_alerts, ward.centre.folder):
-        await ward.fail()
+    # A backfill raises none; the next `run` does.
+    await plain_call(ward.centre.db, 2, record=record_id(2), ended=LONG_AGO)
+    window = ("backfill", "--from", "2026-11-03", "--to", "2026-11-04")
+    code, _, errors = await command(
+        *window, environment=ward.environment, folder=ward.centre.folder
+    )
+    assert code == 1, errors
+    await ward.is_due()
+    assert ward.numbers == ["1"]
 
     await ward.passes(0)
     await ward.dies("number", "after")
@@ -113,6 +125,7 @@ async def test_killed_at_each_step_of_an_alert_the_next_process_raises_it_once(w
     await ward.passes(UNHEARD)
     await ward.dies("raised", "before")
     await ward.passes(UNHEARD)
+    await ward.centre.db.execute("UPDATE ledger SET held_since = now()")  # a pause holds back none
     async with running(ward.environment, ward.centre.folder) as daemon:
         raised = await daemon.until("alert.raised", number=2, rejected=1)
         assert await daemon.stop() == 0

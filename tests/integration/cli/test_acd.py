@@ -88,7 +88,7 @@ async def test_no_more_than_fifty_events_are_shown_unless_asked_for(acd: Acd) ->
 
 async def test_tables_mask_numbers_and_mail_addresses_and_do_what_no_event_says(acd: Acd) -> None:
     acd.add(1, Subject=f"[red]Call[/red] {CALLER} or max@example.com\x1b[2J\nnext", UserData=CALLER)
-    acd.add(2, Sender="max@example.com")
+    acd.add(2, Sender="max@example.com", UserData="callstatsd-alert-12345678-1")
     acd.add(3, Sender="4711", AcdEventTypesID=77, AcdEventStatusID=None)
     for arguments in (("events",), ("event", "1"), ("event", "2")):
         code, output, errors = await acd.run(*arguments)
@@ -96,12 +96,26 @@ async def test_tables_mask_numbers_and_mail_addresses_and_do_what_no_event_says(
         assert CALLER[:8] not in output
         assert "max@" not in output
         assert "\x1b" not in output
+    assert "callstatsd-alert-12345678-1" in (await acd.run("event", "2"))[1]
     assert "[red]Call[/red]" in (await acd.run("event", "1"))[1]
     output = (await acd.run("events"))[1]
     assert "4711" not in output
+    assert "2026-11-20 08:01:00  Callback" in output
     assert output.splitlines()[-1] == "3 of 3 events shown; the ACD has 3."
     assert "Callback" in output
     assert "New" in output
+
+
+async def test_no_address_that_an_event_names_is_fetched(acd: Acd) -> None:
+    named = acd.url.replace("/rest/", "/rest/named/")
+    data = f'<!DOCTYPE x SYSTEM "{named}"><eventData><urls>{named}</urls></eventData>'
+    acd.add(1, CrmURL=named, EventData=data)
+    for arguments in (("events",), ("event", "1")):
+        assert (await acd.run(*arguments))[0] == 0
+    assert [request.path for request in acd.standin.requests] == [
+        "/acd/events",
+        "/acd/events/event/1",
+    ]
 
 
 async def test_one_event_is_shown_or_named_as_missing(acd: Acd) -> None:

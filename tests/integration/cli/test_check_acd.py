@@ -26,7 +26,7 @@ async def test_a_token_that_is_granted_and_the_group_to_alert_are_ok(centre: Cal
         assert found["alert"] == {
             "verdict": "ok",
             "text": "group 235 gets an event when lines end rejected, expired or invalid, at most "
-            "one in 1:00:00",
+            "one in 60 min",
         }
     assert acd.events == []
 

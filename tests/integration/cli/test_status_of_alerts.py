@@ -34,7 +34,7 @@ async def test_status_has_the_last_alert_and_what_waits(centre: CallCentre) -> N
     }
     _, text, _ = await centre.run("status", **ON)
     assert (
-        "alerts          Alert raised at 2026-11-20 11:00:00: 3 lines (event 102039 of the ACD). "
-        "1 line waits for the next one. The last try failed: no response from the ACD. "
+        "alerts          Alert raised at 2026-11-20 11:00:00 about 3 lines (event 102039 of the "
+        "ACD). 1 line waits for the next one. The last try failed: no response from the ACD. "
         "`callstatsd check` says what to do."
     ) in text

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from daemon.cli import acd_commands
+from daemon.demo.acd_standin import TOKEN, AcdStandIn, serve_acd
 from daemon.demo.standin import Reply
 from daemon.terminal import wrap
 from tests.support.calls import insert, plain_call, record_id, seed_003
@@ -123,6 +124,23 @@ async def test_help_and_wrong_usage_are_readable(centre: CallCentre, columns: in
         code, shown = await ended(centre, columns, *arguments)
         assert code == 2, arguments
         assert_readable(shown)
+
+
+async def test_events_of_the_acd_are_lines_where_a_table_does_not_fit(centre: CallCentre) -> None:
+    acd = AcdStandIn(now=lambda: ENDED.replace(tzinfo=None))
+    acd.add_samples()
+    async with serve_acd(acd) as url:
+        for columns, first in (
+            (50, "102039  2026-11-03 12:00:00  Email  Done"),
+            (120, "ID  created              type               status  group  sender  subject"),
+        ):
+            more = {"CALLSTATSD_ACD_URL": url, "CALLSTATSD_ACD_TOKEN": TOKEN}
+            code, shown = await ended(centre, columns, "acd", "events", **more)
+            assert code == 0
+            assert_readable(shown)
+            assert first in shown.text
+            assert "…" not in shown.text.replace("…17", "")
+            assert "3 of 3 events shown" in shown.text
 
 
 @WIDTHS

@@ -41,7 +41,7 @@ async def test_the_failures_say_which_alert_was_raised_and_what_waits(
         shown = await look.get()
         failures = shown.html.partition('id="failures"')[2].partition("</section>")[0]
         assert (
-            '<p id="alert" class="quiet">Alert raised at 2026-11-20 11:00: 3 lines '
+            '<p id="alert" class="quiet">Alert raised at 2026-11-20 11:00 about 3 lines '
             "(event 102039 of the ACD). 1 line waits for the next one.</p>"
         ) in failures
         assert shown.text

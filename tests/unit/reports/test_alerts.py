@@ -21,12 +21,12 @@ REFUSED = "the ACD refuses the token or the ClientsID"
         ),
         (
             AlertStatus(0, RAISED, 102039, 1234),
-            "Alert raised at 12:34: 1,234 lines (event 102039 of the ACD).",
+            "Alert raised at 12:34 about 1,234 lines (event 102039 of the ACD).",
         ),
         (
             AlertStatus(2, RAISED, None, 1, REFUSED),
             (
-                "Alert raised at 12:34: 1 line. 2 lines wait for the next one. "
+                "Alert raised at 12:34 about 1 line. 2 lines wait for the next one. "
                 f"The last try failed: {REFUSED}. `callstatsd check` says what to do."
             ),
         ),
