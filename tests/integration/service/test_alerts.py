@@ -160,9 +160,13 @@ async def test_a_clock_that_is_set_back_delays_alerts_by_no_more_than_they_ever_
     await watch.db.execute("UPDATE ledger SET alerts_since = now() + interval '1 day'")
     await watch.turn()
     await watch.fail(4)
+    await watch.turn()
+    assert watch.numbers == [1, 2, 3]
+    await watch.passes(HOUR)
+    await watch.fail(5)
     await watch.db.execute("UPDATE line SET settled_at = now() + interval '1 day'")
     await watch.alerts().turn(gather=5.0)
-    assert watch.numbers == [1, 2, 3]
+    assert watch.numbers == [1, 2, 3, 4]
 
 
 async def test_an_event_that_the_acd_added_a_comment_to_is_an_alert_too(watch: Watch) -> None:
