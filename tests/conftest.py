@@ -22,9 +22,9 @@ from daemon.ledger.binding import Binding
 from daemon.ledger.store import open_ledger
 from daemon.telegra.setup import create_telegra_tables
 from tests.support import calls
+from tests.support.call_centre import STOPPED_IN_ORDER, CallCentre
 from tests.support.telegra_centre import TelegraCentre
 from tests.support.telegra_site import TELEGRA_SCHEMA
-from tests.support.whole import STOPPED_IN_ORDER, CallCentre
 
 TESTS = Path(__file__).parent
 SCHEMA = "jtelstats"

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.whole import CallCentre
-from tests.support.wired import Wired, wired
+from tests.support.call_centre import CallCentre
+from tests.support.proxied_centre import Wired, wired
 
 
 @pytest.fixture

@@ -22,10 +22,10 @@ from daemon.ledger.store import open_ledger
 from daemon.service import backfill
 from daemon.service.instance import MAY_STILL_SEND
 from daemon.settings.loading import load_settings
+from tests.support.call_centre import CallCentre
 from tests.support.calls import insert, plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
 from tests.support.site import RULES, SENDING
-from tests.support.whole import CallCentre
 
 BERLIN = ZoneInfo("Europe/Berlin")
 DAY = datetime(2026, 11, 3, tzinfo=BERLIN)
@@ -44,9 +44,9 @@ async def test_alone_it_takes_the_window_and_sends_it(centre: CallCentre) -> Non
     await plain_call(centre.db, 50, record=record_id(50), ended=DAY - timedelta(microseconds=1000))
     await plain_call(centre.db, 51, record=record_id(51), ended=DAY + timedelta(days=1))
 
-    dry = await centre.told("backfill", *WINDOW, "--dry-run")
-    done = await centre.told("backfill", *WINDOW)
-    again = await centre.told("backfill", *WINDOW)
+    dry = await centre.run_json("backfill", *WINDOW, "--dry-run")
+    done = await centre.run_json("backfill", *WINDOW)
+    again = await centre.run_json("backfill", *WINDOW)
 
     assert dry == {"calls": 12, "lines": 12, "new": 12}
     assert list(done) == [
@@ -59,14 +59,14 @@ async def test_alone_it_takes_the_window_and_sends_it(centre: CallCentre) -> Non
         f"{number}-0-0-0" for number in range(1, 13)
     }
     assert len(centre.salesforce.requests) == 12
-    assert (await centre.told("status"))["sender"]["state"] == "stopped"
+    assert (await centre.run_json("status"))["sender"]["state"] == "stopped"
 
 
 async def test_beside_a_running_daemon_it_only_takes_and_watches(centre: CallCentre) -> None:
     await add_calls(centre, 12)
     async with running(centre.settings(start_from="2026-11-20"), centre.folder) as daemon:
         await daemon.until("daemon.started")
-        done = await centre.told("backfill", *WINDOW)
+        done = await centre.run_json("backfill", *WINDOW)
         assert await daemon.stop() == 0
 
     assert (done["new"], done["delivered"]) == (12, 12)
@@ -137,7 +137,7 @@ async def test_killed_in_the_middle_it_goes_on_where_it_was(centre: CallCentre) 
         await process.communicate()
         await centre.salesforce.until(lambda salesforce: salesforce.in_flight == 0)
 
-    done = await centre.told("backfill", *WINDOW)
+    done = await centre.run_json("backfill", *WINDOW)
 
     assert done["lines"] == done["delivered"] == 60
     assert len(centre.salesforce.known) == 60
@@ -165,7 +165,7 @@ async def test_ctrl_c_finishes_what_is_in_flight_and_says_how_to_go_on(centre: C
     assert "the same command goes on where it was" in errors.decode()
     states = await centre.states()
     assert states["delivered"] == len(centre.salesforce.known) < 60
-    assert (await centre.told("backfill", *WINDOW))["delivered"] == 60
+    assert (await centre.run_json("backfill", *WINDOW))["delivered"] == 60
     assert centre.salesforce.repeated == 0
 
 
@@ -176,14 +176,14 @@ async def test_resend_sends_settled_lines_again_made_anew(centre: CallCentre) ->
         dtCallStart=DAY, dtCallEnd=DAY,
     )  # fmt: skip
     code = {"ID": 21, "StatisticsPartAID": 1, "StatisticsPartBID": 11, "TransactionCodesID": 31}
-    await centre.told("backfill", *WINDOW)
+    await centre.run_json("backfill", *WINDOW)
     await insert(centre.db, "AcdStatisticsTransactionCodes", **code, dtCreated=DAY)
-    await centre.told("backfill", *WINDOW)
+    await centre.run_json("backfill", *WINDOW)
     assert [request.key for request in centre.salesforce.requests] == ["1-0-11-0", "1-0-11-21"]
     await centre.db.execute("UPDATE StatisticsPartB SET CONNRES = 4")
     await centre.db.execute("DELETE FROM AcdStatisticsTransactionCodes")
 
-    done = await centre.told("backfill", *WINDOW, "--resend")
+    done = await centre.run_json("backfill", *WINDOW, "--resend")
 
     assert (done["new"], done["resent"], done["delivered"]) == (0, 2, 2)
     first, second = centre.salesforce.requests[2:]
@@ -203,14 +203,18 @@ async def test_a_dry_run_of_a_resend_counts_what_would_be_sent_again(centre: Cal
     await centre.db.execute("DELETE FROM StatisticsPartA WHERE ID = 2")
     await centre.db.execute("DELETE FROM line WHERE call_id = 3")
 
-    counted = await centre.told("backfill", *WINDOW, "--resend", "--dry-run")
+    counted = await centre.run_json("backfill", *WINDOW, "--resend", "--dry-run")
     assert counted == {"calls": 6, "lines": 6, "new": 1, "resent": 3}
-    assert (await centre.told("backfill", *WINDOW, "--dry-run")).keys() == {"calls", "lines", "new"}
+    assert (await centre.run_json("backfill", *WINDOW, "--dry-run")).keys() == {
+        "calls",
+        "lines",
+        "new",
+    }
     _, text, _ = await centre.run("backfill", *WINDOW, "--resend", "--dry-run")
     assert "3 settled lines would be sent again (nothing was changed)" in text
     assert await centre.db.fetchval("SELECT count(*) FROM act") == 1
 
-    done = await centre.told("backfill", *WINDOW, "--resend", "--no-wait")
+    done = await centre.run_json("backfill", *WINDOW, "--resend", "--no-wait")
     assert {name: done[name] for name in counted} == counted
 
 
@@ -269,7 +273,7 @@ async def test_the_refusal_names_when_to_begin_and_that_repeats_nothing(centre: 
     assert code == 1
     earliest = f"{(DAY + timedelta(seconds=1)).astimezone(BERLIN):%Y-%m-%dT%H:%M:%S}"
     assert f"begin at {earliest} or later" in errors
-    done = await centre.told("backfill", "--from", earliest, *WINDOW[2:])
+    done = await centre.run_json("backfill", "--from", earliest, *WINDOW[2:])
     assert (done["calls"], done["delivered"]) == (1, 1)
     assert [request.key for request in centre.salesforce.requests] == ["2-0-0-0"]
 
@@ -278,7 +282,7 @@ async def test_resend_sees_lines_through_whose_call_has_another_end_by_now(
     centre: CallCentre,
 ) -> None:
     await add_calls(centre, 3)
-    assert (await centre.told("backfill", *WINDOW))["delivered"] == 3
+    assert (await centre.run_json("backfill", *WINDOW))["delivered"] == 3
     await centre.db.execute("UPDATE StatisticsPartA SET dtCallEnd = dtCallEnd + interval '2 days'")
     centre.salesforce.rule = lambda incoming: (
         Reply(400, "no such field") if incoming.key == "2-0-0-0" else None
@@ -325,7 +329,7 @@ async def test_calls_that_are_not_ready_wait(centre: CallCentre) -> None:
     await plain_call(centre.db, 1, record=record_id(1), ended=datetime.now(UTC))
     today = datetime.now(BERLIN)
     window = ("--from", f"{today:%Y-%m-%d}", "--to", f"{today + timedelta(days=1):%Y-%m-%d}")
-    done = await centre.told("backfill", *window, settle_delay="3600")
+    done = await centre.run_json("backfill", *window, settle_delay="3600")
     assert (done["calls"], done["new"]) == (0, 0)
 
 

@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from daemon.demo.postgres import create_database
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import running
-from tests.support.whole import CallCentre
 
 AWAY = "postgresql://callstatsd:secret@127.0.0.1:1/acd"
 

@@ -9,9 +9,9 @@ from daemon.delivery.flow_control import FlowControl
 from daemon.delivery.gate import OrgGate
 from daemon.lines import PauseReason
 from daemon.salesforce.responses import api_usage
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import running
-from tests.support.whole import CallCentre
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from daemon.errors import ConfigurationError
 from daemon.lines import FeedName
 from daemon.service.backfill import BackfillProgress, Period, backfill
 from daemon.settings.model import Settings
+from tests.support.call_centre import CallCentre
 from tests.support.calls import insert, plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
-from tests.support.whole import CallCentre
 
 ON = {"callback_url": "/services/apexrest/jtelACD/createCallback", "callback_delay": "0"}
 DAY = datetime(2026, 11, 3, tzinfo=UTC)

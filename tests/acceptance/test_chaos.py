@@ -10,11 +10,11 @@ from contextlib import AsyncExitStack
 import pytest
 
 from tests.support.audit import audit
+from tests.support.call_centre import CallCentre
 from tests.support.daemon_process import PATIENCE, Daemon
+from tests.support.proxied_centre import BOTH_FEEDS, Wired, wired
 from tests.support.proxy import Mode
 from tests.support.traffic import traffic
-from tests.support.whole import CallCentre
-from tests.support.wired import BOTH_FEEDS, Wired, wired
 
 
 class Chaos:

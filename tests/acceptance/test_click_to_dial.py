@@ -10,12 +10,12 @@ import pytest
 
 from daemon.demo.record_ids import ids
 from daemon.demo.standin import DIAL_PATH, Reply, platform_error
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
 from tests.support.dialling import QUERY, TOKEN, ask
 from tests.support.hostile import crowded
 from tests.support.raw import free_port
-from tests.support.whole import CallCentre
 
 RECORD = ids(1)[1]
 ON = {"click_to_dial_url": DIAL_PATH}

@@ -12,12 +12,10 @@ from daemon.demo.postgres import create_database, embedded
 from daemon.ledger.lease import LOST_AFTER
 from daemon.service.instance import MAY_STILL_SEND
 from tests.support.audit import Break, audit
+from tests.support.call_centre import CallCentre
 from tests.support.daemon_process import PATIENCE, command, running
 from tests.support.load import stretched
-from tests.support.proxy import Mode, proxied
-from tests.support.traffic import traffic
-from tests.support.whole import CallCentre
-from tests.support.wired import (
+from tests.support.proxied_centre import (
     CONCURRENCY,
     Wired,
     busy,
@@ -27,6 +25,8 @@ from tests.support.wired import (
     outages,
     seconds_of,
 )
+from tests.support.proxy import Mode, proxied
+from tests.support.traffic import traffic
 
 # The ledger's network
 

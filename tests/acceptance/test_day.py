@@ -17,6 +17,7 @@ from daemon.demo.faults import RANDOM_FAULTS, FaultInjector, endpoint_missing, u
 from daemon.demo.rows import Call, Sample
 from daemon.demo.standin import CALLBACK_PATH, WRITE_PATH, Incoming, Reply
 from daemon.lines import FeedName, LineKey
+from tests.support.call_centre import CallCentre
 from tests.support.callback_days import CLIENT, FLOOR, callback_day
 from tests.support.daemon_process import PATIENCE, running
 from tests.support.expected import Line, data_lines
@@ -27,9 +28,8 @@ from tests.support.expected_callbacks import (
     callback_line,
     is_taken,
 )
+from tests.support.proxied_centre import BOTH_FEEDS
 from tests.support.rows import local_times
-from tests.support.whole import CallCentre
-from tests.support.wired import BOTH_FEEDS
 
 STATES = {
     "exists": "delivered",

@@ -14,12 +14,12 @@ import pytest
 
 from daemon.demo.standin import Incoming, Reply
 from tests.support.audit import audit
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, Daemon, running
 from tests.support.load import stretched
+from tests.support.proxied_centre import OperatorPause, later, taken_over, wired
 from tests.support.traffic import traffic
-from tests.support.whole import CallCentre
-from tests.support.wired import OperatorPause, later, taken_over, wired
 
 
 @asynccontextmanager

@@ -12,12 +12,12 @@ from _pytest.mark import ParameterSet
 
 from daemon.demo.standin import Incoming, Reply
 from tests.support.audit import Break, audit
+from tests.support.call_centre import CallCentre
 from tests.support.daemon_process import PATIENCE, running
 from tests.support.killer import POINTS
 from tests.support.preloaded import Process
+from tests.support.proxied_centre import BOTH_FEEDS
 from tests.support.traffic import traffic
-from tests.support.whole import CallCentre
-from tests.support.wired import BOTH_FEEDS
 
 CONCURRENCY = 4
 REPEATS = CONCURRENCY + 64

@@ -12,12 +12,10 @@ import pytest
 from daemon.ledger.lease import GRACE, TRUSTED_FOR
 from daemon.service.instance import MAY_STILL_SEND
 from tests.support.audit import audit
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, Daemon, running
-from tests.support.proxy import Mode, proxied
-from tests.support.traffic import traffic
-from tests.support.whole import CallCentre
-from tests.support.wired import (
+from tests.support.proxied_centre import (
     BOTH_FEEDS,
     MARGIN,
     OperatorPause,
@@ -30,6 +28,8 @@ from tests.support.wired import (
     taken_over,
     wired,
 )
+from tests.support.proxy import Mode, proxied
+from tests.support.traffic import traffic
 
 LOCK_SESSIONS = """
 SELECT pid FROM pg_stat_activity JOIN pg_locks USING (pid)

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import pytest
 
 from daemon.demo.standin import Reply, StandIn, serve
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import running
 from tests.support.raw import free_port
-from tests.support.whole import CallCentre
 
 LINES = 6
 

@@ -11,9 +11,9 @@ import pytest
 from daemon.demo import grants, standin
 from daemon.demo.standin import Incoming, Reply
 from tests.support import calls, rows
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import running
-from tests.support.whole import CallCentre
 
 CALLER = "493012345678"
 PERSONAL = {
@@ -87,7 +87,7 @@ async def bad_day(centre: CallCentre, **settings: str) -> str:
         """
     )
     async with running(centre.settings(retry_max="1", **settings), centre.folder) as daemon:
-        await daemon.told("database.lost")
+        await daemon.until_text("database.lost")
         await centre.db.execute("DROP FUNCTION callstatsd.refuse CASCADE")
         await centre.until(delivered=5 + 4, rejected=1, conflict=1, not_found=1, skipped=1)
         # So does the source: a view that cannot read a number.
@@ -102,7 +102,7 @@ async def bad_day(centre: CallCentre, **settings: str) -> str:
             FROM PartA
             """
         )
-        await daemon.told("SQLSTATE 22P02")
+        await daemon.until_text("SQLSTATE 22P02")
         assert await daemon.stop() == 0
     return daemon.text
 

@@ -15,11 +15,11 @@ from daemon.demo.standin import Incoming, Reply, Rule
 from daemon.settings.values import parse_local_time
 from tests.integration.demo.test_faults import add_lines
 from tests.integration.web.test_health import free_port, get, samples
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, Daemon, running
 from tests.support.expected import BERLIN
 from tests.support.load import stretched
-from tests.support.whole import CallCentre
 
 STREAK = 20
 CONCURRENCY = 4
@@ -103,7 +103,7 @@ async def test_what_was_refused_is_named_until_it_is_sent_again(centre: CallCent
     async with running(settings, centre.folder) as daemon:
         await daemon.until("sender.paused", reason="endpoint_failing")
         await probes(daemon, 2)
-        status = await centre.told("status")
+        status = await centre.run_json("status")
         [streak] = status["streaks"]
         assert (streak["rejected"], streak["not_found"]) == (STREAK, 0)
         _, text, _ = await centre.run("status")
@@ -129,12 +129,12 @@ async def test_what_was_refused_is_named_until_it_is_sent_again(centre: CallCent
         assert since - window[0] < timedelta(seconds=1)
         assert window[1] - until <= timedelta(seconds=1)
 
-        assert (await centre.told("status"))["streaks"] == [streak]
+        assert (await centre.run_json("status"))["streaks"] == [streak]
         found = samples((await get(port, "/metrics"))[1])
         assert 0 < found["callstatsd_oldest_kept_seconds"] < 3600
         assert (await centre.run("requeue", "--state", "rejected"))[0] == 0
         await centre.until(delivered=30)
-        assert "streaks" not in await centre.told("status")
+        assert "streaks" not in await centre.run_json("status")
         assert await daemon.stop() == 0
 
 

@@ -15,9 +15,9 @@ from daemon.ledger.acts import ActKind
 from daemon.ledger.operator import BATCH
 from daemon.ledger.overview import LineFilter
 from daemon.lines import State
+from tests.support.call_centre import CallCentre
 from tests.support.daemon_process import PATIENCE
 from tests.support.terminals import terminal
-from tests.support.whole import CallCentre
 
 NOON = datetime(2026, 11, 20, 11, tzinfo=UTC)
 LATER = NOON + timedelta(hours=1)
@@ -149,7 +149,7 @@ async def test_who_did_what_is_on_record(
     assert f"withdrawn by bob@{host} at 20" in text
     _, text, _ = await centre.run("show", "9")
     assert f"pending: put back by alice@{host} at 20" in text
-    told = await centre.told("show", "9")
+    told = await centre.run_json("show", "9")
     assert f"Put back by alice@{host} at 20" in told["note"]
     assert told["lines"][0].keys().isdisjoint({"act", "act_id"})
 

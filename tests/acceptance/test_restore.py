@@ -9,11 +9,11 @@ import pytest
 
 from daemon.demo.postgres import ServerDirs, installed_programs
 from daemon.ledger.lease import GRACE, TRUSTED_FOR
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
+from tests.support.proxied_centre import MARGIN, as_named, lateness, not_before, starts_of, wired
 from tests.support.proxy import Mode, proxied
-from tests.support.whole import CallCentre
-from tests.support.wired import MARGIN, as_named, lateness, not_before, starts_of, wired
 
 LINES = 150
 TRIES = 5

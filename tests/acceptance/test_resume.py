@@ -11,10 +11,10 @@ from daemon.demo.standin import Reply
 from daemon.ledger.instance import OperatorPause
 from daemon.ledger.overview import LedgerStatus
 from daemon.lines import PauseReason
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
 from tests.support.expected import BERLIN
-from tests.support.whole import CallCentre
 
 NOON = datetime(2026, 11, 20, 11, tzinfo=UTC)
 ACT = 7
@@ -148,7 +148,7 @@ async def test_resume_tries_at_once_and_says_what_came_of_it(centre: CallCentre)
         resumed = names.index("sender.resumed")
         assert daemon.events[resumed]["reason"] == "operator"
         assert daemon.events.index(again) > resumed
-        status = await centre.told("status")
+        status = await centre.run_json("status")
         assert status["sender"]["reason"] == "unavailable"
 
         centre.salesforce.rule = None

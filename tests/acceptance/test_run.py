@@ -14,10 +14,10 @@ from daemon.demo import grants, standin
 from daemon.demo.postgres import create_database, embedded
 from daemon.demo.standin import Incoming, Reply, StandIn, serve
 from tests.support import calls
+from tests.support.call_centre import CallCentre
 from tests.support.calls import long_id, plain_call, record_id, seed_003
 from tests.support.daemon_process import PATIENCE, command, running
 from tests.support.load import stretched
-from tests.support.whole import CallCentre
 
 CALLER = "4930998877"
 

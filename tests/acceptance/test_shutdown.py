@@ -10,13 +10,13 @@ import pytest
 from daemon.demo.standin import Reply
 from tests.support import rows
 from tests.support.audit import audit
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, Daemon, running
 from tests.support.load import stretched
+from tests.support.proxied_centre import Wired, wired
 from tests.support.proxy import Mode
 from tests.support.traffic import traffic
-from tests.support.whole import CallCentre
-from tests.support.wired import Wired, wired
 
 AT_ONCE = 2.0
 """Seconds to end where nothing is in flight; an idle machine needs a part of them."""

@@ -69,8 +69,8 @@ async def test_a_call_that_is_told_of_is_sent_and_shown(telegra_centre: TelegraC
                 "customerNumber": "4711", "classificationreason": "SOLD"}  # fmt: skip
         assert await acd.tell(code, "PUT", "json") == 200
         await centre.until(delivered=2)
-        shown = await centre.told("show", "--telegra", "5f0A")
-        status = (await centre.told("status"))["telegra"]
+        shown = await centre.run_json("show", "--telegra", "5f0A")
+        status = (await centre.run_json("status"))["telegra"]
     assert [line["state"] for line in shown["lines"]] == ["delivered"] * 2
     assert shown["call_id"] == record["jtelStatisticsPartAID"]
     assert sorted(line["record"]["TransactionCodeExportKey"] or "" for line in shown["lines"]) == [
@@ -128,8 +128,8 @@ async def test_what_is_refused_while_the_database_is_away_is_a_gap(
             gap = await daemon.until("telegra.gap")
             assert gap["refused"] >= 1
             code, output, _ = await centre.run("status")
-            shown = await centre.told("show", "--telegra", "5f0a")
-            unknown = await centre.told("show", "--telegra", "abc")
+            shown = await centre.run_json("show", "--telegra", "5f0a")
+            unknown = await centre.run_json("show", "--telegra", "abc")
     finally:
         await admin.close()
     assert code == 0

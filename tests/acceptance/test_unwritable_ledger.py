@@ -18,12 +18,19 @@ from daemon.demo.postgres import create_database, embedded
 from daemon.errors import SettleTimeoutError
 from daemon.ledger.store import Ledger, open_ledger
 from daemon.lines import FeedName, Settlement, State
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, command, running
 from tests.support.load import stretched
+from tests.support.proxied_centre import (
+    CONCURRENCY,
+    Wired,
+    busy,
+    delivered_since,
+    finished,
+    outages,
+)
 from tests.support.traffic import traffic
-from tests.support.whole import CallCentre
-from tests.support.wired import CONCURRENCY, Wired, busy, delivered_since, finished, outages
 
 
 async def read_only(db: asyncpg.Connection, *, on: bool, sessions_too: bool = True) -> None:

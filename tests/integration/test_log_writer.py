@@ -18,9 +18,9 @@ import pytest
 from daemon import log_writer
 from daemon.log_writer import LineWriter
 from tests.integration.web.test_health import free_port, get, samples
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE
-from tests.support.whole import CallCentre
 
 WRITE = """
 import sys

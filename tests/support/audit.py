@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 
 from daemon.demo.standin import Received, StandIn
-from tests.support.whole import CallCentre
+from tests.support.call_centre import CallCentre
 
 UNSETTLED = 64
 """Answered lines that a crash may repeat, beside those in flight (contract, section 5)."""

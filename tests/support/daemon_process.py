@@ -125,7 +125,7 @@ class Daemon:
         async with asyncio.timeout(PATIENCE), self._changed:
             await self._changed.wait_for(lambda: self.events or self._reading.done())
 
-    async def told(self, text: str) -> None:
+    async def until_text(self, text: str) -> None:
         """Wait until the log holds this text, whatever its format is."""
         async with asyncio.timeout(PATIENCE), self._changed:
             await self._changed.wait_for(lambda: text in self.text or self._reading.done())

@@ -8,9 +8,9 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from tests.support.call_centre import CallCentre
 from tests.support.raw import free_port
 from tests.support.telegra_site import TELEGRA_SCHEMA
-from tests.support.whole import CallCentre
 
 TOKEN = "a-Token_of-Telegra-01"
 

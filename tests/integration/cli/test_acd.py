@@ -31,7 +31,7 @@ class Acd:
         environment = settings(NOBODY, NOWHERE, **given)
         return await command("acd", *arguments, environment=environment, folder=self.folder)
 
-    async def told(self, *arguments: str) -> Any:
+    async def run_json(self, *arguments: str) -> Any:
         code, output, errors = await self.run(*arguments, "--json")
         assert code == 0, errors
         return json.loads(output)
@@ -75,15 +75,15 @@ async def test_events_are_filtered_here_and_the_newest_is_last(acd: Acd) -> None
         (("--limit", "1"), [third]),
         (("--limit", "0", "--type", "3"), [acd.standin.events[3], first, third]),
     ):
-        told = await acd.told("events", *arguments)
+        told = await acd.run_json("events", *arguments)
         assert told == {"events": found, "count": len(found), "total": 4}, arguments
 
 
 async def test_no_more_than_fifty_events_are_shown_unless_asked_for(acd: Acd) -> None:
     for number in range(1, 61):
         acd.add(number)
-    assert [e["ID"] for e in (await acd.told("events"))["events"]] == list(range(11, 61))
-    assert len((await acd.told("events", "--limit", "0"))["events"]) == 60
+    assert [e["ID"] for e in (await acd.run_json("events"))["events"]] == list(range(11, 61))
+    assert len((await acd.run_json("events", "--limit", "0"))["events"]) == 60
 
 
 async def test_tables_mask_numbers_and_mail_addresses_and_do_what_no_event_says(acd: Acd) -> None:
@@ -120,18 +120,18 @@ async def test_no_address_that_an_event_names_is_fetched(acd: Acd) -> None:
 
 async def test_one_event_is_shown_or_named_as_missing(acd: Acd) -> None:
     event = acd.add(7)
-    assert await acd.told("event", "7") == {"event": event}
+    assert await acd.run_json("event", "7") == {"event": event}
     code, output, errors = await acd.run("event", "8")
     assert (code, output) == (1, "")
     assert errors == "callstatsd: the ACD refused (404): AcdEvent 8 not found\n"
 
 
 async def test_types_and_statuses_say_where_they_come_from(acd: Acd) -> None:
-    types = await acd.told("types")
+    types = await acd.run_json("types")
     assert types["source"] == "acd"
     assert types["types"][2] == {"ID": 3, "ShortText": "AcdEventTypes.Callback"}
     acd.standin.lists = False
-    statuses = await acd.told("statuses")
+    statuses = await acd.run_json("statuses")
     assert statuses["source"] == "built_in"
     assert [row["ID"] for row in statuses["statuses"]] == [
         0, 1, 2, 4, 10, 20, 30, 40, 98, 99, 100,
@@ -140,7 +140,7 @@ async def test_types_and_statuses_say_where_they_come_from(acd: Acd) -> None:
 
 
 async def test_create_sends_what_is_given_and_normalises_numbers(acd: Acd) -> None:
-    told = await acd.told(*CREATE, "--sender", "+49 (0)30 123456-789", "--body", "Thanks.")
+    told = await acd.run_json(*CREATE, "--sender", "+49 (0)30 123456-789", "--body", "Thanks.")
     assert told == {"event": acd.standin.events[0], "updated": False}
     assert json.loads(acd.standin.requests[0].body) == {
         "AcdEventTypesID": 3,
@@ -157,8 +157,8 @@ async def test_create_sends_what_is_given_and_normalises_numbers(acd: Acd) -> No
 
 async def test_create_says_if_an_event_got_a_comment(acd: Acd) -> None:
     acd.standin.unique_groups = {235}
-    await acd.told(*CREATE, "--sender", CALLER)
-    assert (await acd.told(*CREATE, "--sender", CALLER))["updated"] is True
+    await acd.run_json(*CREATE, "--sender", CALLER)
+    assert (await acd.run_json(*CREATE, "--sender", CALLER))["updated"] is True
     assert (await acd.run(*CREATE, "--sender", CALLER))[1].startswith("Added a comment")
 
 

@@ -17,8 +17,8 @@ from tests.integration.cli.test_callbacks import (
     take,
 )
 from tests.support import rows
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
-from tests.support.whole import CallCentre
 
 # backfill
 
@@ -33,16 +33,16 @@ async def test_a_backfill_of_callbacks_counts_and_takes_requests(centre: CallCen
         request(73004, dtcreated=CREATED + timedelta(days=1)),
     )
     command = ("backfill", *DAY, "--feed", "callbacks")
-    assert await centre.told(*command, "--dry-run", **ON) == {
+    assert await centre.run_json(*command, "--dry-run", **ON) == {
         "callbacks": 2, "lines": 2, "new": 2,
     }  # fmt: skip
-    taken = await centre.told(*command, "--no-wait", **ON)
+    taken = await centre.run_json(*command, "--no-wait", **ON)
     assert taken.pop("seconds") >= 0
     assert taken == {"callbacks": 2, "lines": 2, "new": 2, **NONE, "pending": 2}
     assert await states(centre) == {"callbacks 73001": "pending", "callbacks 73002": "pending"}
 
     await settle(centre, 73001, "delivered")
-    again = await centre.told(*command, "--no-wait", "--resend", **ON)
+    again = await centre.run_json(*command, "--no-wait", "--resend", **ON)
     assert (again["new"], again["resent"], again["pending"]) == (0, 1, 2)
     code, text, errors = await centre.run(*command, "--dry-run", **ON)
     assert code == 0, errors

@@ -13,9 +13,9 @@ from daemon.ledger.locks import ACTIVE_LOCK
 from tests.integration.web.test_health import free_port, samples
 from tests.integration.web.test_page import get
 from tests.support import rows
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
-from tests.support.whole import CallCentre
 
 CREATED = datetime(2026, 11, 20, 9, tzinfo=UTC)
 ON = {"callback_url": "/services/apexrest/jtelACD/createCallback"}
@@ -60,7 +60,7 @@ async def states(centre: CallCentre) -> dict[str, str]:
 async def test_status_has_no_callbacks_while_they_are_off_and_none_was_taken(
     centre: CallCentre,
 ) -> None:
-    status = await centre.told("status")
+    status = await centre.run_json("status")
     assert status["callbacks"] is None
     _, text, _ = await centre.run("status")
     assert "callbacks" not in text
@@ -75,7 +75,7 @@ async def test_status_counts_callbacks_apart_from_call_statistics(centre: CallCe
         "UPDATE feed SET watermark = $1, delivered_at = $1 WHERE name = 'callbacks'", CREATED
     )
 
-    status = await centre.told("status", **ON)
+    status = await centre.run_json("status", **ON)
     assert list(status) == [
         "lines", "oldest_pending_seconds", "watermark", "last_delivered_at", "sender", "callbacks",
         "alert",
@@ -100,7 +100,7 @@ async def test_status_counts_callbacks_apart_from_call_statistics(centre: CallCe
 async def test_status_of_callbacks_that_are_on_and_never_came_is_all_zero(
     centre: CallCentre,
 ) -> None:
-    assert (await centre.told("status", **ON))["callbacks"] == {
+    assert (await centre.run_json("status", **ON))["callbacks"] == {
         "lines": NONE,
         "oldest_pending_seconds": None,
         "watermark": None,
@@ -111,7 +111,7 @@ async def test_status_of_callbacks_that_are_on_and_never_came_is_all_zero(
 
 async def test_status_shows_callbacks_that_were_switched_off_again(centre: CallCentre) -> None:
     await take(centre, request(73001))
-    callbacks = (await centre.told("status"))["callbacks"]
+    callbacks = (await centre.run_json("status"))["callbacks"]
     assert callbacks["lines"]["pending"] == 1
     assert callbacks["sender"] == {"state": "stopped", "reason": "off", "retry_at": None}
     _, text, _ = await centre.run("status")
@@ -181,7 +181,7 @@ async def test_each_feed_has_the_pauses_of_its_endpoint_and_those_of_the_org(
         "SELECT pg_advisory_lock($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)",
         ACTIVE_LOCK,
     )
-    status = await centre.told("status", **ON)
+    status = await centre.run_json("status", **ON)
     assert status["sender"] == statistics
     assert status["callbacks"]["sender"] == callbacks
 
@@ -193,7 +193,7 @@ async def test_a_failing_endpoint_names_the_requeue_of_its_own_feed(centre: Call
         "INSERT INTO streak (since, until, ended_at, feed) VALUES ($1, $1, $1, 'callbacks')",
         CREATED,
     )
-    status = await centre.told("status", **ON)
+    status = await centre.run_json("status", **ON)
     assert "streaks" not in status
     (streak,) = status["callbacks"]["streaks"]
     assert (streak["rejected"], streak["not_found"]) == (1, 0)
@@ -212,7 +212,7 @@ async def test_show_tells_what_became_of_a_callback_and_what_was_answered(
 ) -> None:
     await take(centre, request(73001))
     await settle(centre, 73001, "delivered", last_status=200, answer='{"CaseNumber":"00001234"}')
-    told = await centre.told("show", "--callback", "73001", **ON)
+    told = await centre.run_json("show", "--callback", "73001", **ON)
     assert list(told) == ["callback_id", "lines", "note"]
     assert told["callback_id"] == 73001
     (line,) = told["lines"]
@@ -232,7 +232,7 @@ async def test_show_of_a_call_shows_the_lines_of_its_statistics_only(centre: Cal
     await plain_call(centre.db, 73001, record=record_id(1), ended=CREATED)
     await centre.run("backfill", *DAY, "--no-wait")
     await take(centre, request(73001))
-    told = await centre.told("show", "73001", **ON)
+    told = await centre.run_json("show", "73001", **ON)
     assert [line["key"] for line in told["lines"]] == ["73001-0-0-0"]
     assert "answer" not in told["lines"][0]
 
@@ -246,7 +246,7 @@ async def test_show_of_a_record_lists_its_calls_and_callbacks_newest_first(
         await plain_call(centre.db, number, record=record, ended=ended)
     await centre.run("backfill", *DAY, "--no-wait")
     await take(centre, request(73001, userdata=record, dtcreated=CREATED + timedelta(minutes=10)))
-    told = await centre.told("show", "--salesforce-id", record, **ON)
+    told = await centre.run_json("show", "--salesforce-id", record, **ON)
     assert [(one.get("call_id"), one.get("callback_id")) for one in told] == [
         (2, None), (None, 73001), (1, None),
     ]  # fmt: skip
@@ -303,7 +303,7 @@ async def test_show_says_why_a_callback_has_no_line(
     await plain_call(centre.db, 1, record=record_id(1), ended=CREATED)
     await rows.add(centre.db, request(73001, **columns))
     await centre.db.execute(change)
-    told = await centre.told("show", "--callback", "73001", **ON | more)
+    told = await centre.run_json("show", "--callback", "73001", **ON | more)
     assert told["lines"] == []
     assert says in told["note"]
 
@@ -333,11 +333,11 @@ async def test_what_salesforce_answered_is_shown_and_counted(centre: CallCentre)
     assert found["callstatsd_callbacks_pending"] == 0
     assert found["callstatsd_lines_total{state=delivered}"] == 0
     assert found["callstatsd_lines_kept{state=rejected}"] == 0
-    told = await centre.told("show", "--callback", "73001", **ON)
+    told = await centre.run_json("show", "--callback", "73001", **ON)
     assert json.loads(told["lines"][0]["answer"]) == {"CaseNumber": "00073001"}
-    told = await centre.told("show", "--callback", "73002", **ON)
+    told = await centre.run_json("show", "--callback", "73002", **ON)
     assert told["lines"][0]["answer"] is None
-    status = await centre.told("status", **ON)
+    status = await centre.run_json("status", **ON)
     assert status["lines"] == NONE
     assert status["callbacks"]["lines"] == NONE | {"delivered": 1, "rejected": 1}
     assert status["callbacks"]["last_delivered_at"] is not None
@@ -356,7 +356,7 @@ async def test_an_endpoint_that_is_missing_pauses_its_feed_and_every_report_says
         await plain_call(centre.db, 1, record=record_id(1))
         await daemon.until("line.delivered", key="1-0-0-0")
         async with asyncio.timeout(PATIENCE):
-            while (status := await centre.told("status", **ON))["callbacks"]["sender"][
+            while (status := await centre.run_json("status", **ON))["callbacks"]["sender"][
                 "reason"
             ] != "endpoint_missing":
                 await asyncio.sleep(0.1)
@@ -370,6 +370,6 @@ async def test_an_endpoint_that_is_missing_pauses_its_feed_and_every_report_says
         _, said, _ = await centre.run("resume", **ON)
         assert "Callbacks are still paused (endpoint_missing)" in said
         assert "CALLSTATSD_CALLBACK_URL" in said
-        told = await centre.told("show", "--callback", "73001", **ON)
+        told = await centre.run_json("show", "--callback", "73001", **ON)
         assert "The sender is paused (endpoint_missing)." in told["note"]
         assert await daemon.stop() == 0

@@ -17,10 +17,10 @@ from aiohttp import web
 
 from daemon.cli.check import check
 from daemon.settings.loading import load_settings
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import running
 from tests.support.pooler import free_port
-from tests.support.whole import CallCentre
 
 MISSING = [{"errorCode": "NOT_FOUND", "message": "Could not find a match for URL"}]
 NO_GET = [{"errorCode": "METHOD_NOT_ALLOWED", "message": "HTTP Method 'GET' not allowed."}]

@@ -5,8 +5,8 @@ import pytest
 from daemon.demo.acd_standin import TOKEN, AcdStandIn, serve_acd
 from daemon.demo.standin import Reply
 from tests.integration.cli.test_check import findings
+from tests.support.call_centre import CallCentre
 from tests.support.raw import free_port
-from tests.support.whole import CallCentre
 
 
 async def test_nothing_is_said_of_an_acd_that_is_off(centre: CallCentre) -> None:

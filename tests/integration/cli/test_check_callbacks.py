@@ -4,7 +4,7 @@ import pytest
 
 from daemon.cli.check import check
 from daemon.settings.loading import load_settings
-from tests.support.whole import CallCentre
+from tests.support.call_centre import CallCentre
 
 INDEX = "ask a DBA to run: CREATE INDEX CONCURRENTLY ON AcdEvents (dtCreated);"
 

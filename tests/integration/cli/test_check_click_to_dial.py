@@ -5,8 +5,8 @@ import pytest
 from daemon.cli.check import check
 from daemon.demo.standin import DIAL_PATH
 from daemon.settings.loading import load_settings
+from tests.support.call_centre import CallCentre
 from tests.support.raw import free_port
-from tests.support.whole import CallCentre
 
 LISTENING = {"api_listen": "127.0.0.1:9465", "api_token": "a-Token-of-ours-0123"}
 

@@ -13,9 +13,9 @@ import pytest
 from daemon.demo.postgres import create_database, installed_programs
 from daemon.demo.standin import CALLBACK_PATH
 from tests.support import rows
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import running
-from tests.support.whole import CallCentre
 
 ROLES = ("plain", 'With "quotes", and blanks')
 """Names of users, each made unique by the test's database."""

@@ -14,11 +14,11 @@ from daemon.ledger.acts import Act, ActKind
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.store import open_ledger
 from daemon.lines import LineKey, State
+from tests.support.call_centre import CallCentre
 from tests.support.calls import insert, plain_call, record_id, seed_003
 from tests.support.daemon_process import PATIENCE, running
 from tests.support.expected import BERLIN
 from tests.support.site import RULES, SENDING
-from tests.support.whole import CallCentre
 
 ENDED = datetime(2026, 11, 20, 9, tzinfo=UTC)
 
@@ -34,7 +34,7 @@ async def test_show_tells_every_line_of_a_call_as_it_was_sent(centre: CallCentre
     await seed_003(centre.db, start=ENDED, record=record_id(7))
     await deliver(centre, delivered=5)
 
-    told = await centre.told("show", "1201")
+    told = await centre.run_json("show", "1201")
     code, text, _ = await centre.run("show", "1201")
 
     assert list(told) == ["call_id", "lines", "note"]
@@ -59,7 +59,7 @@ async def test_show_tells_every_line_of_a_call_as_it_was_sent(centre: CallCentre
     assert "delivered at 2026-" in text
     assert "Salesforce has it" in text
 
-    by_record = await centre.told("show", "--salesforce-id", centre.salesforce.requests[0].lane)
+    by_record = await centre.run_json("show", "--salesforce-id", centre.salesforce.requests[0].lane)
     assert [call["call_id"] for call in by_record] == [1201]
 
 
@@ -88,7 +88,7 @@ async def test_show_says_why_a_call_has_no_line(
 ) -> None:
     await plain_call(centre.db, 1, record=record_id(1), ended=ENDED)
     await centre.db.execute(change)
-    told = await centre.told("show", "1", **more)
+    told = await centre.run_json("show", "1", **more)
     assert told["lines"] == []
     assert says in told["note"]
 
@@ -105,7 +105,7 @@ async def test_of_a_call_with_thousands_of_lines_people_are_shown_the_first(
     assert "1-0-200-0" in text
     assert "1-0-201-0" not in text
     assert "These are the first 200 lines of 10,000; 9,800 are not shown." in text
-    told = await centre.told("show", "1")
+    told = await centre.run_json("show", "1")
     assert len(told["lines"]) == 10_000
     assert told["lines"][-1]["record"] == {}
 
@@ -149,7 +149,7 @@ async def test_after_a_kill_show_says_that_pending_lines_may_have_arrived(
         daemon.process.kill()
         await daemon.ended()
 
-    told = await centre.told("show", "1")
+    told = await centre.run_json("show", "1")
     assert told["lines"][0]["state"] == "pending"
     assert "may have arrived" in told["note"]
 
@@ -233,7 +233,7 @@ async def test_pause_holds_sending_across_restarts_while_taking_goes_on(centre: 
     async with running(centre.settings(), centre.folder) as daemon:
         await daemon.until("sender.paused", reason="operator")
         await centre.until(pending=1)
-        status = await centre.told("status")
+        status = await centre.run_json("status")
         assert status["sender"] == {"state": "paused", "reason": "operator", "retry_at": None}
         _, text, _ = await centre.run("status")
         assert "release tonight" in text
@@ -246,7 +246,7 @@ async def test_pause_holds_sending_across_restarts_while_taking_goes_on(centre: 
 
 async def test_check_finds_everything_right(centre: CallCentre) -> None:
     await plain_call(centre.db, 1, record=record_id(1))
-    findings = await centre.told("check")
+    findings = await centre.run_json("check")
     assert {finding["verdict"] for finding in findings} == {"ok"}, findings
     assert [finding["check"] for finding in findings] == [
         "settings", "source", "columns", "indexes", "rights", "standby", "clock", "session",

@@ -2,8 +2,8 @@
 
 import re
 
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
-from tests.support.whole import CallCentre
 
 ON = {"acd_url": "https://acd.example.com/rest/v1.0/1", "acd_token": "t", "alert_group_id": "235"}
 NOTHING = {"waiting": 0, "raised_at": None, "acd_events_id": None, "lines": None, "error": None}
@@ -12,9 +12,9 @@ NOTHING = {"waiting": 0, "raised_at": None, "acd_events_id": None, "lines": None
 async def test_status_has_the_last_alert_and_what_waits(centre: CallCentre) -> None:
     await plain_call(centre.db, 1, record=record_id(1))
     await centre.run("backfill", "--from", "2020-01-01", "--to", "2100-01-01", "--no-wait")
-    assert (await centre.told("status"))["alert"] is None
+    assert (await centre.run_json("status"))["alert"] is None
     assert not re.search("alert", (await centre.run("status"))[1], re.IGNORECASE)
-    assert (await centre.told("status", **ON))["alert"] == NOTHING
+    assert (await centre.run_json("status", **ON))["alert"] == NOTHING
 
     await centre.db.execute(
         "UPDATE line SET state = 'rejected', settled_at = now(), alert_number = 7,"
@@ -25,7 +25,7 @@ async def test_status_has_the_last_alert_and_what_waits(centre: CallCentre) -> N
         " (6, 2, 1, 0, now(), '2026-11-20T10:00:00Z', 102039, NULL),"
         " (7, 1, 0, 0, now(), NULL, NULL, 'no response from the ACD')"
     )
-    assert (await centre.told("status", **ON))["alert"] == {
+    assert (await centre.run_json("status", **ON))["alert"] == {
         "waiting": 1,
         "raised_at": "2026-11-20T10:00:00+00:00",
         "acd_events_id": 102039,

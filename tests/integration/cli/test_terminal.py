@@ -15,10 +15,10 @@ from daemon.cli import acd_commands
 from daemon.demo.acd_standin import TOKEN, AcdStandIn, serve_acd
 from daemon.demo.standin import Reply
 from daemon.terminal import wrap
+from tests.support.call_centre import CallCentre
 from tests.support.calls import insert, plain_call, record_id, seed_003
 from tests.support.daemon_process import PATIENCE, command
 from tests.support.terminals import CTRL_C, Terminal, colours, terminal, torn, vocabulary
-from tests.support.whole import CallCentre
 
 ENDED = datetime(2026, 11, 3, 12, tzinfo=ZoneInfo("Europe/Berlin"))
 WINDOW = ("--from", "2026-11-03", "--to", "2026-11-04")
@@ -285,7 +285,7 @@ async def test_times_name_their_zone_once(centre: CallCentre) -> None:
         code, output, _ = await centre.run(*arguments)
         assert code == 0
         assert output.count("Europe/Berlin") == 1, output
-    assert (await centre.told("show", "1201"))["note"].count("Europe/Berlin") == 1
+    assert (await centre.run_json("show", "1201"))["note"].count("Europe/Berlin") == 1
 
 
 async def test_show_lists_a_record_when_asked_and_gives_its_json_otherwise(
@@ -297,7 +297,7 @@ async def test_show_lists_a_record_when_asked_and_gives_its_json_otherwise(
         dtCallStart=ENDED, dtCallEnd=ENDED,
     )  # fmt: skip
     await centre.run("backfill", *WINDOW)
-    (record,) = [line["record"] for line in (await centre.told("show", "1"))["lines"]]
+    (record,) = [line["record"] for line in (await centre.run_json("show", "1"))["lines"]]
 
     _, output, _ = await centre.run("show", "1")
     (line,) = [line for line in output.splitlines() if line.startswith("  {")]

@@ -6,10 +6,10 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import running
 from tests.support.pooler import ALL_OURS, needs_pgbouncer, pgbouncer
-from tests.support.whole import CallCentre
 
 pytestmark = needs_pgbouncer
 

@@ -14,10 +14,10 @@ from daemon.demo.faults import all_faults, serve_closable
 from daemon.demo.record_ids import ids, long_form
 from daemon.demo.standin import TOKEN_PATH, Received
 from tests.support import rows
+from tests.support.call_centre import CallCentre
 from tests.support.calls import record_id
 from tests.support.daemon_process import PATIENCE, Daemon, command, running, settings
 from tests.support.load import stretched
-from tests.support.whole import CallCentre
 
 
 async def add_lines(centre: CallCentre, records: list[str], *, first: int = 1) -> None:

@@ -28,11 +28,11 @@ from daemon.ledger.operator import OperatorStore
 from daemon.ledger.overview import AlertStatus, LineFilter
 from daemon.ledger.store import Ledger, open_ledger
 from daemon.lines import NO_ID, FeedName, State
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, Daemon, command, running
 from tests.support.load import stretched
 from tests.support.old_ledgers import LINES, fill, hashes, lines_as_stored
-from tests.support.whole import CallCentre
 
 PROJECT = Path(__file__).parents[3]
 

@@ -19,11 +19,11 @@ from daemon.ledger.overview import LineFilter, SelectedLine
 from daemon.ledger.retention import BATCH, Pruned, Pruner
 from daemon.ledger.store import Ledger, open_ledger
 from daemon.lines import FeedName, LineKey, NewLine, State
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
 from tests.support.expected import BERLIN
 from tests.support.site import RULES, SENDING
-from tests.support.whole import CallCentre
 
 DAY = 86_400.0
 ENDED = datetime(2026, 1, 1, 12, tzinfo=UTC)

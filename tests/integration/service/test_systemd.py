@@ -11,12 +11,12 @@ import asyncpg
 import pytest
 
 from daemon.demo.standin import Reply
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
 from tests.support.load import stretched
+from tests.support.proxied_centre import wired
 from tests.support.proxy import Mode
-from tests.support.whole import CallCentre
-from tests.support.wired import wired
 
 WATCHDOG = 0.4
 """Seconds; the daemon notifies four times as often while it makes progress."""

@@ -16,10 +16,10 @@ from daemon.demo.record_ids import ids
 from daemon.demo.standin import Reply, StandIn, platform_error, serve
 from daemon.web.api import Api
 from daemon.web.listener import PortOptions, listening
+from tests.support.call_centre import CallCentre
 from tests.support.daemon_process import PATIENCE
 from tests.support.dialling import QUERY, RECORD, TOKEN, ask, serving
 from tests.support.raw import free_port
-from tests.support.whole import CallCentre
 
 
 @asynccontextmanager

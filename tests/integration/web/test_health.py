@@ -19,9 +19,9 @@ from daemon.demo.postgres import create_database
 from daemon.demo.standin import Reply
 from daemon.ledger.locks import ACTIVE_LOCK
 from daemon.web.listener import listening
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import running
-from tests.support.whole import CallCentre
 
 
 def free_port() -> int:

@@ -13,8 +13,8 @@ from aiohttp import web
 from daemon.web import listener
 from daemon.web.listener import PortOptions, listening
 from tests.integration.web.test_health import free_port, get
+from tests.support.call_centre import CallCentre
 from tests.support.daemon_process import PATIENCE, running
-from tests.support.whole import CallCentre
 
 SLOW = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Bit: by-bit\r\n"
 LARGE = b"x" * 32 * 1024 * 1024

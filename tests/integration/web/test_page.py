@@ -30,12 +30,12 @@ from daemon.web import page, wording
 from daemon.web.cache import StatusReader
 from daemon.web.health import InstanceState
 from tests.integration.web.test_health import free_port
+from tests.support.call_centre import CallCentre
 from tests.support.calls import long_id, masters, plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
 from tests.support.load import stretched
 from tests.support.markup import Strict
 from tests.support.proxy import Mode, proxied
-from tests.support.whole import CallCentre
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 20, 12, 34, 56, tzinfo=UTC)

@@ -42,7 +42,7 @@ class CallCentre:
         environment = self.settings(**more)
         return await Process.start(*arguments, environment=environment, folder=self.folder)
 
-    async def told(self, *arguments: str, **more: str) -> Any:
+    async def run_json(self, *arguments: str, **more: str) -> Any:
         """Run a command with --json that must succeed; returns what it says."""
         code, output, errors = await self.run(*arguments, "--json", **more)
         assert code == 0, errors

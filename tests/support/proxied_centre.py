@@ -11,11 +11,11 @@ from typing import Any
 from daemon.demo.standin import CALLBACK_PATH, WRITE_PATH, Incoming, Reply
 from daemon.ledger.lease import GRACE, TRUSTED_FOR
 from tests.support.audit import UNSETTLED, Audit, Break, audit
+from tests.support.call_centre import CallCentre
 from tests.support.daemon_process import PATIENCE, Daemon, running
 from tests.support.load import stretched
 from tests.support.proxy import Proxy, fronting, proxied
 from tests.support.traffic import Traffic, traffic
-from tests.support.whole import CallCentre
 
 CONCURRENCY = 4
 MARGIN = GRACE - TRUSTED_FOR
