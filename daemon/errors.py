@@ -18,6 +18,12 @@ class ConfigurationError(CallstatsdError):
         self.faults = faults
 
 
+class NotPermittedError(CallstatsdError):
+    """The command needs rights that this user does not have."""
+
+    exit_code = 77
+
+
 class UnusableError(CallstatsdError):
     """A database or Salesforce cannot be used now; a daemon under way tries again.
 

@@ -4,14 +4,21 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from daemon import __version__, terminal
-from daemon.cli import acd_commands, commands, descriptors, dial_command, line_commands
+from daemon.cli import (
+    acd_commands,
+    commands,
+    descriptors,
+    dial_command,
+    line_commands,
+    systemd_commands,
+)
 from daemon.cli.faults import faults_of
 from daemon.cli.options import invoked, with_settings_options
 from daemon.errors import CallstatsdError
@@ -99,6 +106,23 @@ def _acd() -> None:
     """Read and create events of the ACD over its REST server."""
 
 
+def _systemd() -> None:
+    """Install or uninstall the systemd service."""
+
+
+def _add_group(
+    application: typer.Typer,
+    name: str,
+    about: Callable[..., None],
+    group_commands: Iterable[tuple[str, Callable[..., None]]],
+) -> None:
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    group.callback()(about)
+    for own_name, command in group_commands:
+        group.command(own_name)(command)
+    application.add_typer(group, name=name)
+
+
 def _application() -> typer.Typer:
     application = typer.Typer(
         name="callstatsd",
@@ -115,11 +139,9 @@ def _application() -> typer.Typer:
     application.callback()(with_settings_options(_callstatsd))
     for name, command in COMMANDS:
         application.command(name)(with_settings_options(command))
-    acd = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-    acd.callback()(with_settings_options(_acd))
-    for name, command in acd_commands.COMMANDS:
-        acd.command(name)(with_settings_options(command))
-    application.add_typer(acd, name="acd")
+    acd = ((name, with_settings_options(command)) for name, command in acd_commands.COMMANDS)
+    _add_group(application, "acd", with_settings_options(_acd), acd)
+    _add_group(application, "systemd", _systemd, systemd_commands.COMMANDS)
     return application
 
 

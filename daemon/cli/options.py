@@ -65,7 +65,8 @@ def _keep_env_file(values: list[str] | None) -> list[str]:
     return values or []
 
 
-def _keep_instance(values: list[str] | None) -> list[str]:
+def keep_instance(values: list[str] | None) -> list[str]:
+    """Check and keep the name of an instance; for options whose help is their own."""
     for value in values or ():
         if not INSTANCE.fullmatch(value):
             raise typer.BadParameter(
@@ -96,7 +97,7 @@ def _declared(
         typer.Option(
             "--instance",
             metavar="NAME",
-            callback=_keep_instance,
+            callback=keep_instance,
             help="Read all settings from /etc/callstatsd/NAME.env.",
         ),
     ] = None,

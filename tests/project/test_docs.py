@@ -167,6 +167,8 @@ def test_commands_on_pages_and_their_options_exist(page: Path) -> None:
     known = {name for command in COMMANDS.values() for name in options(command)}
     for name, rest in re.findall(r"(?:`|sudo |bin/)callstatsd ([a-z][a-z-]*)\b([^`\n|&]*)", text):
         assert name in COMMANDS, name
+        group, words = getattr(COMMANDS[name], "commands", {}), rest.split()
+        assert not (group and words) or words[0] in group, (name, rest)
         assert set(re.findall(r"--[a-z-]+", rest)) <= options(COMMANDS[name]), (name, rest)
     for option in re.findall(r"`(--[a-z-]+)`", text):
         assert option in known | {"--json", "--markdown"}, option

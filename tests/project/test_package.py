@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from daemon import __version__
+from daemon.cli.installation import UNITS, shipped, with_header
 
 PROJECT = Path(__file__).parents[2]
 
@@ -50,7 +51,8 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_an_installed_package_works_away_from_the_checkout(
     artefacts: dict[str, Path], kind: str, tmp_path: Path, empty_dsn: str
 ) -> None:
-    home, folder = tmp_path / "environment", tmp_path / "elsewhere"
+    root, folder = tmp_path / "root", tmp_path / "elsewhere"
+    home = root / "opt" / "callstatsd"
     folder.mkdir()
     venv.create(home, with_pip=True, symlinks=True)
     done(home / "bin" / "pip", "install", "--quiet", f"{artefacts[kind]}[demo]", folder=folder)
@@ -65,6 +67,10 @@ def test_an_installed_package_works_away_from_the_checkout(
     assert "Created the ledger in schema callstatsd" in told
     shown = done(callstatsd, "demo", "--calls", "20", folder=folder)
     assert "nothing is left behind" in shown
+    assert "Next steps:" in done(callstatsd, "systemd", "install", "--root", root, folder=folder)
+    for name in UNITS:
+        written = (root / "etc/systemd/system" / name).read_text(encoding="utf-8")
+        assert written == with_header(shipped(name).read_text(encoding="utf-8"))
     assert str(PROJECT) not in done(
         *(home / "bin" / "python", "-c", "import daemon.demo; print(daemon.demo.__path__)"),
         folder=folder,
@@ -85,7 +91,12 @@ def test_the_wheel_holds_the_program_and_all_it_reads(artefacts: dict[str, Path]
         f"daemon/_migrations/{file.relative_to(PROJECT / 'migrations')}" for file in migrations
     } <= names
     tops = {name.split("/")[0] for name in names}
-    assert tops == {"daemon", f"callstatsd-{__version__}.dist-info"}
+    own = f"callstatsd-{__version__}"
+    assert tops == {"daemon", f"{own}.dist-info", f"{own}.data"}
+    assert {name.rpartition("/")[2] for name in names if name.startswith(f"{own}.data/")} == {
+        *UNITS,
+        *("env.example", "alerts.yml", "dashboard.json"),
+    }
 
 
 def test_the_sdist_holds_what_its_tests_need(artefacts: dict[str, Path], tmp_path: Path) -> None:

@@ -152,30 +152,6 @@ def test_no_page_needs_an_incantation_for_the_settings() -> None:
         assert not re.search(r"\. /etc/callstatsd", text(page))
 
 
-def test_the_install_page_names_files_that_exist_and_ends_with_the_log() -> None:
-    steps = re.findall(r"^## (\d)\. ", INSTALL, re.MULTILINE)
-    assert steps == list("1234567")
-    commands = "\n".join(re.findall(r"```sh\n(.*?)```", INSTALL, re.DOTALL))
-    for name in re.findall(r"systemd/callstatsd[\w@.*-]+|\.env\.example", commands):
-        assert list(PROJECT.glob(name)), name
-    for folder in re.findall(r"/opt/callstatsd/bin/\w+", INSTALL):
-        assert folder in {PROGRAM, "/opt/callstatsd/bin/pip"}
-    # What is used must have been made before: the link, the settings, the ledger, the units.
-    order = [
-        "ln -sf /opt/callstatsd/bin/callstatsd /usr/local/bin/",
-        "install -m 0600 .env.example /etc/callstatsd/callstatsd.env",
-        "install -m 0600 /dev/stdin /etc/callstatsd/client-secret",
-        "sudo callstatsd migrate",
-        "sudo callstatsd check",
-        "cp systemd/callstatsd*.service /etc/systemd/system/",
-        "systemctl enable --now callstatsd",
-    ]
-    places = [commands.index(command) for command in order]
-    assert places == sorted(places)
-    seventh = INSTALL.split("\n## 7. ")[1].split("```\n")[0]
-    assert seventh.rstrip().endswith("journalctl -u callstatsd -f -o cat")
-
-
 @needs_systemd
 def test_what_the_install_page_adds_to_a_unit_for_another_login_is_without_a_fault(
     tmp_path: Path,

@@ -177,7 +177,7 @@ def test_the_commands_that_are_named_are_all_that_need_settings() -> None:
         info.name or getattr(info.callback, "__name__", "") for info in app.registered_commands
     }
     groups = {info.name for info in app.registered_groups}
-    assert names | groups == {*NAMES, "demo"}
+    assert names | groups == {*NAMES, "demo", "systemd"}
     assert addressed("`callstatsd show 1`, callstatsd run; callstatsd", "--instance n") == (
         "`callstatsd show --instance n 1`, callstatsd run --instance n; callstatsd"
     )

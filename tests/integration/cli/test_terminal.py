@@ -59,7 +59,7 @@ WRONG = [
 ]
 NAMES = (
     "run", "migrate", "status", "show", "backfill", "requeue", "discard", "pause", "resume",
-    "check", "demo",
+    "check", "demo", "systemd",
 )  # fmt: skip
 
 

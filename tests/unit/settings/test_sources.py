@@ -1,20 +1,18 @@
 """Settings come from one place, never mixed: the wrong org must never be written to."""
 
 import codecs
-import gc
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from daemon.cli.entry import main
 from daemon.errors import ConfigurationError
 from daemon.settings.loading import load_settings
 from daemon.settings.model import Settings
 from daemon.settings.sources import PREFIX, Request
+from tests.support.typed import typed
 
 HERE = "postgresql://here@127.0.0.1:1/here"
 NORTH = "postgresql://north@127.0.0.1:1/north"
@@ -59,21 +57,13 @@ def callstatsd(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], etc: Path
 ) -> Command:
     """Type a command, whose database is away; returns exit code and what it printed."""
+    run = typed(monkeypatch, capsys, etc)
 
-    def typed(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["callstatsd", *arguments])
-        thresholds = gc.get_threshold()
-        try:
-            with pytest.raises(SystemExit) as ended:
-                main(etc=etc)
-        finally:  # a command ends its process; this one goes on
-            gc.unfreeze()
-            gc.set_threshold(*thresholds)
-        printed = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, printed.out + printed.err
+    def command(*arguments: str) -> tuple[int, str]:
+        code, output, errors = run(*arguments)
+        return code, output + errors
 
-    return typed
+    return command
 
 
 @pytest.fixture
