@@ -19,11 +19,11 @@ from daemon.demo.acd_standin import settings as acd_settings
 from daemon.demo.standin import Reply
 from daemon.service.alerts import GATHER, LAST_CHANCE, UNHEARD
 from tests.integration.web.test_health import free_port
+from tests.support.call_centre import STOPPED_IN_ORDER, CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, Daemon, command, running
 from tests.support.load import stretched
 from tests.support.preloaded import Process
-from tests.support.whole import STOPPED_IN_ORDER, CallCentre
 
 HOUR = 3600.0
 LONG_AGO = datetime(2026, 11, 3, 12, tzinfo=UTC)

@@ -19,10 +19,10 @@ import pytest
 from daemon import __version__
 from daemon.cli.installation import UNITS, shipped
 from daemon.demo import grants
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE
 from tests.support.proxy import proxied
-from tests.support.whole import CallCentre
 
 PROJECT = Path(__file__).parents[2]
 BUILD = PROJECT / "systemd" / "debian" / "build"
