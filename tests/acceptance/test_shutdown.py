@@ -22,7 +22,7 @@ AT_ONCE = 2.0
 """Seconds to end where nothing is in flight; an idle machine needs a part of them."""
 
 
-async def ends(daemon: Daemon, centre: CallCentre, within: float) -> float:
+async def assert_ends(daemon: Daemon, centre: CallCentre, within: float) -> float:
     """Stop, in order and in time; not one request starts after it. Returns the seconds it took."""
     received = centre.salesforce.received
     began = time.monotonic()
@@ -45,7 +45,7 @@ async def test_a_stop_while_a_database_refuses_at_the_start_is_obeyed_at_once(
         await getattr(wires, which).switch(Mode.REFUSE)
         async with running(wires.settings(), centre.folder) as daemon:
             await daemon.until("database.lost", database=which)
-            await ends(daemon, centre, AT_ONCE)
+            await assert_ends(daemon, centre, AT_ONCE)
 
 
 @pytest.mark.parametrize("which", ["source", "ledger"])
@@ -60,7 +60,7 @@ async def test_a_stop_while_a_database_stalls_at_the_start_waits_for_one_connect
             async with asyncio.timeout(PATIENCE):
                 while not proxy.accepted:
                     await asyncio.sleep(0.02)
-            seconds = await ends(daemon, centre, 10.0 + AT_ONCE)
+            seconds = await assert_ends(daemon, centre, 10.0 + AT_ONCE)
     print(f"{seconds:.2f} s")  # noqa: T201 - shown by pytest -s, and with a failure
 
 
@@ -69,7 +69,7 @@ async def test_a_stop_while_standing_by_is_obeyed_at_once(centre: CallCentre) ->
         await first.until("daemon.started")
         async with running(centre.settings(), centre.folder) as second:
             await second.until("daemon.standby")
-            await ends(second, centre, AT_ONCE)
+            await assert_ends(second, centre, AT_ONCE)
 
 
 async def test_a_stop_while_much_is_taken_cuts_the_poll_and_the_next_start_goes_on(
@@ -93,7 +93,7 @@ async def test_a_stop_while_much_is_taken_cuts_the_poll_and_the_next_start_goes_
         async with asyncio.timeout(PATIENCE):
             while not await centre.db.fetchval("SELECT count(*) FROM line"):
                 await asyncio.sleep(0.01)
-        await ends(daemon, centre, AT_ONCE)
+        await assert_ends(daemon, centre, AT_ONCE)
     taken = await centre.db.fetchval("SELECT count(*) FROM line")
     assert 0 < taken < count
 
@@ -109,7 +109,7 @@ async def test_a_stop_in_an_outage_of_salesforce_is_obeyed_at_once(centre: CallC
     async with running(centre.settings(retry_initial="5"), centre.folder) as daemon:
         await daemon.until("sender.paused", reason="unavailable")
         await asyncio.sleep(0.5)
-        await ends(daemon, centre, AT_ONCE)
+        await assert_ends(daemon, centre, AT_ONCE)
 
 
 async def test_a_stop_in_an_operators_pause_is_obeyed_at_once(centre: CallCentre) -> None:
@@ -117,7 +117,7 @@ async def test_a_stop_in_an_operators_pause_is_obeyed_at_once(centre: CallCentre
     assert (await centre.run("pause"))[0] == 0
     async with running(centre.settings(), centre.folder) as daemon:
         await daemon.until("poll.taken")
-        await ends(daemon, centre, AT_ONCE)
+        await assert_ends(daemon, centre, AT_ONCE)
     assert centre.salesforce.received == 0
 
 
@@ -126,7 +126,7 @@ async def test_a_stop_interrupts_a_back_off_and_does_not_send_once_more(centre: 
     centre.salesforce.rule = lambda _: Reply(423, headers={"Retry-After": "1"})
     async with running(centre.settings(), centre.folder) as daemon:
         await daemon.until("line.locked")
-        await ends(daemon, centre, AT_ONCE)
+        await assert_ends(daemon, centre, AT_ONCE)
     assert centre.salesforce.received == 1
 
 
@@ -142,7 +142,7 @@ async def test_a_stop_in_an_outage_of_the_ledger_is_obeyed_at_once(centre: CallC
         await outage(wires, Mode.REFUSE)
         await daemon.until("database.lost", database="ledger")
         await asyncio.sleep(1)
-        await ends(daemon, centre, AT_ONCE)
+        await assert_ends(daemon, centre, AT_ONCE)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ async def test_a_stop_while_the_ledger_does_not_answer_keeps_to_the_time_of_a_dr
         await daemon.until("daemon.started")
         await outage(wires, mode)
         await asyncio.sleep(after)
-        seconds = await ends(daemon, centre, 10.0 + AT_ONCE)
+        seconds = await assert_ends(daemon, centre, 10.0 + AT_ONCE)
     print(f"{seconds:.2f} s")  # noqa: T201
 
 

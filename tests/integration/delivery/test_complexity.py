@@ -233,7 +233,7 @@ async def new_calls(dsn: str) -> None:
         await db.close()
 
 
-def compare(short: Work, long: Work) -> None:
+def assert_no_dearer(short: Work, long: Work) -> None:
     """The longer history costs no more, but for the depth of indexes."""
     assert long.statements == short.statements
     assert long.counted.rows_written <= short.counted.rows_written * ALLOWANCE
@@ -243,7 +243,7 @@ def compare(short: Work, long: Work) -> None:
 
 async def test_an_idle_poll_costs_the_same_after_months(histories: tuple[str, str]) -> None:
     short, long = [await done(dsn, polls) for dsn in histories]
-    compare(short, long)
+    assert_no_dearer(short, long)
     # The clock, the ledger's row, three questions, the watermark.
     assert long.statements.total() == 6 * POLLS
     assert long.counted.rows_read <= 30 * POLLS
@@ -253,7 +253,7 @@ async def test_a_sweep_of_the_last_half_hour_costs_the_same_after_months(
     histories: tuple[str, str],
 ) -> None:
     short, long = [await without_newest_range(dsn, near_sweep) for dsn in histories]
-    compare(short, long)
+    assert_no_dearer(short, long)
 
 
 async def test_a_thousand_lines_cost_the_same_after_months(histories: tuple[str, str]) -> None:
@@ -265,7 +265,7 @@ async def test_a_thousand_lines_cost_the_same_after_months(histories: tuple[str,
     # How many outcomes come together is up to the moment; all else is said once.
     batches = [work.statements.pop("settle") for work in works]
     assert max(batches) <= NEW_LINES / 4
-    compare(short, long)
+    assert_no_dearer(short, long)
     assert max(long.statements.values()) <= 2
     assert long.counted.rows_read <= 10 * NEW_LINES
     assert long.counted.rows_written <= 3 * NEW_LINES

@@ -311,7 +311,7 @@ class Lives(RuleBasedStateMachine):
 _names = (f"lives_{number}" for number in itertools.count(1))
 
 
-def live(
+def assert_lines_live(
     server: str, template: str, examples: int, steps: int, failing_after: int = FAILING_AFTER
 ) -> None:
     class Ours(Lives):
@@ -332,18 +332,18 @@ def live(
 
 
 def test_lines_live_in_order_alone_and_until_they_are_settled(server: str, template: str) -> None:
-    live(server, template, examples=25, steps=40)
+    assert_lines_live(server, template, examples=25, steps=40)
 
 
 def test_lines_live_so_where_the_endpoint_fails_time_and_again(server: str, template: str) -> None:
     """Two records in a row do for a pause, so that probes are the first and the newest in turn."""
-    live(server, template, examples=25, steps=40, failing_after=2)
+    assert_lines_live(server, template, examples=25, steps=40, failing_after=2)
 
 
 @pytest.mark.long
 def test_lines_live_so_through_many_more_lives(server: str, template: str) -> None:
-    live(server, template, examples=300, steps=80)
-    live(server, template, examples=300, steps=80, failing_after=2)
+    assert_lines_live(server, template, examples=300, steps=80)
+    assert_lines_live(server, template, examples=300, steps=80, failing_after=2)
 
 
 async def test_what_people_do_and_what_came_back_are_written_beside_each_other(
@@ -373,3 +373,4 @@ async def test_what_people_do_and_what_came_back_are_written_beside_each_other(
         ]  # fmt: skip
         act_id = await operator_store.begin(Act(ActKind.DISCARD, "alice@acd1"))
         await asyncio.gather(ledger.settle(outcomes, 60.0), operator_store.discard(chosen, act_id))
+    assert await db.fetchval("SELECT count(*) FROM line WHERE state = 'pending'") == 0

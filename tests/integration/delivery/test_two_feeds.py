@@ -425,6 +425,8 @@ async def test_records_that_the_other_feed_holds_for_long_starve_nobody(dsn: str
             async with asyncio.timeout(PATIENCE):
                 while sum(key.startswith("9000") for key in made.org.sent()) < 100:
                     await asyncio.sleep(0.02)
+            newest = {f"{number}-0-0-0" for number in range(900_000, 900_100)}
+            assert newest <= set(made.org.sent())
             made.org.hanging.pop(CALLBACKS).set()
             await made.until_sent(CALLBACKS)
             await made.until_sent(STATISTICS)
