@@ -1,5 +1,6 @@
 """What the ACD's REST server answers: events, or why there are none. Pure."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -147,9 +148,9 @@ def read_records(status: int, body: bytes | bytearray) -> list[dict[str, Any]]:
     A `status` in the body counts instead of an HTTP status of 200.
     """
     try:
-        answer = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        answer = None
+        answer, is_json = _parsed(body), True
+    except ValueError:
+        answer, is_json = None, False
     said: dict[str, Any] = answer if isinstance(answer, dict) else {}
     inner = _integer(said.get("status"))
     if status == 200 and inner is not None:
@@ -158,7 +159,22 @@ def read_records(status: int, body: bytes | bytearray) -> list[dict[str, Any]]:
         records = said.get("records")
         if isinstance(records, list) and all(isinstance(one, dict) for one in records):
             return records
-    raise _error(status, said.get("error"), is_json=isinstance(answer, dict))
+    raise _error(status, said.get("error"), is_json=is_json)
+
+
+def _parsed(body: bytes | bytearray) -> Any:
+    """Parse JSON, also with a byte order mark or half a character in a text.
+
+    Raises `ValueError`.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        try:
+            lenient = json.dumps(json.loads(body), ensure_ascii=False)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+        return orjson.loads(lenient.encode("utf-8", "replace"))
 
 
 def _error(status: int, reason: object, *, is_json: bool) -> AcdError:

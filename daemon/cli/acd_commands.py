@@ -179,7 +179,6 @@ def create(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     if dry_run:
-        require_settings(acting=True)
         _show_request(request, as_json=as_json)
         return
     made = _ask(_settings(), lambda acd: acd.create(request))

@@ -103,6 +103,8 @@ def show_names(names: Names) -> None:
 
 def address(text: str) -> str:
     """Mask a sender or receiver: a number whatever its length, a mail address, or other text."""
+    if "@" in text:
+        return masking.HIDDEN
     return masking.masked(text) if re.search(r"[^\W\d_]", text) else masking.number(text)
 
 

@@ -157,33 +157,35 @@ def _client_of_callbacks(clients_id: int, columns: Collection[str]) -> Finding:
 
 async def _click_to_dial(source: Source, settings: Settings) -> AsyncIterator[Finding]:
     """Check what a question needs; none is asked, because each is about a real call."""
-    if not settings.click_to_dial_url:
-        return
     listen, fallback = settings.api_listen, settings.click_to_dial_fallback
+    if not settings.click_to_dial_url or (listen and not settings.api_token.get_secret_value()):
+        return
+    warnings = []
     if listen is not None and not allows_secrets("http", listen[0]):
-        yield warn(
-            "click_to_dial",
+        warnings.append(
             f"its listener at {show_address(listen)} speaks plain HTTP: let it listen on loopback, "
-            "behind a TLS proxy",
+            "behind a TLS proxy"
         )
     try:
         rows = await service_numbers(settings, source).all()
         if fallback and find(rows, fallback) is None:
-            yield warn(
-                "click_to_dial",
+            warnings.append(
                 f"{fallback} is none of the ACD's ServiceNumbers: write the Name of one into "
-                "CALLSTATSD_CLICK_TO_DIAL_FALLBACK",
+                "CALLSTATSD_CLICK_TO_DIAL_FALLBACK"
             )
     except CallstatsdError as error:
-        yield warn(
-            "click_to_dial",
-            f"ServiceNumbers cannot be read, so an allowed call has no row of it: {error}",
+        warnings.append(
+            f"ServiceNumbers cannot be read, so an allowed call has no row of it: {error}"
         )
     where = "by command only, CALLSTATSD_API_LISTEN is off"
     if listen is not None:
         where = f"at http://{show_address(listen)}{DIAL_PATH}"
     meanwhile = f"calls go on with {fallback}" if fallback else "calls are refused"
-    yield ok("click_to_dial", f"on, {where}; while Salesforce cannot be asked, {meanwhile}")
+    text = f"on, {where}; while Salesforce cannot be asked, {meanwhile}"
+    if warnings:
+        yield warn("click_to_dial", f"{text}; but {'; '.join(warnings)}")
+    else:
+        yield ok("click_to_dial", text)
 
 
 def _standby(clock: Clock) -> Finding:

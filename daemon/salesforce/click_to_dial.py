@@ -10,9 +10,11 @@ from typing import Any, assert_never
 from urllib.parse import quote
 
 from daemon.salesforce.responses import (
+    CutResponse,
     NoResponse,
     Response,
     TokenFailure,
+    is_platforms,
     parsed,
     platform_errors,
     short,
@@ -127,12 +129,18 @@ def agent_fault(agent: str) -> str | None:
     return None
 
 
-def classify(answer: Response | NoResponse | TokenFailure) -> Decision:
+def classify(answer: Response | CutResponse | NoResponse | TokenFailure) -> Decision:
     """Return what Salesforce decided, by the body before the status."""
     match answer:
+        case TokenFailure(error=error, status=int(status)) if 300 <= status < 400:
+            return Undecided(Reason.CONFIGURATION, status, error, may_be_refusal=True)
         case TokenFailure(refused, error, _, status):
-            reason = Reason.UNAUTHORIZED if refused else Reason.UNAVAILABLE
+            unauthorized = refused or status == 401
+            reason = Reason.UNAUTHORIZED if unauthorized else Reason.UNAVAILABLE
             return Undecided(reason, status, error)
+        case CutResponse(status, error):
+            refusal = _may_be_refusal(status)
+            return Undecided(Reason.UNANSWERED, status, error, may_be_refusal=refusal)
         case NoResponse(sent, error):
             return Undecided(Reason.UNANSWERED if sent else Reason.UNAVAILABLE, None, error)
         case Response():
@@ -145,17 +153,16 @@ def _classify_response(answer: Response) -> Decision:
     status, errors = status_meant(answer), platform_errors(answer.body)
     if status == 200 and (allowed := _allowed(answer.body)):
         return allowed
-    if status in _REFUSALS and not errors:
+    if status in _REFUSALS and not is_platforms(answer.body):
         return Refused(status, _words(answer.body))
     codes = {code for code, _ in errors}
     reason = _reason(status, codes)
-    no_refusal = (
-        200 <= status < 300
-        or 500 <= status < 600
-        or status in _NO_REFUSAL
-        or reason is Reason.API_LIMIT
-    )
-    return Undecided(reason, status, short(errors, answer.body), may_be_refusal=not no_refusal)
+    refusal = reason is not Reason.API_LIMIT and _may_be_refusal(status)
+    return Undecided(reason, status, short(errors, answer.body), may_be_refusal=refusal)
+
+
+def _may_be_refusal(status: int) -> bool:
+    return 300 <= status < 500 and status not in _NO_REFUSAL
 
 
 def _reason(status: int, codes: set[str]) -> Reason:
@@ -190,7 +197,10 @@ def _allowed(body: str) -> Allowed | None:
 
 def _plain(number: str) -> str:
     """Write a JSON number such as 4.9800123E9 without its exponent, if it is a whole one."""
-    value = Decimal(number)
+    try:
+        value = Decimal(number)
+    except ArithmeticError:  # an exponent that nothing can hold
+        return number
     whole = value.adjusted() <= MAX_EXPONENT and value == value.to_integral_value()
     return str(int(value)) if whole else number
 

@@ -21,8 +21,14 @@ from daemon.salesforce.client import (
 )
 from daemon.salesforce.exchange import Answer
 from daemon.salesforce.oauth import Token, TokenError, Tokens
-from daemon.salesforce.responses import DEFECT, NoResponse, Response, TokenFailure
-from daemon.salesforce.transport import BODY_LIMIT, begin_request, first_bytes, may_have_left
+from daemon.salesforce.responses import DEFECT, CutResponse, NoResponse, Response, TokenFailure
+from daemon.salesforce.transport import (
+    BODY_LIMIT,
+    begin_request,
+    describe,
+    first_bytes,
+    may_have_left,
+)
 
 _log = structlog.get_logger()
 
@@ -46,52 +52,60 @@ class DialClient:
         self._tokens = tokens
         self._timeout = timeout
 
-    async def ask(self, question: Question) -> Response | NoResponse | TokenFailure:
+    async def ask(self, question: Question) -> Response | CutResponse | NoResponse | TokenFailure:
         """Ask; a refused token is renewed and the question repeated, once.
 
         Never raises for what the network or Salesforce does.
         """
         begin_request()
+        heads: list[int] = []
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._ask_with_token(question)
+                return await self._ask_with_token(question, heads)
         except TimeoutError:
+            if heads:
+                return CutResponse(heads[-1], "timed out")
             return NoResponse(sent=True, error="timed out")
         except Exception as defect:  # noqa: BLE001 - nothing that an answer holds ends the daemon
             _log.error(logs.REQUEST_DEFECT, exception=logs.without_messages(defect))
             return NoResponse(await may_have_left(), DEFECT)
 
-    async def _ask_with_token(self, question: Question) -> Response | NoResponse | TokenFailure:
-        answer: Response | NoResponse | None = None
+    async def _ask_with_token(
+        self, question: Question, heads: list[int]
+    ) -> Response | CutResponse | NoResponse | TokenFailure:
+        """Ask with a token; statuses are added to `heads` as soon as they came."""
+        answer: Response | CutResponse | NoResponse | None = None
         try:
             token = await self._tokens.token()
-            answer = await self._get(token, question)
-            if isinstance(answer, Response) and answer.status in RENEWING:
+            answer = await self._get(token, question, heads)
+            if isinstance(answer, Response | CutResponse) and answer.status in RENEWING:
                 renewed = await self._tokens.renew(token)
                 if renewed is not token:
-                    answer = await self._get(renewed, question)
+                    answer = await self._get(renewed, question, heads)
         except TokenError as error:
-            status = answer.status if isinstance(answer, Response) else None
+            status = heads[-1] if heads else None
             return replace(error.answer, status=status)
         return answer
 
-    async def _get(self, token: Token, question: Question) -> Response | NoResponse:
+    async def _get(
+        self, token: Token, question: Question, heads: list[int]
+    ) -> Response | CutResponse | NoResponse:
         began = time.monotonic()
         address = self._endpoint.under(token.instance_url)
-        answer = await self._request(address, token, question)
+        answer = await self._request(address, token, question, heads)
         _log.debug(
             logs.REQUEST_DONE,
             method="GET",
             path=urlsplit(address).path,
-            status=answer.status if isinstance(answer, Response) else None,
-            error=answer.error if isinstance(answer, NoResponse) else None,
+            status=None if isinstance(answer, NoResponse) else answer.status,
+            error=None if isinstance(answer, Response) else answer.error,
             seconds=round(time.monotonic() - began, 3),
         )
         return answer
 
     async def _request(
-        self, address: str, token: Token, question: Question
-    ) -> Response | NoResponse:
+        self, address: str, token: Token, question: Question, heads: list[int]
+    ) -> Response | CutResponse | NoResponse:
         begin_request()
         headers = {"Authorization": token.authorization} if token.authorization else {}
         try:
@@ -102,7 +116,11 @@ class DialClient:
                 timeout=_NO_LIMIT,
                 middlewares=(_once,),
             ) as response:
-                body = await first_bytes(response.content, BODY_LIMIT)
+                heads.append(response.status)
+                try:
+                    body = await first_bytes(response.content, BODY_LIMIT)
+                except FAILURES as error:
+                    return CutResponse(response.status, describe(error))
             return read_answer(Answer(response.status, response.headers, body))
         except _FailedError as failed:
             return await no_response(failed.error, urlsplit(address).netloc)

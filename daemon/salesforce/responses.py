@@ -45,6 +45,14 @@ class NoResponse:
 
 
 @dataclass(frozen=True, slots=True)
+class CutResponse:
+    """A response of which the head came and the body did not."""
+
+    status: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class TokenFailure:
     """No token, so that the request was not sent, or not again.
 
@@ -97,6 +105,13 @@ def platform_errors(body: str) -> list[tuple[str, str]]:
         for item in items or ()
         if isinstance(item, dict) and isinstance(item.get("errorCode"), str) and item["errorCode"]
     ]
+
+
+def is_platforms(body: str) -> bool:
+    """Whether a body is the platform's array: its first item has an errorCode."""
+    items = parsed(body)
+    first = items[0] if isinstance(items, list) and items else None
+    return isinstance(first, dict) and "errorCode" in first
 
 
 def parsed(body: str) -> Any:

@@ -16,7 +16,6 @@ from daemon.acd.events import TIMEOUT
 from daemon.delivery.backoff import Backoff
 from daemon.errors import UnusableError
 from daemon.ledger.alerts import Alert, AlertStore
-from daemon.reports.formats import plural
 from daemon.salesforce.transport import Permit, WithdrawnError, permit
 
 _log = structlog.get_logger()
@@ -183,9 +182,9 @@ def user_data(code: str, alert: Alert) -> str:
 def subject(alert: Alert) -> str:
     """Return what the agents read."""
     counts = {"rejected": alert.rejected, "expired": alert.expired, "invalid": alert.invalid}
-    said = ", ".join(f"{lines:,} {state}" for state, lines in counts.items() if lines)
-    verb = "is" if alert.lines == 1 else "are"
-    return f"callstatsd: {plural(alert.lines, 'line')} {verb} not in Salesforce ({said})"
+    said = ", ".join(f"{lines} {state}" for state, lines in counts.items() if lines)
+    subject_of = "line is" if alert.lines == 1 else "lines are"
+    return f"callstatsd: {alert.lines} {subject_of} not in Salesforce ({said})"
 
 
 def reason(error: AcdError) -> str:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from daemon import logs
+from daemon.delivery.outcome_writer import DRAIN_EXTRA
 from daemon.ingest.reader import SourceReader
 from daemon.salesforce.client import Session
 from daemon.salesforce.oauth import Tokens
@@ -69,7 +70,9 @@ async def _serve(
                 settings.api_listen,
                 PortOptions(
                     per_second=NOTIFIED_PER_SECOND if telegra else PER_SECOND,
-                    shutdown_timeout=max(waits) + ANSWERS_WITHIN,
+                    shutdown_timeout=min(
+                        max(waits) + ANSWERS_WITHIN, settings.request_timeout + DRAIN_EXTRA
+                    ),
                     retry_every=RETRY_EVERY,
                     unavailable=logs.API_UNAVAILABLE,
                     malformed=malformed,

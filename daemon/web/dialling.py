@@ -130,7 +130,13 @@ class Dialler:
 def _allow(allowed: Allowed, question: Question, rows: list[ServiceNumber], began: float) -> Dial:
     row = find(rows, allowed.number, allowed.name)
     if row is None:
-        _log.warning(logs.DIAL_UNMATCHED, salesforce_id=question.salesforce_id)
+        _log.warning(
+            logs.DIAL_UNMATCHED,
+            salesforce_id=question.salesforce_id,
+            status=200,
+            source="salesforce",
+            seconds=_since(began),
+        )
         service = ServiceChoice(allowed.number, allowed.name, None, "salesforce")
     else:
         service = ServiceChoice(row.number, row.name, row.id, "salesforce")

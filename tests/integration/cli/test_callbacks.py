@@ -78,7 +78,7 @@ async def test_status_counts_callbacks_apart_from_call_statistics(centre: CallCe
     status = await centre.run_json("status", **ON)
     assert list(status) == [
         "lines", "oldest_pending_seconds", "watermark", "last_delivered_at", "sender", "callbacks",
-        "alert",
+        "alert", "telegra",
     ]  # fmt: skip
     assert status["lines"] == NONE | {"pending": 1}
     assert status["last_delivered_at"] is None
@@ -312,7 +312,7 @@ async def test_show_wants_one_thing(centre: CallCentre) -> None:
     for arguments in (["1", "--callback", "2"], ["--callback", "2", "--salesforce-id", "x"]):
         code, _, errors = await centre.run("show", *arguments)
         assert code == 2
-        assert "give a CALL_ID, --callback or --salesforce-id" in " ".join(errors.split())
+        assert "give a CALL_ID, --callback, --salesforce-id or --telegra" in " ".join(errors.split())
 
 
 # With a daemon

@@ -32,12 +32,12 @@ async def test_nothing_is_said_while_it_is_off(centre: CallCentre) -> None:
         (LISTENING, ["ok"], ["at http://127.0.0.1:9465/onClickToDial", "calls are refused"]),
         (
             LISTENING | {"api_listen": "0.0.0.0:9465", "click_to_dial_fallback": "4930231250100"},
-            ["warn", "ok"],
+            ["warn"],
             ["behind a TLS proxy", "calls go on with 4930231250100"],
         ),
         (
             {"click_to_dial_fallback": "4999"},
-            ["warn", "ok"],
+            ["warn"],
             ["4999 is none of the ACD"],
         ),
     ],
@@ -54,8 +54,16 @@ async def test_listener_and_fallback_are_checked(
     assert centre.salesforce.dials == []
 
 
+async def test_nothing_is_said_of_it_where_its_settings_do_not_go_together(
+    centre: CallCentre,
+) -> None:
+    """Another line names the fault; this one must not say that it is on."""
+    listening = {"api_listen": "127.0.0.1:9465"}
+    assert await findings(centre, click_to_dial_url=DIAL_PATH, **listening) == []
+
+
 async def test_it_is_on_while_the_source_is_away(centre: CallCentre) -> None:
     away = f"postgresql://x@127.0.0.1:{free_port()}/x"
     found = await findings(centre, click_to_dial_url=DIAL_PATH, source_dsn=away)
-    assert [verdict for verdict, _ in found] == ["warn", "ok"]
+    assert [verdict for verdict, _ in found] == ["warn"]
     assert "ServiceNumbers cannot be read" in found[0][1]

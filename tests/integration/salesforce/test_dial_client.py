@@ -126,6 +126,37 @@ async def test_a_redirect_renews_the_token_and_is_never_followed() -> None:
     assert (standin.tokens_issued, len(standin.dials), standin.received) == (2, 2, 0)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\nhalf",
+        b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\n",
+        b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf",
+        b"HTTP/1.1 400 Bad Request\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnone",
+        b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 9\r\n\r\nhalf",
+    ],
+)
+@pytest.mark.parametrize("hangs", [False, True], ids=["cut", "hangs"])
+async def test_a_refusal_whose_body_does_not_come_is_no_permission(
+    answer: bytes, *, hangs: bool
+) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        if hangs:
+            await reader.read()
+
+    async with (
+        raw(handler) as port,
+        asking(f"http://127.0.0.1:{port}", seconds=0.2) as client,
+    ):
+        decision = classify(await client.ask(QUESTION))
+    assert isinstance(decision, Undecided)
+    assert decision.may_be_refusal
+    assert decision.status == int(answer.split()[1])
+
+
 async def test_no_token_is_undecided() -> None:
     refusal = {"error": "invalid_client", "error_description": "invalid client credentials"}
     standin = StandIn(token_rule=lambda _: Reply(400, refusal))

@@ -52,13 +52,26 @@ def test_401_is_a_wrong_token_or_client() -> None:
     assert caught.value.exit_code == 78
 
 
-def test_404_in_json_is_no_such_thing() -> None:
-    with pytest.raises(answers.AcdRefusedError, match="AcdEvent 7 not found") as caught:
-        read_records(404, body(status=404, error="AcdEvent 7 not found"))
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (body(status=404, error="AcdEvent 7 not found"), "AcdEvent 7 not found"),
+        (b"[]", "no reason given"),
+        (b'"none"', "no reason given"),
+    ],
+)
+def test_404_in_json_is_no_such_thing(said: bytes, words: str) -> None:
+    with pytest.raises(answers.AcdRefusedError, match=words) as caught:
+        read_records(404, said)
     assert caught.value.exit_code == 1
 
 
-@pytest.mark.parametrize("said", [b"", b"<html>Not Found</html>", b"[]", b"{"])
+def test_half_a_character_or_a_byte_order_mark_hurts_nobody() -> None:
+    said = b'\xef\xbb\xbf{"records": [{"ID": 1, "Subject": "R\\u00fcckruf \\ud83d"}]}'
+    assert read_records(200, said) == [{"ID": 1, "Subject": "Rückruf ?"}]
+
+
+@pytest.mark.parametrize("said", [b"", b"<html>Not Found</html>", b"{", b"[" * 100_000])
 def test_404_without_json_is_a_function_that_is_missing(said: bytes) -> None:
     with pytest.raises(answers.AcdFunctionError, match="CALLSTATSD_ACD_URL") as caught:
         read_records(404, said)

@@ -16,7 +16,7 @@ from daemon.salesforce.click_to_dial import (
     clean_number,
     number_fault,
 )
-from daemon.salesforce.responses import NoResponse, Response, TokenFailure
+from daemon.salesforce.responses import CutResponse, NoResponse, Response, TokenFailure
 
 RECORD = "0035g00000LnZXkAAN"
 
@@ -195,15 +195,57 @@ def test_what_may_be_a_refusal_never_becomes_a_permission(
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
+        *((CutResponse(status, "cut"), Reason.UNANSWERED) for status in (302, 400, 403, 404, 409)),
+        (TokenFailure(refused=True, error="no token", status=302), Reason.CONFIGURATION),
+        (TokenFailure(refused=False, error="no token", status=307), Reason.CONFIGURATION),
+    ],
+)
+def test_a_status_alone_may_be_a_refusal(
+    answer: CutResponse | TokenFailure, reason: Reason
+) -> None:
+    decision = classify(answer)
+    assert isinstance(decision, Undecided)
+    assert (decision.reason, decision.status) == (reason, answer.status)
+    assert decision.may_be_refusal
+
+
+@pytest.mark.parametrize(
+    ("body", "refused"),
+    [
+        ('[{"errorCode": 7}]', False),
+        ('[{"errorCode": ""}]', False),
+        ('[{"errorCode": "A"}, {"x": 1}]', False),
+        ('[{"x": 1}, {"errorCode": "A"}]', True),
+        ('["errorCode"]', True),
+        ("[]", True),
+        ('{"errorCode": "A"}', True),
+    ],
+)
+def test_the_platforms_array_begins_with_an_error_code(body: str, *, refused: bool) -> None:
+    assert isinstance(classify(Response(400, body)), Refused) is refused
+
+
+def test_a_number_that_nothing_can_hold_hurts_nobody() -> None:
+    body = '{"ServiceNumber": "49", "x": 1e99999999999999999999}'
+    assert classify(Response(200, body)) == Allowed("49", None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
         (NoResponse(sent=False, error="no connection"), Reason.UNAVAILABLE),
         (NoResponse(sent=True, error="timed out"), Reason.UNANSWERED),
         (TokenFailure(refused=True, error="no token"), Reason.UNAUTHORIZED),
         (TokenFailure(refused=False, error="no token"), Reason.UNAVAILABLE),
         (TokenFailure(refused=True, error="no token", status=401), Reason.UNAUTHORIZED),
+        (TokenFailure(refused=False, error="no token", status=401), Reason.UNAUTHORIZED),
+        (CutResponse(200, "cut"), Reason.UNANSWERED),
+        (CutResponse(503, "cut"), Reason.UNANSWERED),
+        (CutResponse(401, "cut"), Reason.UNANSWERED),
     ],
 )
 def test_without_an_answer_nothing_is_decided(
-    answer: NoResponse | TokenFailure, reason: Reason
+    answer: CutResponse | NoResponse | TokenFailure, reason: Reason
 ) -> None:
     decision = classify(answer)
     assert isinstance(decision, Undecided)
