@@ -202,14 +202,16 @@ def test_of_lines_written_together_each_comes_whole_or_is_counted_as_missing(
         )
         for batch in range(batches):
             writer.write_all([f"line {batch} {number} {'x' * 1015}" for number in range(4)])
-        dropped = LineWriter.dropped - before
-        assert 0 < dropped < 4 * batches
+        assert LineWriter.dropped > before
         drained = threading.Thread(target=writer.flush)
         drained.start()
         read = b""
         while b"missing" not in read:
             read += reader.read1(1 << 16)
         drained.join()
+    # On a busy machine patience may end for some of them only here.
+    dropped = LineWriter.dropped - before
+    assert dropped < 4 * batches
     lines = read.splitlines()
     assert b"" not in lines
     whole = [line for line in lines if line.startswith(b"line") and line.endswith(b"x" * 1015)]
