@@ -312,7 +312,8 @@ async def test_show_wants_one_thing(centre: CallCentre) -> None:
     for arguments in (["1", "--callback", "2"], ["--callback", "2", "--salesforce-id", "x"]):
         code, _, errors = await centre.run("show", *arguments)
         assert code == 2
-        assert "give a CALL_ID, --callback, --salesforce-id or --telegra" in " ".join(errors.split())
+        expected = "give a CALL_ID, --callback, --salesforce-id or --telegra"
+        assert expected in " ".join(errors.split())
 
 
 # With a daemon

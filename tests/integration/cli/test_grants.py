@@ -54,8 +54,8 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-async def works(centre: CallCentre, **dsns: str) -> None:
-    """All of it as that user: migrate, check, run."""
+async def works(centre: CallCentre, *delivered: str, **dsns: str) -> None:
+    """All of it as that user: migrate, check, run until these lines, and a call's, are there."""
     code, output, errors = await centre.run("migrate", **dsns)
     assert code == 0, errors
     assert "Bound the ledger" in output
@@ -64,7 +64,8 @@ async def works(centre: CallCentre, **dsns: str) -> None:
     assert "fail" not in output
     assert "warn" not in output
     async with running(centre.settings(**dsns), centre.folder) as daemon:
-        await daemon.until("line.delivered", key="1-0-0-0")
+        for key in ("1-0-0-0", *delivered):
+            await daemon.until("line.delivered", key=key)
         assert await daemon.stop() == 0
 
 
@@ -99,7 +100,7 @@ async def test_with_callbacks_the_script_grants_their_table_too(
     assert not granted.search(without)
     assert granted.search(script)
     assert await psql(centre.dsn, script) == ""
-    await works(centre, **on)
+    await works(centre, "callback-73001", **on)
     state = await centre.db.fetchval("SELECT state FROM callstatsd.line WHERE call_id = 73001")
     assert state == "delivered"
 
