@@ -109,14 +109,15 @@ def require_usable(
     target: Target, files: tuple[Path, ...], hidden: tuple[Path, ...] = HIDDEN
 ) -> None:
     """Raise `ConfigurationError` if the service could not run the program."""
-    faults = [fault for file in files for fault in _unusable(file, hidden)]
+    own = target.program.parents[1]
+    faults = [fault for file in files for fault in _unusable(file, own, hidden)]
     if not target.program.is_file():
         faults.append(f"{target.program} does not exist: install callstatsd with pip first.")
     if faults:
         raise ConfigurationError(*dict.fromkeys(faults))
 
 
-def _unusable(file: Path, hidden: tuple[Path, ...]) -> Iterator[str]:
+def _unusable(file: Path, own: Path, hidden: tuple[Path, ...]) -> Iterator[str]:
     for folder in hidden:
         if file.is_relative_to(folder):
             yield (
@@ -127,9 +128,11 @@ def _unusable(file: Path, hidden: tuple[Path, ...]) -> Iterator[str]:
     for path in (*reversed(file.parents), file):
         needed = 0o001 if path != file else 0o004
         if path.exists() and not path.stat().st_mode & needed:
+            # All of the environment was installed alike; of what is not ours, only this.
+            opened = f"-R a+rX {own}" if path.is_relative_to(own) else f"a+rx {path}"
             yield (
                 f"The service runs as a user of its own, who may not read {path}: "
-                f"use sudo chmod -R a+rX {path}."
+                f"use sudo chmod {opened}."
             )
             return
 

@@ -46,20 +46,30 @@ def test_hidden_folders_are_those_of_the_units() -> None:
         assert "PrivateTmp=yes\n" in text
 
 
-@pytest.mark.parametrize("closed", ["bin", "bin/callstatsd"], ids=["folder", "file"])
-def test_what_root_installed_for_itself_is_refused(closed: str) -> None:
+@pytest.mark.parametrize(
+    ("closed", "advice"),
+    [
+        ("env/bin", "chmod -R a+rX {home}/env"),
+        ("env/bin/callstatsd", "chmod -R a+rX {home}/env"),
+        ("", "chmod a+rx {home}"),
+    ],
+    ids=["folder", "file", "not ours"],
+)
+def test_what_root_installed_for_itself_is_refused(closed: str, advice: str) -> None:
     """A umask of 077 while pip ran: the service runs as a user of its own."""
     with tempfile.TemporaryDirectory() as home:
-        file = Path(home, "bin/callstatsd")
-        file.parent.mkdir()
+        file = Path(home, "env/bin/callstatsd")
+        file.parent.mkdir(parents=True)
         file.touch()
-        for path in (Path(home), file.parent, file):
+        for path in (Path(home), *file.parents[:2], file):
             path.chmod(0o755)
         target = Target(Path("/"), file)
         require_usable(target, (file,), hidden=())
         Path(home, closed).chmod(0o750)
-        with pytest.raises(ConfigurationError, match=f"chmod -R a\\+rX {home}/{closed}\\.$"):
+        with pytest.raises(ConfigurationError) as caught:
             require_usable(target, (file,), hidden=())
+        assert f"may not read {Path(home, closed)}: " in str(caught.value)
+        assert str(caught.value).endswith(f"use sudo {advice.format(home=home)}.")
 
 
 def test_a_program_that_is_not_there_is_refused(tmp_path: Path) -> None:
