@@ -150,6 +150,7 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Chroot:
     ).stdout.split("\n")
     mirrors = [line.split()[0] for line in listed if line.endswith(f" {release} main")]
     root = tmp_path_factory.mktemp("debian")
+    root.chmod(0o755)
     command = ["debootstrap", "--variant=minbase", "--include=python3,ca-certificates", release]
     # In a namespace of its own, so that nothing stays mounted.
     made = subprocess.run(
