@@ -95,6 +95,11 @@ def test_bytes_that_are_no_utf_8_hurt_nobody() -> None:
     assert read([b'{"records": [{"Sender": "\xff"}]}']) == [{"Sender": "\ufffd"}]
 
 
+def test_a_byte_order_mark_and_half_a_character_hurt_nobody() -> None:
+    body = b'\xef\xbb\xbf{"records": [{"Sender": "\\ud83d"}], "status": 200}'
+    assert read([body[:2], body[2:]]) == [{"Sender": "\ud83d"}]
+
+
 def test_a_record_that_is_too_long_is_not_read() -> None:
     parts = [b"x" * 65536] * (2 * RECORD_LIMIT // 65536 + 1)
     with pytest.raises(AcdUnavailableError, match="longer than"):
