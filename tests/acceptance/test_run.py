@@ -135,7 +135,7 @@ async def test_each_answer_settles_its_line(centre: CallCentre) -> None:
     assert list(status) == [
         "lines", "oldest_pending_seconds", "watermark", "last_delivered_at", "sender",
         "callbacks",
-        "alert",
+        "alert", "telegra",
     ]  # fmt: skip
     assert status["lines"] == {
         "pending": 0, "delivered": 1, "conflict": 1, "not_found": 1, "rejected": 1, "expired": 0,
