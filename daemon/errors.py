@@ -27,13 +27,14 @@ class NotPermittedError(CallstatsdError):
 class UnusableError(CallstatsdError):
     """A database or Salesforce cannot be used now; a daemon under way tries again.
 
-    `answered` if the server itself refused one statement, and may accept another; `noted` once the
-    log has it.
+    `answered` if the server itself refused one statement, and may accept another; `unfit` if that
+    was for its values, which it will refuse again; `noted` once the log has it.
     """
 
-    def __init__(self, message: str, *, answered: bool = False) -> None:
+    def __init__(self, message: str, *, answered: bool = False, unfit: bool = False) -> None:
         super().__init__(message)
         self.answered = answered
+        self.unfit = unfit
         self.noted = False
 
 

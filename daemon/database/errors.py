@@ -52,6 +52,9 @@ KEPT_SETTING = (
 _NAMING_VALUES = ("22", "23", "38", "39", "44", "P0")
 """Classes of SQLSTATE whose messages may name the values of a row, and with them a caller."""
 
+_UNFIT = ("22", "23", "54")
+"""Classes of SQLSTATE for values that the server cannot hold, however often it is asked."""
+
 _URL = re.compile(
     r"postgres(?:ql)?://(?:(?P<user>[^/?#@:\[\]]*)(?::[^/?#\[\]]*)?@)?(?P<hosts>[^/?#@]*)"
     r"(?:/(?P<database>[^?#@]*))?(?:\?(?P<query>[^#]*))?"
@@ -119,7 +122,8 @@ def _answered(error: asyncpg.PostgresError, place: Place, *, connecting: bool) -
     if connecting:
         said = _refused_login(error, said, place)
     message = f"the {place.name} database cannot be used now: {said}"
-    return UnreachableError(message, answered=not isinstance(error, _CUT))
+    unfit = (error.sqlstate or "").startswith(_UNFIT)
+    return UnreachableError(message, answered=not isinstance(error, _CUT), unfit=unfit)
 
 
 def pooler_refused(place: Place, said: str) -> DatabaseSetupError:

@@ -43,8 +43,8 @@ def read_parameters(query: bytes, body: bytes, content_type: str) -> Parameters:
 def _first_of_each(pairs: Iterable[tuple[str, str]]) -> Parameters:
     found: Parameters = {}
     for name, value in pairs:
-        # Postgres has no text with the character 0.
-        found.setdefault(name.strip().lower(), value.replace("\x00", ""))
+        # Postgres has no text with the character 0, nor a name in jsonb.
+        found.setdefault(name.replace("\x00", "").strip().lower(), value.replace("\x00", ""))
     return found
 
 

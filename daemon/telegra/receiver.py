@@ -34,6 +34,7 @@ class Outcome(StrEnum):
     KEPT = "kept"
     REPEATED = "repeated"
     UNAVAILABLE = "unavailable"
+    BAD = "bad"
 
 
 class Gap(NamedTuple):
@@ -65,7 +66,8 @@ class Receiver:
     """Collects notifications that come at once into batches.
 
     Invariant: `KEPT` and `REPEATED` are returned only after the commit. What is refused may have
-    been committed nevertheless; it is recognised when it is repeated.
+    been committed nevertheless; it is recognised when it is repeated. `BAD` is what the database
+    cannot hold.
     """
 
     def __init__(
@@ -149,15 +151,7 @@ class Receiver:
             work = self._store.keep([waiting.received for waiting in batch])
             kept = await run_within(self._commits_within, work)
         except UnusableError as error:
-            if not error.answered:
-                self._queue.extendleft(reversed(batch))
-            elif len(batch) == 1:
-                self._queue.extend(batch)  # the others first: it may be this one's own fault
-            else:
-                self._one_by_one = len(batch)
-                self._queue.extendleft(reversed(batch))
-                return True
-            return False
+            return self._put_back(batch, error)
         if kept is None:
             await self._store.cut()
             self._queue.extendleft(reversed(batch))
@@ -165,6 +159,25 @@ class Receiver:
         self._one_by_one = max(0, self._one_by_one - 1)
         self._answer(batch, kept)
         return True
+
+    def _put_back(self, batch: Sequence[Waiting], error: UnusableError) -> bool:
+        """Queue again what was not committed; False if that should wait for a moment."""
+        if not error.answered:
+            self._queue.extendleft(reversed(batch))
+            return False
+        if len(batch) > 1:
+            self._one_by_one = len(batch)
+            self._queue.extendleft(reversed(batch))
+            return True
+        self._one_by_one = max(0, self._one_by_one - 1)
+        (waiting,) = batch
+        if error.unfit:
+            if not waiting.outcome.done():
+                waiting.outcome.set_result(Outcome.BAD)
+            return True
+        others = bool(self._queue)
+        self._queue.append(waiting)  # the others first: it may be this one's own fault
+        return others and self._one_by_one > 0
 
     def _answer(self, batch: Sequence[Waiting], kept: Kept) -> None:
         new = set(kept.new)

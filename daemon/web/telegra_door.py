@@ -90,6 +90,8 @@ class TelegraDoor:
             return _response(200)
         self._compare_clocks(notification.named, received)
         outcome = await self._keeper.keep(notification)
+        if outcome is Outcome.BAD:
+            return self._answer_bad(parameters, "the database cannot hold it")
         metrics.count_notification(notification.command, outcome)
         if outcome is Outcome.UNAVAILABLE:
             return _response(503, {"Retry-After": "1"})

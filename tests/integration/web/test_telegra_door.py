@@ -150,12 +150,18 @@ async def test_answers(site: Site, query: str, status: int, cmd: str, result: st
     assert len(site.keeper.told) == (result == "kept")
 
 
-async def test_a_repetition_is_answered_200_and_a_refusal_503(site: Site) -> None:
+async def test_each_outcome_has_its_answer(site: Site) -> None:
     site.keeper.outcome = Outcome.REPEATED
     assert await site.status() == 200
     site.keeper.outcome = Outcome.UNAVAILABLE
     status, headers = await site.ask()
     assert (status, headers["Retry-After"]) == (503, "1")
+    site.keeper.outcome = Outcome.BAD
+    with capture_logs() as events:
+        assert await site.status() == 400
+    assert [(one["event"], one["reason"]) for one in events] == [
+        ("telegra.bad", "the database cannot hold it")
+    ]
 
 
 @pytest.mark.parametrize(

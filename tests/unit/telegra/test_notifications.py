@@ -141,7 +141,7 @@ FORM, JSON = "application/x-www-form-urlencoded", "application/json"
         (b"n=+49221", b"", "", {"n": " 49221"}),
         (b"n=M%C3%BCller&o=M%FCller", b"", "", {"n": "Müller", "o": "Müller"}),
         ("n=Müller".encode(), b"", "", {"n": "Müller"}),
-        (b"n=a%00b", b"", "", {"n": "ab"}),
+        (b"%00n%00m=a%00b", b"", "", {"nm": "ab"}),
         (b"n=%ZZ&&=x&m", b"", "", {"n": "%ZZ", "m": ""}),
         (b"", b'{"Cmd": "x", "id": 12345678901234567890, "f": 1.50, "t": true, "n": null}', JSON,
          {"cmd": "x", "id": "12345678901234567890", "f": "1.50", "t": "1"}),

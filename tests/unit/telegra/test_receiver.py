@@ -16,6 +16,7 @@ from tests.support.telegra_site import event
 
 AWAY = UnreachableError("away")
 REFUSED = UnreachableError("refused", answered=True)
+UNFIT = UnreachableError("refused for ever", answered=True, unfit=True)
 
 
 class FakeStore:
@@ -25,7 +26,8 @@ class FakeStore:
         self.open = asyncio.Event()
         self.open.set()
         self.faults: list[UnreachableError] = []
-        self.poison: bytes | None = None
+        self.poison: set[bytes] = set()
+        self.refusal = REFUSED
         self.committed: dict[bytes, Received] = {}
         self.sizes: list[int] = []
         self.late: list[Late] = []
@@ -35,8 +37,8 @@ class FakeStore:
         await self.open.wait()
         if self.faults:
             raise self.faults.pop(0)
-        if any(one.fingerprint == self.poison for one in batch):
-            raise REFUSED
+        if any(one.fingerprint in self.poison for one in batch):
+            raise self.refusal
         self.sizes.append(len(batch))
         told = {one.fingerprint: one for one in batch}
         new = told.keys() - self.committed.keys()
@@ -108,16 +110,21 @@ async def test_what_waits_too_long_is_refused_and_not_committed_later() -> None:
     assert [one.parameters["id"] for one in store.committed.values()] == ["2"]
 
 
-async def test_one_that_the_database_refuses_holds_up_nobody() -> None:
+@pytest.mark.parametrize(
+    ("refusal", "outcome"), [(REFUSED, Outcome.UNAVAILABLE), (UNFIT, Outcome.BAD)]
+)
+async def test_what_the_database_refuses_holds_up_nobody(
+    refusal: UnreachableError, outcome: Outcome
+) -> None:
+    """Also not many of them, as with a pause after each."""
     store = FakeStore()
-    told = [event("CallStart", number) for number in range(5)]
-    store.poison = told[2].fingerprint
+    store.refusal = refusal
+    told = [event("CallStart", number) for number in range(40)]
+    store.poison = {one.fingerprint for one in told[:30]}
     async with receiving(store, answers_within=1.0) as receiver:
         outcomes = await asyncio.gather(*map(receiver.keep, told))
-        expected = [Outcome.KEPT] * 5
-        expected[2] = Outcome.UNAVAILABLE
-        assert outcomes == expected
-        assert await receiver.keep(event("CallStart", 9)) is Outcome.KEPT
+        assert outcomes == [outcome] * 30 + [Outcome.KEPT] * 10
+        assert await receiver.keep(event("CallStart", 99)) is Outcome.KEPT
 
 
 async def test_a_silent_database_is_given_up_for_another_connection() -> None:
