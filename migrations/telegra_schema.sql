@@ -52,10 +52,12 @@ CREATE INDEX IF NOT EXISTS telegraevents_dtreceived ON TelegraEvents (dtReceived
 CREATE INDEX IF NOT EXISTS telegraevents_waiting
     ON TelegraEvents (dtReceived) WHERE CodeKeys IS NOT NULL AND StatisticsPartAID IS NULL;
 
--- What a classification is in TransactionCodes.
+-- What a classification is in TransactionCodes. The index is of digests, because both texts may be
+-- longer than an index can hold.
 CREATE TABLE IF NOT EXISTS TelegraCodes (
     ClassificationCategoryID text NOT NULL,
     ClassificationReason     text NOT NULL,
-    TransactionCodesID       bigint NOT NULL DEFAULT nextval('TelegraIDs'),
-    PRIMARY KEY (ClassificationCategoryID, ClassificationReason)
+    TransactionCodesID       bigint PRIMARY KEY DEFAULT nextval('TelegraIDs')
 );
+CREATE UNIQUE INDEX IF NOT EXISTS telegracodes_texts
+    ON TelegraCodes (md5(ClassificationCategoryID), md5(ClassificationReason));

@@ -101,7 +101,9 @@ class TelegraStore:
 
         Raises `UnusableError`: then nothing is kept, or it is recognised when it is repeated.
         """
-        by_fingerprint = {one.fingerprint: one for one in reversed(batch)}
+        by_fingerprint: dict[bytes, Received] = {}
+        for one in batch:
+            by_fingerprint.setdefault(one.fingerprint, one)
         kept, learnt = await self.database.change(partial(self._keep, by_fingerprint), "telegra")
         self._known.learn(learnt)
         return kept
@@ -310,8 +312,10 @@ class TelegraStore:
         self, connection: Any, rows: Sequence[tuple[LockedCall, CallRows]]
     ) -> None:
         call_ids = [call.id for call, _ in rows]
+        # An incomplete end is left to `write_ends`, which tells of it.
         written = [
-            of_call.ended is not None and (call.ended or not self._rules.grace)
+            of_call.ended is not None
+            and (call.ended or not (self._rules.grace or of_call.incomplete))
             for call, of_call in rows
         ]
         ends = [

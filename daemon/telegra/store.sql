@@ -23,29 +23,39 @@ RETURNING call.StatisticsPartAID AS id, call.CustomerNumber AS customer, call.Ta
           (call.bEnded AND call.dtCallEnd + $4::interval <= clock_timestamp()) IS TRUE AS settled
 
 -- name: keep
--- Keep notifications that are no repetitions: $1 fingerprints, $2 commands, $3 customers, $4 calls,
--- $5 keys of classifications with commas, $6 parameters, $7 their times, $8 which are late.
-INSERT INTO TelegraEvents (Fingerprint, Command, CustomerNumber, StatisticsPartAID, CodeKeys,
+-- Keep notifications that are no repetitions, with ids in the order given: $1 fingerprints,
+-- $2 commands, $3 customers, $4 calls, $5 keys of classifications with commas, $6 parameters,
+-- $7 their times, $8 which are late.
+WITH told AS MATERIALIZED (
+    SELECT nextval('TelegraIDs') AS id, clock_timestamp() AS received, said.*
+    FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[],
+                $7::timestamptz[], $8::boolean[])
+         AS said (fingerprint, command, customer, call_id, keys, parameters, at, late)
+)
+INSERT INTO TelegraEvents (ID, Fingerprint, Command, CustomerNumber, StatisticsPartAID, CodeKeys,
                            Parameters, dtEvent, dtReceived, bLate)
-SELECT told.fingerprint, told.command, told.customer, told.call_id,
-       string_to_array(told.keys, ','), told.parameters::jsonb, told.at, clock_timestamp(),
-       told.late
-FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[],
-            $7::timestamptz[], $8::boolean[])
-     AS told (fingerprint, command, customer, call_id, keys, parameters, at, late)
+SELECT told.id, told.fingerprint, told.command, told.customer, told.call_id,
+       string_to_array(told.keys, ','), told.parameters::jsonb, told.at, told.received, told.late
+FROM told
 ORDER BY told.fingerprint
 ON CONFLICT (Fingerprint) DO NOTHING
 RETURNING ID AS id, Fingerprint AS fingerprint
 
 -- name: bind_codes
 -- Give classifications that waited at most $5 to their calls: $1 ids, $2 customers, $3 keys, and
--- $4 whether each is settled.
-UPDATE TelegraEvents AS event SET StatisticsPartAID = call.id, bLate = call.settled
-FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::boolean[])
-     AS call (id, customer, code_key, settled)
-WHERE event.CodeKeys IS NOT NULL AND event.StatisticsPartAID IS NULL
-  AND event.dtReceived > now() - $5::interval
-  AND event.CustomerNumber = call.customer AND call.code_key = ANY (event.CodeKeys)
+-- $4 whether each is settled. Of several the first key's counts, then the newest call.
+WITH meant AS (
+    SELECT DISTINCT ON (event.ID) event.ID AS id, call.id AS call_id, call.settled
+    FROM TelegraEvents AS event
+    JOIN unnest($1::bigint[], $2::bigint[], $3::text[], $4::boolean[])
+         AS call (id, customer, code_key, settled)
+      ON call.customer = event.CustomerNumber AND call.code_key = ANY (event.CodeKeys)
+    WHERE event.CodeKeys IS NOT NULL AND event.StatisticsPartAID IS NULL
+      AND event.dtReceived > now() - $5::interval
+    ORDER BY event.ID, array_position(event.CodeKeys, call.code_key), call.id DESC
+)
+UPDATE TelegraEvents AS event SET StatisticsPartAID = meant.call_id, bLate = meant.settled
+FROM meant WHERE event.ID = meant.id AND event.StatisticsPartAID IS NULL
 RETURNING event.ID AS id, event.StatisticsPartAID AS call_id
 
 -- name: waiting
@@ -95,7 +105,8 @@ SELECT code.ClassificationCategoryID AS category, code.ClassificationReason AS r
        code.TransactionCodesID AS id
 FROM TelegraCodes AS code
 JOIN unnest($1::text[], $2::text[]) AS said (category, reason)
-  ON said.category = code.ClassificationCategoryID AND said.reason = code.ClassificationReason
+  ON md5(said.category) = md5(code.ClassificationCategoryID)
+ AND md5(said.reason) = md5(code.ClassificationReason)
 
 -- name: write_calls
 -- Write StatisticsPartA anew, column by column; $12 is the end where it may be written.
@@ -251,13 +262,13 @@ WHERE call.TaskID = $1 AND call.dtCallStart IS NOT NULL
 ORDER BY call.StatisticsPartAID DESC LIMIT 1
 
 -- name: prune_events
--- Remove notifications that are older than $1, at most $4, but those of a call that may still
--- change: $2 after its end none may, and a classification waits for $3.
+-- Remove notifications that are older than $1, at most $4, but those of a call with rows that may
+-- still change: $2 after its end none may, and a classification waits for $3.
 DELETE FROM TelegraEvents WHERE ID IN (
     SELECT event.ID FROM TelegraEvents AS event
     LEFT JOIN TelegraCalls AS call ON call.StatisticsPartAID = event.StatisticsPartAID
     WHERE event.dtReceived < now() - $1::interval
-      AND (call.StatisticsPartAID IS NULL OR call.bEnded AND call.dtCallEnd < now() - $2::interval)
+      AND (call.dtCallStart IS NULL OR call.bEnded AND call.dtCallEnd < now() - $2::interval)
       AND (event.CodeKeys IS NULL OR event.StatisticsPartAID IS NOT NULL
            OR event.dtReceived < now() - $3::interval)
     ORDER BY event.dtReceived

@@ -58,6 +58,7 @@ async def test_all_calls_mixed_up_and_twice_through_two_instances(
 
         kept = await asyncio.gather(tell(one, first), tell(other, second))
         await one.bind_waiting()
+        await one.write_ends()
     assert sum(kept) == len(everything)
     for number, script in enumerate(CALLS, 1):
         call = await telegra_db.fetchrow(
@@ -265,19 +266,76 @@ async def test_pruning_keeps_what_may_still_change(
                 event("CallEnd", 4, task="b", eventtime=old),
                 classified("b", "SOLD", timestamp=old),
                 classified("ffff", "WAITS"),
+                told({"cmd": "agentstate", "taskid": "c", "requesttext": "0D5D0000000XZoHKAW"}),
             ]
         )
         assert await store.prune(90 * day, 1000) == 0
         await telegra_db.execute("UPDATE TelegraEvents SET dtReceived = now() - interval '8 days'")
         assert await store.prune(90 * day, 1) == 1
-        assert await store.prune(90 * day, 1000) == 4
+        assert await store.prune(90 * day, 1000) == 5
         # Of the open call all is needed, until it is as old as rows get.
         assert await telegra_db.fetchval(events) == 1
         await telegra_db.execute("UPDATE TelegraCalls SET dtLatest = now() - interval '91 days'")
-        assert await store.prune(90 * day, 1000) == 2
+        assert await store.prune(90 * day, 1000) == 3
         # What comes now of such a call is another one.
         await store.keep([event("CallEnd", 5, task="b")])
     assert await telegra_db.fetchval(events) == 1
     for table, rows in (("StatisticsPartA", 1), ("StatisticsPartB", 0), ("AcdStatisticsPartB", 0),
                         ("AcdStatisticsTransactionCodes", 0), ("TelegraCalls", 1)):  # fmt: skip
         assert await telegra_db.fetchval(f"SELECT count(*) FROM {table}") == rows, table
+
+
+async def test_texts_that_no_index_holds_are_codes_too(
+    telegra_dsn: str, telegra_db: asyncpg.Connection
+) -> None:
+    chance = random.Random(1)
+    category, reason = (
+        "".join(chr(chance.randrange(0x4E00, 0x9000)) for _ in range(2000)) for _ in range(2)
+    )
+    async with store_of(telegra_dsn) as store:
+        code = classified("5f", reason, classificationcategoryid=category)
+        await store.keep([code, classified("5f", reason)])
+        await store.keep([event("CallStart", 1)])
+        await store.keep([classified("5f", reason, classificationcategoryid=category, n="2")])
+        call_id = await telegra_db.fetchval("SELECT ID FROM StatisticsPartA")
+        codes = (await rows_in(telegra_db, call_id)).codes
+    assert [(each.category, each.reason) for each in codes] == [
+        (category, reason),
+        ("", reason),
+        (category, reason),
+    ]
+
+
+async def test_within_a_batch_the_order_is_that_of_receipt_and_the_better_key_counts(
+    telegra_dsn: str, telegra_db: asyncpg.Connection
+) -> None:
+    at, tasks = ms(NOW), [str(number) for number in range(24330, 24342)]
+    async with store_of(telegra_dsn) as store:
+        await store.keep([classified(task, "SOLD") for task in tasks])
+        for task in tasks:
+            called = {"cmd": "callevent", "customernumber": "4711", "eventtime": at,
+                      "agentid": "5"}  # fmt: skip
+            await store.keep(
+                [
+                    told(called | {"taskid": f"{int(task):x}", "eventtype": "CallStart"}),
+                    told(called | {"taskid": task, "eventtype": "Connected"}),
+                    told(called | {"taskid": task, "eventtype": "Working"}),
+                ]
+            )
+    legs = await telegra_db.fetch("SELECT CONNRES FROM StatisticsPartB")
+    assert [leg[0] for leg in legs] == [1] * len(tasks)
+    codes = await telegra_db.fetch(
+        "SELECT call.TaskID FROM AcdStatisticsTransactionCodes AS code"
+        " JOIN TelegraCalls AS call USING (StatisticsPartAID) ORDER BY call.TaskID"
+    )
+    assert [code[0] for code in codes] == tasks
+
+
+async def test_without_grace_an_incomplete_end_is_told_of(
+    telegra_dsn: str, telegra_db: asyncpg.Connection
+) -> None:
+    async with store_of(telegra_dsn) as store:
+        await store.keep([event("CallStart", 1), event("CallEnd", 2, connected="1")])
+        assert [call.incomplete for call in await store.write_ends()] == [True]
+        assert await store.write_ends() == []
+    assert await telegra_db.fetchval("SELECT dtCallEnd IS NOT NULL FROM StatisticsPartA")
