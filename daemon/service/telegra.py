@@ -52,6 +52,8 @@ async def open_telegra(
                 yield Telegra(store, door)
         except* CallstatsdError as errors:
             raise first_error(errors) from errors
+        finally:
+            await upkeep.note_last_gap()
 
 
 def rules_of_calls(settings: Settings) -> Rules:

@@ -1,6 +1,7 @@
 """Keeps what the door lets in: waits are bounded, commits come in batches, refusals are a gap."""
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -86,7 +87,7 @@ class Receiver:
         self._unanswered = 0
         self._one_by_one = 0
         self._gap: Gap | None = None
-        self._refused_at = float("-inf")
+        self._refused_since = self._refused_at = -math.inf
 
     async def keep(self, received: Received) -> Outcome:
         """Return what became of a notification, within `answers_within`."""
@@ -113,18 +114,26 @@ class Receiver:
                 if not await self._commit(batch):
                     await asyncio.sleep(RETRY_EVERY)
 
-    def refused(self, quiet: float) -> Gap | None:
-        """Return what was refused, once that is `quiet` seconds ago; it is then forgotten here."""
-        if self._gap is None or time.monotonic() - self._refused_at < quiet:
+    def refused(self, quiet: float, at_most: float = math.inf) -> Gap | None:
+        """Return what was refused, to be forgotten here, once nothing was for `quiet` seconds.
+
+        Refusals that go on for longer than `at_most` seconds are returned nevertheless.
+        """
+        now = time.monotonic()
+        if self._gap is None:
+            return None
+        if now - self._refused_at < quiet and now - self._refused_since < at_most:
             return None
         gap, self._gap = self._gap, None
         return gap
 
     def _refuse(self) -> Outcome:
         now = datetime.now(UTC)
+        self._refused_at = time.monotonic()
+        if self._gap is None:
+            self._refused_since = self._refused_at
         before = self._gap or Gap(now, now, 0)
         self._gap = Gap(before.since, now, before.refused + 1)
-        self._refused_at = time.monotonic()
         return Outcome.UNAVAILABLE
 
     def restore(self, gap: Gap) -> None:

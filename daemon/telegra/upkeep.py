@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -11,8 +12,9 @@ import structlog
 from daemon import logs, metrics
 from daemon.errors import UnusableError
 from daemon.ledger.gaps import GapStore
+from daemon.tasks import run_within
 from daemon.telegra.reading import TelegraReader
-from daemon.telegra.receiver import Receiver
+from daemon.telegra.receiver import Gap, Receiver
 from daemon.telegra.store import MAX_BATCH, TelegraStore
 
 _log = structlog.get_logger()
@@ -23,6 +25,10 @@ CODES_EVERY = 5.0
 """Seconds between two looks for classifications that wait although their call is known."""
 GAPS_EVERY = 1.0
 """Seconds between two looks for refusals to note; as long none may have come."""
+GAPS_AT_LEAST_EVERY = 5.0
+"""Seconds after which refusals that go on are noted nevertheless."""
+NOTES_WITHIN = 2.0
+"""Seconds for the ledger to take the last gap, at the end."""
 COUNT_EVERY = 5.0
 """Seconds between two counts for the metrics."""
 PRUNE_EVERY = 600.0
@@ -74,9 +80,18 @@ class Upkeep:
         if len(ended) == MAX_BATCH:
             await self.write_ends()
 
+    async def note_last_gap(self) -> None:
+        """Log what was just refused, as the process ends, and write it where the ledger answers."""
+        gap = self._receiver.refused(quiet=0)
+        if gap is None:
+            return
+        _log_gap(gap)
+        with suppress(UnusableError):
+            await run_within(NOTES_WITHIN, self._gaps.note_gap(*gap))
+
     async def note_gap(self) -> None:
-        """Write into the ledger what was refused, once nothing more is."""
-        gap = self._receiver.refused(GAPS_EVERY)
+        """Write into the ledger what was refused, once nothing more is, or for long enough."""
+        gap = self._receiver.refused(GAPS_EVERY, GAPS_AT_LEAST_EVERY)
         if gap is None:
             return
         try:
@@ -84,7 +99,7 @@ class Upkeep:
         except BaseException:
             self._receiver.restore(gap)
             raise
-        _log.warning(logs.TELEGRA_GAP, since=gap.since, until=gap.until, refused=gap.refused)
+        _log_gap(gap)
 
     async def count(self) -> None:
         """Set the gauges."""
@@ -106,6 +121,10 @@ class Upkeep:
         if removed:
             seconds = round(time.monotonic() - began, 3)
             _log.info(logs.RETENTION_PRUNED, telegra_rows=removed, seconds=seconds)
+
+
+def _log_gap(gap: Gap) -> None:
+    _log.warning(logs.TELEGRA_GAP, since=gap.since, until=gap.until, refused=gap.refused)
 
 
 async def _every(seconds: float, work: Callable[[], Coroutine[Any, Any, object]]) -> None:

@@ -92,6 +92,21 @@ async def test_beyond_the_bound_all_is_refused_at_once_and_is_a_gap() -> None:
     assert max(store.sizes) <= MAX_BATCH
 
 
+async def test_refusals_that_go_on_are_told_of_nevertheless() -> None:
+    store = FakeStore()
+    store.faults = [AWAY] * 1000
+    async with receiving(store, answers_within=0.0) as receiver:
+        await receiver.keep(event("CallStart", 1))
+        assert receiver.refused(quiet=60, at_most=0.05) is None
+        await asyncio.sleep(0.06)
+        await receiver.keep(event("CallStart", 2))
+        gap = receiver.refused(quiet=60, at_most=0.05)
+        assert gap is not None
+        assert gap.refused == 2
+        await receiver.keep(event("CallStart", 3))
+        assert receiver.refused(quiet=60, at_most=0.05) is None
+
+
 async def test_a_database_that_is_away_is_waited_for() -> None:
     store = FakeStore()
     store.faults = [AWAY, AWAY]

@@ -29,9 +29,10 @@ class Parts:
     async def write_ends(self) -> list[Ended]:
         return self.ends.pop(0)
 
-    def refused(self, quiet: float) -> Gap | None:
+    def refused(self, quiet: float, at_most: float = 0) -> Gap | None:
+        assert (quiet > 0) == (at_most > 0)
         gap, self.gap = self.gap, None
-        return gap if quiet > 0 else None
+        return gap
 
     def restore(self, gap: Gap) -> None:
         self.gap = gap
@@ -71,6 +72,17 @@ async def test_a_gap_is_written_and_logged_once_the_ledger_answers() -> None:
         await upkeep(parts).note_gap()
         await upkeep(parts).note_gap()
     assert parts.noted == [GAP]
+    assert [(one["event"], one["refused"]) for one in events] == [("telegra.gap", 7)]
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_the_last_gap_is_in_the_log_also_while_the_ledger_is_away(away: bool) -> None:
+    parts = Parts()
+    parts.away = away
+    with capture_logs() as events:
+        await upkeep(parts).note_last_gap()
+        await upkeep(parts).note_last_gap()
+    assert parts.noted == ([] if away else [GAP])
     assert [(one["event"], one["refused"]) for one in events] == [("telegra.gap", 7)]
 
 
