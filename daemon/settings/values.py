@@ -27,7 +27,8 @@ LOCAL_TIME = re.compile(rf"{DATE}({MINUTE}(:\d\d)?)?", re.ASCII)
 ANY_TIME = re.compile(rf"{DATE}({MINUTE}(:\d\d([.,]\d+)?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
 LOCAL_FORMS = "YYYY-MM-DD or YYYY-MM-DDThh:mm[:ss]"
 
-
+MAPPED_PREFIX = 96
+"""Bits before the IPv4 address in an IPv6 one, `::ffff:192.0.2.7`."""
 PATHS = {"endpoint_url", "callback_url", "click_to_dial_url"}
 """URLs that may be a path under the org's own address."""
 
@@ -211,12 +212,21 @@ def read_networks(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+        return tuple(_network(part.strip()) for part in value.split(",") if part.strip())
     except ValueError:
         raise ValueError(
             "is not a list of addresses: use addresses or networks such as 192.0.2.7 or "
             "192.0.2.0/24, separated by commas"
         ) from None
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    """Return a network; of IPv4 addresses that are written as IPv6 ones that of IPv4."""
+    network = ip_network(text)
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is None or network.prefixlen < MAPPED_PREFIX:
+        return network
+    return IPv4Network(f"{mapped}/{network.prefixlen - MAPPED_PREFIX}")
 
 
 Dsn = Annotated[SecretStr, After(check_dsn)]

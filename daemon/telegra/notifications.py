@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from daemon.telegra.parameters import BadNotificationError, Parameters
-from daemon.telegra.values import moment, named_moment, record_id_in, whole
+from daemon.telegra.values import integer, moment, named_moment, record_id_in, whole
 
 TASK_ID_DIGITS = 24
 """The most hexadecimal digits of a taskid."""
@@ -69,7 +69,7 @@ class Notification(NamedTuple):
     @property
     def order(self) -> tuple[datetime, int, int]:
         """By time, then by the ACD's own number, then as they were received."""
-        number = whole(self.parameters.get("id"))
+        number = integer(self.parameters.get("id"))
         return (self.at, -1 if number is None else number, self.row_id)
 
 
@@ -158,7 +158,7 @@ def fingerprint(command: Command, parameters: Parameters) -> bytes:
 
 
 def _canonical(written: str) -> str:
-    number = whole(written)
+    number = integer(written)
     return written if number is None else str(number)
 
 

@@ -1,6 +1,7 @@
 """The parameters of a request, wherever in it they are (telegra, section 3). Pure."""
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -78,7 +79,7 @@ def _json(body: bytes) -> Iterator[tuple[str, str]]:
     """Yield the pairs of a flat object; numbers stay as they are written."""
     try:
         found = json.loads(
-            _text(body),
+            _text(body.removeprefix(BOM_UTF8)),
             object_pairs_hook=_JsonObject,
             parse_int=str,
             parse_float=str,

@@ -19,7 +19,9 @@ _LOST_PLUS = re.compile(r"(:\d{2}(?:\.\d+)?) (\d{2}:?\d{2})$", re.ASCII)
 """The blank was the plus of an offset."""
 _SUPPRESSED = re.compile("xxx$", re.IGNORECASE)
 _NOT_A_DIGIT = re.compile("[^0-9]+")
-_WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
+_WHOLE = re.compile(r"-?\d{1,2000}", re.ASCII)
+_BIGINT = range(-(2**63) + 1, 2**63)
+"""Numbers that a bigint holds, also with the other sign."""
 _ID_INSIDE = re.compile(r"(?<![0-9A-Za-z])[0-9A-Za-z]{18}(?![0-9A-Za-z])")
 
 
@@ -63,7 +65,13 @@ def number_of(text: str | None, country_code: str) -> str | None:
 
 
 def whole(text: str | None) -> int | None:
-    """Return a whole number of at most 18 digits; None for any other text."""
+    """Return a whole number that a bigint holds; None for any other text."""
+    number = integer(text)
+    return number if number is not None and number in _BIGINT else None
+
+
+def integer(text: str | None) -> int | None:
+    """Return a whole number, however large; None for any other text."""
     written = (text or "").strip()
     return int(written) if _WHOLE.fullmatch(written) else None
 

@@ -75,14 +75,15 @@ class TelegraDoor:
             return self._refuse(request, "token", 404)
         if request.method not in METHODS:
             return _response(405, {"Allow": ", ".join(METHODS)})
+        if (request.content_length or 0) > MAX_BODY:
+            return _too_large()
         received = datetime.now(UTC)
         parameters: Parameters = {}
         try:
             parameters = await self._parameters(request)
             notification = understood(parameters, received, self._zone)
         except _TooLargeError:
-            metrics.count_notification(OTHER, "bad")
-            return _response(413, close=True)
+            return _too_large()
         except BadNotificationError as bad:
             return self._answer_bad(parameters, str(bad))
         if notification is None:
@@ -135,7 +136,7 @@ class TelegraDoor:
         body, content_type = b"", ""
         if request.method == "PUT" and request.body_exists:
             body = await _read_body(request)
-            if "Content-Type" in request.headers:
+            if request.headers.get("Content-Type", "").strip():
                 content_type = request.content_type
         return read_parameters(query.encode("utf-8", "surrogateescape"), body, content_type)
 
@@ -163,6 +164,8 @@ def _password(authorization: str) -> bytes:
 async def _read_body(request: web.BaseRequest) -> bytes:
     """Read a body; one that does not come, or is no body, ends the connection."""
     body = bytearray()
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
         async with asyncio.timeout(BODY_WITHIN):
             async for piece in request.content.iter_any():
@@ -176,6 +179,11 @@ async def _read_body(request: web.BaseRequest) -> bytes:
     except (web.RequestPayloadError, ClientPayloadError):
         raise BadNotificationError("unreadable body") from None
     return bytes(body)
+
+
+def _too_large() -> web.Response:
+    metrics.count_notification(OTHER, "bad")
+    return _response(413, close=True)
 
 
 def _response(

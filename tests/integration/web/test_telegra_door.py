@@ -106,6 +106,31 @@ async def test_the_body_of_put_wins(site: Site, body: bytes, headers: dict[str, 
     assert site.keeper.told[0].parameters["eventtype"] == "CallEnd"
 
 
+def exchanged(site: Site, sent: bytes) -> bytes:
+    """Send bytes and return the beginning of the answer."""
+    with socket.create_connection(("127.0.0.1", site.port), timeout=5) as client:
+        client.sendall(sent)
+        return client.recv(100)
+
+
+@pytest.mark.parametrize(
+    ("header", "length", "answer"),
+    [
+        (b"Content-Type: ", len(EVENT), b"HTTP/1.1 200 "),
+        (b"Expect: 100-continue", len(EVENT), b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"Expect: 100-continue", 70_000, b"HTTP/1.1 413 "),
+    ],
+)
+async def test_what_http_clients_send_besides(
+    site: Site, header: bytes, length: int, answer: bytes
+) -> None:
+    head = f"PUT /telegra/{TOKEN} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n"
+    sent = head.encode() + header + b"\r\n\r\n"
+    if not header.startswith(b"Expect"):
+        sent += EVENT.encode()
+    assert (await asyncio.to_thread(exchanged, site, sent)).startswith(answer)
+
+
 async def test_a_body_without_a_content_type_is_a_form(site: Site) -> None:
     session = aiohttp.ClientSession(skip_auto_headers=["Content-Type"])
     async with (
@@ -201,6 +226,8 @@ async def test_a_large_body_is_413_also_without_a_length(site: Site) -> None:
 
     for data in (b"x" * (64 * 1024 + 1), chunks()):
         assert await site.status(EVENT, "PUT", data=data, headers=FORM) == 413
+    for method in ("GET", "HEAD"):
+        assert await site.status(EVENT, method, data=b"x" * 70_000, headers=FORM) == 413
     just_fits = b"x=" + b"&" * (64 * 1024 - 2)
     assert await site.status(EVENT, "PUT", data=just_fits, headers=FORM) == 200
 

@@ -27,9 +27,10 @@ def test_these_are_right(texts: dict[str, Any]) -> None:
 
 
 def test_networks_are_read() -> None:
-    read = settings(**ON, telegra_allow="192.0.2.7, 198.51.100.0/24,2001:db8::/32")
-    networks = [ip_network(one) for one in ("192.0.2.7/32", "198.51.100.0/24", "2001:db8::/32")]
-    assert list(read.telegra_allow) == networks
+    written = "192.0.2.7, 198.51.100.0/24,2001:db8::/32, ::ffff:10.0.0.1,::ffff:10.1.0.0/112"
+    meant = ("192.0.2.7/32", "198.51.100.0/24", "2001:db8::/32", "10.0.0.1/32", "10.1.0.0/16")
+    read = settings(**ON, telegra_allow=written)
+    assert list(read.telegra_allow) == [ip_network(one) for one in meant]
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ def test_bad(parameters: Parameters, reason: str) -> None:
     [
         (EVENT, EVENT | {"eventtype": "CallEnd", "eventtime": "5"}, True),
         (EVENT, EVENT | {"id": "01"}, True),
+        (EVENT | {"id": "9" * 19}, EVENT | {"id": "0" + "9" * 19}, True),
         (EVENT, EVENT | {"id": "2"}, False),
         (EVENT, EVENT | {"customernumber": "0"}, True),
         (EVENT, EVENT | {"customernumber": "8"}, False),
@@ -147,6 +148,7 @@ FORM, JSON = "application/x-www-form-urlencoded", "application/json"
          {"cmd": "x", "id": "12345678901234567890", "f": "1.50", "t": "1"}),
         (b"", b'{"a": "1", "A": "2"}', JSON, {"a": "1"}),
         (b"", b'{"a": "\\ud800"}', JSON, {"a": "?"}),
+        (b"", b'\xef\xbb\xbf{"a": "1"}', JSON, {"a": "1"}),
         (b"a=1", b"", JSON, {"a": "1"}),
     ],
 )  # fmt: skip

@@ -226,3 +226,16 @@ def test_masters_are_named_by_what_tells_a_name_first() -> None:
     assert known.users == {12345: "012345"}
     assert known.groups == {40: "Support"}
     assert known.service_numbers == {7: ("49800999", "Shop"), -3: (None, "Campaign")}
+
+
+def test_ids_of_any_length_give_the_order_at_one_time() -> None:
+    said = {"agentid": "5", "groupid": "40"}
+    kept = [
+        Notification(number, "callevent", START, said | {"eventtype": kind, "id": f"{event_id}"})
+        for number, (kind, event_id) in enumerate(
+            [("Working", 10**19), ("Connected", 10**19 - 1)], 1
+        )
+    ]
+    rows = call_rows(1, 4711, kept, "49")
+    assert rows is not None
+    assert [leg.connres for leg in rows.legs] == [1]

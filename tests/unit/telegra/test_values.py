@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.telegra.values import moment, named_moment, number_of, record_id_in, whole
+from daemon.telegra.values import integer, moment, named_moment, number_of, record_id_in, whole
 from tests.support.expected import BERLIN
 
 RECEIVED = datetime(2026, 11, 20, 9, 0, 30, 123_456, tzinfo=UTC)
@@ -134,3 +134,24 @@ def test_national_numbers_get_the_country_code_of_the_settings() -> None:
 )
 def test_record_ids(text: str | None, expected: str | None) -> None:
     assert record_id_in(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (" 7 ", 7),
+        ("-7", -7),
+        (str(2**63 - 1), 2**63 - 1),
+        (str(2**63), None),
+        (str(-(2**63)), None),
+        ("7.0", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_whole_numbers_are_those_of_a_bigint(text: str | None, expected: int | None) -> None:
+    assert whole(text) == expected
+
+
+def test_numbers_that_only_order_have_no_limit() -> None:
+    assert integer("9" * 2000) == int("9" * 2000)
