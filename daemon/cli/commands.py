@@ -3,7 +3,6 @@
 import asyncio
 import faulthandler
 from collections.abc import Callable
-from enum import Enum
 from typing import Annotated
 
 import orjson
@@ -14,7 +13,6 @@ from daemon.cli import check as checks
 from daemon.cli import output, progress
 from daemon.cli.faults import faults_of, log_refusals
 from daemon.cli.finding import Finding, Verdict
-from daemon.cli.grants import Grants
 from daemon.cli.options import invocation
 from daemon.cli.runtime import (
     MAX_ID,
@@ -25,15 +23,9 @@ from daemon.cli.runtime import (
     run_async,
 )
 from daemon.command_text import printable
-from daemon.database.errors import Place
-from daemon.database.pool import Database
-from daemon.errors import CallstatsdError
-from daemon.ingest.schema import REFERENCE_TABLES, TABLES
-from daemon.ingest.source import open_source
-from daemon.ledger.binding import SCHEMA_VERSION, Binding
+from daemon.errors import CallstatsdError, ConfigurationError
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.overview import StatusReport
-from daemon.ledger.store import open_ledger
 from daemon.lines import FeedName, State, Subject
 from daemon.reports import explain
 from daemon.reports.lookup import look_up, rules_of
@@ -45,15 +37,8 @@ from daemon.service.run import run as run_daemon
 from daemon.service.signals import stop_on_signals
 from daemon.settings.model import Settings
 from daemon.telegra.reading import TelegraReader
-from daemon.telegra.tables import SEQUENCE, TELEGRA_TABLES
+from daemon.telegra.tables import missing_tables, missing_tables_sentence
 from daemon.terminal import say
-
-
-class SourceTables(Enum):
-    """Which tables `migrate` creates in the source."""
-
-    REFERENCE = "reference"
-    TELEGRA = "telegra"
 
 
 def run() -> None:
@@ -119,10 +104,18 @@ def migrate(
 
     Examples: callstatsd migrate; callstatsd migrate --sql --grant-to callstatsd
     """
-    from daemon.ledger import migrate  # noqa: PLC0415 - alembic is slow to load, and only needed here
+    from daemon.cli import migrating  # noqa: PLC0415 - alembic is slow to load
+    from daemon.ledger import migrate  # noqa: PLC0415 - and only needed here
 
     if not sql and (grant_to or from_version):
         raise typer.BadParameter("--grant-to and --from-version need --sql")
+    if sql and (telegra or reference_schema):
+        files = "reference_schema.sql and telegra_schema.sql" if telegra else "reference_schema.sql"
+        raise typer.BadParameter(
+            "--sql prints the ledger's script only: leave out --telegra and --reference-schema, "
+            f"and let a DBA run {files} of {migrate.folder()} with search_path set to the first "
+            "source schema"
+        )
     if from_version and from_version not in migrate.versions():
         raise typer.BadParameter(f"--from-version must be one of {', '.join(migrate.versions())}")
     with log_refusals():
@@ -130,14 +123,14 @@ def migrate(
         settings = require_settings(may_default=may_default, writes=not sql)
         if sql:
             script = migrate.script(settings.ledger_schema, from_version)
-            script = _grants(settings, grant_to).script(script) if grant_to else script
+            script = migrating.grants(settings, grant_to).script(script) if grant_to else script
             # Bytes, because a script is UTF-8 whatever the terminal's encoding is.
             typer.echo(script.encode())
             return
-        created = SourceTables.TELEGRA if telegra else None
+        created = migrating.SourceTables.TELEGRA if telegra else None
         if reference_schema and not telegra:
-            created = SourceTables.REFERENCE
-        run_async(_migrate(settings, created, rebind=rebind))
+            created = migrating.SourceTables.REFERENCE
+        run_async(migrating.migrate(settings, created, rebind=rebind))
 
 
 def status(
@@ -359,68 +352,6 @@ def demo(
         )
 
 
-async def _create_tables(settings: Settings, wanted: SourceTables) -> None:
-    """Create tables in the first source schema, and say which."""
-    from daemon.ingest import reference_schema as reference  # noqa: PLC0415
-    from daemon.telegra.setup import create_telegra_tables  # noqa: PLC0415
-
-    dsn, schema = settings.source_dsn.get_secret_value(), settings.source_schemas[0]
-    # Not through the source's own sessions: those are read only.
-    async with Database("source", dsn, session={}, size=1) as database:
-        if wanted is SourceTables.TELEGRA:
-            names = TELEGRA_TABLES
-            created = await create_telegra_tables(database, schema)
-        else:
-            names = REFERENCE_TABLES
-            created = await reference.create_reference_schema(database, schema)
-    say(reference.reference_schema_sentence(created, schema, names))
-
-
-async def _migrate(settings: Settings, tables: SourceTables | None, *, rebind: bool) -> None:
-    """Print each step as soon as it is done, because the next one may fail."""
-    from daemon.ledger import migrate  # noqa: PLC0415
-
-    source_dsn = settings.source_dsn.get_secret_value()
-    ledger_dsn = settings.ledger_dsn.get_secret_value()
-    schemas, schema = settings.source_schemas, settings.ledger_schema
-    if tables is not None:
-        await _create_tables(settings, tables)
-    async with open_ledger(ledger_dsn, schema) as ledger:
-        await ledger.check_upgradable()
-        patience = settings.request_timeout + migrate.STOPS_WITHIN
-        async with migrate.undisturbed(ledger, patience):
-            before = await migrate.upgrade(ledger.database, schema)
-        upgraded = migrate.upgrade_sentence(before, schema)
-        if upgraded:
-            say(upgraded)
-        await ledger.check_version()
-        async with open_source(
-            source_dsn, schemas, settings.source_timezone, settings.clients_id
-        ) as source:
-            clock = await source.clock()
-        wanted = Binding(settings.clients_id, clock.database, schemas)
-        bound = await migrate.bind(ledger, wanted, rebind=rebind)
-        if bound:
-            say(bound)
-        elif not upgraded:
-            version = f"is at version {SCHEMA_VERSION}"
-            say(f"Nothing to do: the ledger in schema {schema} {version}, bound to {wanted}.")
-
-
-def _grants(settings: Settings, role: str) -> Grants:
-    tables = REFERENCE_TABLES if settings.callback_url else tuple(TABLES)
-    receives = bool(settings.telegra_token.get_secret_value())
-    return Grants(
-        role,
-        Place("ledger", settings.ledger_dsn.get_secret_value()),
-        settings.ledger_schema,
-        Place("source", settings.source_dsn.get_secret_value()),
-        settings.source_schemas,
-        TELEGRA_TABLES if receives else tables,
-        SEQUENCE if receives else None,
-    )
-
-
 async def _look_up(settings: Settings, wanted: Subject | str) -> list[explain.History]:
     async with open_databases(settings) as (source, ledger):
         await check_ledger(settings, source, ledger)
@@ -430,6 +361,8 @@ async def _look_up(settings: Settings, wanted: Subject | str) -> list[explain.Hi
 async def _call_of_task(settings: Settings, task_id: str) -> int | None:
     async with open_databases(settings) as (source, ledger):
         await check_ledger(settings, source, ledger)
+        if missing := await missing_tables(source.database):
+            raise ConfigurationError(missing_tables_sentence(missing))
         return await TelegraReader(source.database).call_of_task(task_id)
 
 

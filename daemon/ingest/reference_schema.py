@@ -31,16 +31,22 @@ async def changed_schema(database: Database, schema: str) -> AsyncIterator[tuple
         with faults(database.place):
             async with connection.transaction():
                 await connection.execute(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
-                rows = await connection.fetch(
-                    "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace($1)"
-                    " AND relkind IN ('r', 'p', 'v', 'm', 'f')",
-                    quoted(schema),
-                )
+                there = await tables_in(connection, schema)
                 await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
                 await connection.execute(f"SET LOCAL search_path TO {quoted(schema)}")
-                yield connection, {row["relname"] for row in rows}
+                yield connection, there
     finally:
         await connection.close()
+
+
+async def tables_in(connection: Any, schema: str) -> set[str]:
+    """Return the tables and views of a schema, in lower case; none where it is missing."""
+    rows = await connection.fetch(
+        "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace($1)"
+        " AND relkind IN ('r', 'p', 'v', 'm', 'f')",
+        quoted(schema),
+    )
+    return {row["relname"] for row in rows}
 
 
 async def run_script(connection: Any, name: str) -> None:

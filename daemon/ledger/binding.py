@@ -101,6 +101,11 @@ class BindingStore(LedgerTables):
             )
         await self.check_binding(binding)
 
+    async def check_bindable(self, wanted: Binding) -> None:
+        """Raise `ConfigurationError` for a ledger that is there and bound to other calls."""
+        if await self.exists() and await self.binding() is not None:
+            await self.check_binding(wanted)
+
     async def check_binding(self, wanted: Binding) -> None:
         """Raise `ConfigurationError` naming both, when the ledger belongs to other calls."""
         found = await self.binding()

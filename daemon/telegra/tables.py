@@ -1,5 +1,7 @@
 """The tables that the receiver writes, and whether it may."""
 
+from collections.abc import Sequence
+
 from daemon.database import statements
 from daemon.database.pool import Database
 from daemon.ingest.schema import REFERENCE_TABLES
@@ -12,6 +14,19 @@ SEQUENCE = "TelegraIDs"
 _SQL = statements.load("telegra/tables.sql")
 
 
+async def missing_tables(database: Database) -> list[str]:
+    """Return the receiver's own tables that are missing: all where it was never set up."""
+    async with database.connection() as connection:
+        names = [table.lower() for table in RECEIVER_TABLES]
+        there = {row["name"] for row in await connection.fetch(_SQL["rights"], names)}
+    return [table for table in RECEIVER_TABLES if table.lower() not in there]
+
+
+def missing_tables_sentence(missing: Sequence[str]) -> str:
+    """Return a sentence: which tables are missing, and how to make them."""
+    return f"{', '.join(missing)} missing in the source: run `callstatsd migrate --telegra`"
+
+
 async def table_faults(database: Database) -> list[str]:
     """Return a sentence for each table that is missing or may not be written."""
     async with database.connection() as connection:
@@ -20,7 +35,7 @@ async def table_faults(database: Database) -> list[str]:
         sequence = await connection.fetchval(_SQL["sequence_right"], SEQUENCE.lower())
     missing = [table for table in TELEGRA_TABLES if table.lower() not in rights]
     if missing:
-        return [f"{', '.join(missing)} missing in the source: run `callstatsd migrate --telegra`"]
+        return [missing_tables_sentence(missing)]
     refused = [table for table in TELEGRA_TABLES if not rights[table.lower()]["writable"]]
     refused += [] if sequence else [f"the sequence {SEQUENCE}"]
     if not refused:

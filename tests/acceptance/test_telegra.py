@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from daemon.demo.standin import CALLBACK_PATH
+from daemon.telegra.receiver import MAX_WAITING
 from tests.support.daemon_process import PATIENCE, Daemon, running
 from tests.support.telegra_centre import Acd, TelegraCentre
 from tests.support.telegra_load import tell_at
@@ -140,6 +141,23 @@ async def test_what_is_refused_while_the_database_is_away_is_a_gap(
     assert "abc" in unknown["note"]
 
 
+async def test_what_is_refused_just_before_the_end_is_a_gap_too(
+    telegra_centre: TelegraCentre,
+) -> None:
+    """More come at once than may wait for a table that is locked."""
+    centre = telegra_centre
+    async with receiving(centre) as (daemon, acd):
+        assert await acd.tell(event(TOLD[0])) == 200
+        async with centre.db.transaction():
+            await centre.db.execute("LOCK TABLE TelegraEvents")
+            flood = asyncio.create_task(tell_at(centre.port, None, 2 * MAX_WAITING))
+            while await acd.tell(event(TOLD[1])) != 503:
+                pass
+        refused = 1 + (await flood).statuses[503]
+        assert await daemon.stop() == 0
+    assert await centre.db.fetchval("SELECT sum(refused) FROM gap") == refused
+
+
 async def test_planned_callbacks_are_requests_of_the_other_feed(
     telegra_centre: TelegraCentre,
 ) -> None:
@@ -207,6 +225,18 @@ async def test_migrate_makes_the_tables_and_refuses_another_acds(
     assert "tables of another ACD" in " ".join(errors.split())
     tables = "SELECT count(*) FROM pg_tables WHERE schemaname IN ('jtel', 'jtel_ledger')"
     assert await db.fetchval(tables) == 1
+    # The ledger is bound to the schema telegra.
+    code, _, errors = await centre.run("migrate", "--telegra", source_schemas="another")
+    assert code == 78
+    assert "the ledger holds the lines of" in errors
+    assert await db.fetchval("SELECT to_regnamespace('another') IS NULL")
+    code, output, errors = await centre.run("migrate", "--telegra", "--sql")
+    assert (code, output) == (2, "")
+    assert "telegra_schema.sql" in "".join(errors.split())
+    await db.execute("DROP TABLE telegra.TelegraCalls")
+    code, _, errors = await centre.run("show", "--telegra", "5f")
+    assert code == 78
+    assert "TelegraCalls missing in the source" in " ".join(errors.split())
 
 
 async def test_under_more_load_than_can_be_kept_nothing_that_was_kept_is_lost(
