@@ -11,10 +11,9 @@ import asyncpg
 import pytest
 
 from daemon.demo.standin import CALLBACK_PATH
-from daemon.telegra.receiver import MAX_WAITING
 from tests.support.daemon_process import PATIENCE, Daemon, running
 from tests.support.telegra_centre import Acd, TelegraCentre
-from tests.support.telegra_load import tell_at
+from tests.support.telegra_load import clients, tell_at
 
 CALL = {"cmd": "callevent", "customerNumber": "4711", "taskid": "5F0A", "mode": "0"}
 TOLD = [
@@ -146,15 +145,17 @@ async def test_what_is_refused_just_before_the_end_is_a_gap_too(
 ) -> None:
     """More come at once than may wait for a table that is locked."""
     centre = telegra_centre
-    async with receiving(centre) as (daemon, acd):
-        assert await acd.tell(event(TOLD[0])) == 200
-        async with centre.db.transaction():
-            await centre.db.execute("LOCK TABLE TelegraEvents")
-            flood = asyncio.create_task(tell_at(centre.port, None, 2 * MAX_WAITING))
-            while await acd.tell(event(TOLD[1])) != 503:
-                pass
-        refused = 1 + (await flood).statuses[503]
+    async with running(centre.settings(), centre.folder) as daemon:
+        await centre.listening()
+        async with clients(centre.port) as opened:
+            async with centre.db.transaction():
+                await centre.db.execute("LOCK TABLE TelegraEvents")
+                told = [asyncio.create_task(one.tell(n)) for n, one in enumerate(opened)]
+                await asyncio.wait(told, return_when=asyncio.FIRST_COMPLETED)
+            statuses = await asyncio.gather(*told)
         assert await daemon.stop() == 0
+    refused = statuses.count(503)
+    assert refused > 0
     assert await centre.db.fetchval("SELECT sum(refused) FROM gap") == refused
 
 
