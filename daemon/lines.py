@@ -44,7 +44,7 @@ NO_ID = "no Salesforce id in the code's or the call's UserData"
 
 
 class State(StrEnum):
-    """States of a line (contract, section 6); all but `pending` are final."""
+    """States of a line; all but `pending` are final."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -83,9 +83,8 @@ _KEY = re.compile(r"(\d{1,19})-(\d{1,19})-(\d{1,19})-(\d{1,19})|callback-(\d{1,1
 class LineKey(NamedTuple):
     """Ids of StatisticsPartA, AcdStatisticsPartB, StatisticsPartB and the transaction code.
 
-    Written `A-G-B-T`; 0 means that the line has no such row, and a dangling id is kept as stored
-    (contract, section 3). A callback has the id of AcdEvents first and no others, and is written
-    `callback-ID`.
+    Written `A-G-B-T`; 0 means that the line has no such row, and a dangling id is kept as
+    stored. A callback has the id of AcdEvents first and no others, and is written `callback-ID`.
     """
 
     call_id: int
@@ -276,7 +275,7 @@ class Settlement(NamedTuple):
 
 
 class FailingAnswers(NamedTuple):
-    """What the ledger knows of an endpoint that fails (contract 5, `endpoint_failing`).
+    """What the ledger knows of an endpoint that fails (`endpoint_failing`).
 
     `paused` while such a pause lasts. `refused` has the first line of each record that was refused
     in the row that may lead to one.

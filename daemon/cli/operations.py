@@ -19,7 +19,7 @@ from daemon.lines import FeedName, State
 _log = structlog.get_logger()
 
 ASK_ABOVE = 100
-"""More lines than this are changed only after confirmation (contract, section 8)."""
+"""More lines than this are changed only after confirmation."""
 DISCARDABLE = (State.PENDING, State.REJECTED, State.EXPIRED, State.INVALID)
 """States that `discard` accepts; delivered and refused lines are the record of what was sent."""
 RESUME_TIMEOUT = 10.0

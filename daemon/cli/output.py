@@ -80,7 +80,7 @@ class TelegraStatus(TypedDict):
 
 
 class Status(FeedStatus):
-    """`status --json` (contract, section 8): call statistics, and what else is on."""
+    """`status --json`: call statistics, and what else is on."""
 
     callbacks: FeedStatus | None
     alert: AlertJson | None

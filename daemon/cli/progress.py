@@ -28,7 +28,7 @@ NOUNS = {FeedName.STATISTICS: "calls", FeedName.CALLBACKS: "callbacks"}
 def backfill_json(
     progress: BackfillProgress, feed: FeedName, *, dry_run: bool, resend: bool
 ) -> dict[str, Any]:
-    """Return `backfill --json` (contract, section 8); with `--resend` also `resent`."""
+    """Return `backfill --json`; with `--resend` also `resent`."""
     counts: dict[str, Any] = {
         NOUNS[feed]: progress.calls,
         "lines": progress.lines,

@@ -1,4 +1,4 @@
-"""How long to wait before the next try: exponential, with jitter, bounded. Pure (contract 5)."""
+"""How long to wait before the next try: exponential, with jitter, bounded. Pure."""
 
 import random
 from collections.abc import Callable

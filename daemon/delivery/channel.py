@@ -27,7 +27,7 @@ from daemon.salesforce.responses import DEFECT, NoResponse, Response, TokenFailu
 _log = structlog.get_logger()
 
 ENDPOINT_AWAY = {PauseReason.UNAVAILABLE, PauseReason.UNANSWERED, PauseReason.ENDPOINT_MISSING}
-"""Pauses that may mean that the org is at another address by now (contract 5)."""
+"""Pauses that may mean that the org is at another address by now."""
 
 
 class Transport(Protocol):

@@ -27,7 +27,7 @@ FAILING_MAX = 60.0
 UNANSWERED_AFTER = 2
 """Different records in a row that got no answer."""
 PROBE_FOR = 10.0
-"""Seconds to wait for the answer to a probe that an operator asked for (contract, section 8)."""
+"""Seconds to wait for the answer to a probe that an operator asked for."""
 
 
 class SenderStatus(NamedTuple):

@@ -94,7 +94,7 @@ _ERROR_CODE = re.compile(r"[A-Z][A-Z_]{1,63}")
 
 
 def classify(answer: Response | NoResponse | TokenFailure) -> Outcome:
-    """Return what an answer means, by its body before its status (contract 5).
+    """Return what an answer means, by its body before its status.
 
     Apex may not set 423 (and others): the platform turns it into a 500 with a text that names
     the status meant. A platform 404 means that no class listens at the path.
@@ -129,7 +129,7 @@ def _classify_response(answer: Response) -> Outcome:
 def error_code(body: str) -> str | None:
     """Return the platform's errorCode or the endpoint's `code`; None if it does not look like one.
 
-    Other text might name a person, and the log must not (contract 9).
+    Other text might name a person, and the log must not.
     """
     codes: list[object] = [code for code, _ in platform_errors(body)]
     if body.lstrip().startswith("{"):

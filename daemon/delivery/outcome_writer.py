@@ -21,7 +21,7 @@ from daemon.tasks import in_background
 _log = structlog.get_logger()
 
 UNWRITABLE_FOR = 120.0
-"""Seconds without being able to write outcomes, after which the process ends (contract 8)."""
+"""Seconds without being able to write outcomes, after which the process ends."""
 MIN_BATCH = 24
 """Write at once from this many outcomes on; smaller batches wait LINGER seconds."""
 LINGER = 0.005

@@ -18,7 +18,7 @@ from daemon.lines import PendingLine, Settlement, State
 from daemon.salesforce.responses import NoResponse, Response, TokenFailure
 
 ANSWER_KEPT = 200
-"""Characters of an answer (contract of callbacks, section 6)."""
+"""Characters of an answer."""
 
 
 def settle(

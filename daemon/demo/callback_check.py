@@ -1,4 +1,4 @@
-"""Records to the stand-in's createCallback, compared with section 5 of their contract. Pure."""
+"""Records to the stand-in's createCallback, compared with their 21 keys and types. Pure."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ BELONGS_TO = {
 
 
 def record_faults(record: dict[str, Any], key: str, empty: str | None) -> list[str]:
-    """Return how a record differs from the contract."""
+    """Return how a record differs from these keys and types."""
     faults = field_faults(record, FIELDS, REQUIRED, empty)
     if list(record) != list(FIELDS):
         return faults

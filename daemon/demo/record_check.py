@@ -1,4 +1,4 @@
-"""Requests to the Salesforce stand-in, compared with the contract: headers, JSON, lines. Pure."""
+"""What is wrong with a request to the Salesforce stand-in: its headers, JSON, lines. Pure."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def parse(body: bytes) -> tuple[dict[str, Any], list[str]]:
 
 
 def header_faults(headers: Mapping[str, str], key_shape: str, *, token: bool) -> list[str]:
-    """Return how the headers differ from section 5 of the contract."""
+    """Return how the headers differ from those that every record has."""
     shapes = HEADERS | {"Idempotency-Key": key_shape}
     return [
         f"{name} is not {shape}"
@@ -113,7 +113,7 @@ def field_faults(
 def record_faults(
     record: dict[str, Any], key: str, empty: str | None, *, without_id: bool
 ) -> list[str]:
-    """Return how a record differs from section 4 of the contract."""
+    """Return how a record differs from the 17 keys and their types."""
     required = {"jtelStatisticsPartAID", "bOutbound", "nDuration"}
     if not without_id:
         required.add("SalesForceID")

@@ -81,7 +81,7 @@ class EventFacts:
 
 @dataclass(frozen=True, slots=True)
 class ReadinessRules:
-    """When a call is ready (contract 3): durations, and START_FROM where it is set.
+    """When a call is ready: durations, and START_FROM where it is set.
 
     `clients_id` is the one client whose calls are taken (None: all); `zone` is the ACD server's,
     in which times are shown; `near` is how far the frequent sweep reaches back.

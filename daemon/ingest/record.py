@@ -1,5 +1,5 @@
 # ruff: noqa: N815 - the 17 keys are spelt by the endpoint.
-"""A data line as the 17-key JSON record of `writeCallStatistics` (contract, section 4). Pure."""
+"""A data line as the 17-key JSON record of `writeCallStatistics`. Pure."""
 
 import re
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""What the ACD's tables must be like, and SQL fitted to what they are (contract 2). Pure."""
+"""What the ACD's tables must be like, and SQL fitted to what they are. Pure."""
 
 from collections.abc import Mapping, Sequence
 

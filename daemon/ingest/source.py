@@ -1,4 +1,4 @@
-"""The ACD's tables: which calls are ready, and their data lines. SELECT only (contract 2, 3)."""
+"""The ACD's tables: which calls are ready, and their data lines. SELECT only."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager

@@ -1,4 +1,4 @@
--- The ACD's tables, read only. Names in braces are the tables of contract section 2: the table
+-- The ACD's tables, read only. Names in braces are its tables: the table
 -- itself, or a subquery that makes whole numbers of ids where a view has them as text.
 
 -- name: newest_start

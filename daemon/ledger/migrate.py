@@ -29,7 +29,7 @@ _NOTIFY = statements.load("ledger/operator.sql")["notify"]
 _SQL = statements.load("ledger/migrate.sql")
 
 STOPS_WITHIN = 10.0
-"""Seconds beyond REQUEST_TIMEOUT that an active instance may take to stop (contract, section 8)."""
+"""Seconds beyond REQUEST_TIMEOUT that an active instance may take to stop."""
 
 
 def folder() -> Path:

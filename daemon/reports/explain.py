@@ -74,7 +74,7 @@ def streak_sentence(streak: Streak) -> str:
 
 
 def as_json(history: History, rules: ReadinessRules) -> dict[str, Any]:
-    """Return `show --json` (contract, section 8); times are ISO 8601 with offset."""
+    """Return `show --json`; times are ISO 8601 with offset."""
     row = "call_id" if isinstance(history, CallHistory) else "callback_id"
     return {
         row: history.subject.row_id,

@@ -45,7 +45,7 @@ Session = aiohttp.ClientSession
 
 CONNECT_TIMEOUT = 10.0
 ADDRESS_EVERY = 60.0
-"""Seconds between two tokens that are fetched only to learn the org's address (contract 5)."""
+"""Seconds between two tokens that are fetched only to learn the org's address."""
 
 RENEWING = frozenset({401, 301, 302, 303, 307, 308})
 """Statuses at which a token is renewed once: it is refused, or the org has moved."""

@@ -1,4 +1,4 @@
-"""What came back from Salesforce, and what its headers say. Pure (contract 5)."""
+"""What came back from Salesforce, and what its headers say. Pure."""
 
 import json
 import re

@@ -191,7 +191,7 @@ def _connection() -> TrackedProtocol | None:
 
 
 async def may_have_left() -> bool:
-    """Whether this task's failed request may have reached the server (contract 5).
+    """Whether this task's failed request may have reached the server.
 
     Not before there is a connection, with a proxy's tunnel and TLS where they belong to it; nor
     where TLS refused the new connection.

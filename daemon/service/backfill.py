@@ -44,7 +44,7 @@ NEARLY_DONE = 500
 LOOK_SOON = 0.05
 """Seconds between two reads of what the sender has done."""
 PAUSED_FOR = 300.0
-"""Seconds of one pause after which a backfill gives up waiting (contract, section 8)."""
+"""Seconds of one pause after which a backfill gives up waiting."""
 
 
 class WindowPrunedError(CallstatsdError):

@@ -65,7 +65,7 @@ NEEDED = {
 
 
 class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_errors=True):
-    """Every setting of contract section 7, in its order."""
+    """Every setting, in the order of docs/settings.md."""
 
     source_dsn: Dsn = Field(
         description="URL of the Postgres with the ACD's tables, "

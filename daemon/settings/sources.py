@@ -1,4 +1,4 @@
-"""Finds settings in one place, and never mixes two (contract, section 8).
+"""Finds settings in one place, and never mixes two.
 
 A file that the command line names; else environment, `.env` and systemd credentials; else, for
 commands that people type, the file of the installation.

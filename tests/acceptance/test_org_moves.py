@@ -1,4 +1,4 @@
-"""The whole daemon at an org that moves, and at one with numbers out of bounds (contract 5)."""
+"""The whole daemon at an org that moves, and at one with numbers out of bounds."""
 
 from collections.abc import Mapping
 

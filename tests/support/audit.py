@@ -14,7 +14,7 @@ from daemon.demo.standin import Received, StandIn
 from tests.support.call_centre import CallCentre
 
 UNSETTLED = 64
-"""Answered lines that a crash may repeat, beside those in flight (contract, section 5)."""
+"""Answered lines that a crash may repeat, beside those in flight."""
 SAME_MOMENT = 0.005
 """Seconds by which two clocks of one machine may differ here."""
 SEEN_LATE = 1.0

@@ -117,7 +117,7 @@ async def assert_accounted_for(centre: CallCentre, records: list[str]) -> None:
 
 
 def lasting_pauses(daemon: Daemon) -> int:
-    """How many pauses for want of an endpoint a second probe did not end (contract, section 5)."""
+    """How many pauses for want of an endpoint a second probe did not end."""
     found = failed = 0
     for event in daemon.events:
         if event["event"] == "sender.resumed":

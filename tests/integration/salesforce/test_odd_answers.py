@@ -1,4 +1,4 @@
-"""Whatever a server answers, a request comes to its end and the process goes on (contract 5)."""
+"""Whatever a server answers, a request comes to its end and the process goes on."""
 
 import asyncio
 import gzip

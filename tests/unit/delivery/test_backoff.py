@@ -1,4 +1,4 @@
-"""How long a line, a record or the sender waits before the next try (contract 5)."""
+"""How long a line, a record or the sender waits before the next try."""
 
 import pytest
 from hypothesis import given

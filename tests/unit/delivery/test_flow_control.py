@@ -1,4 +1,4 @@
-"""When the whole sender pauses, for how long, and how it comes back (contract 5)."""
+"""When the whole sender pauses, for how long, and how it comes back."""
 
 from dataclasses import replace
 from itertools import pairwise
