@@ -37,8 +37,14 @@ class Terminal:
     async def _read(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            readable = loop.create_future()
+            loop.add_reader(self._descriptor, readable.set_result, None)
             try:
-                part = await loop.run_in_executor(None, os.read, self._descriptor, 65536)
+                await readable
+            finally:
+                loop.remove_reader(self._descriptor)
+            try:
+                part = os.read(self._descriptor, 65536)
             except OSError:  # so Linux says that nobody has the other end any more
                 part = b""
             async with self._changed:
@@ -68,6 +74,13 @@ class Terminal:
 
     async def shows(self, text: str) -> None:
         await self.until(lambda terminal: text in terminal.text)
+
+    async def close(self) -> None:
+        """Kill the command, and read no more: what it started may have the terminal still."""
+        self.process.kill()
+        await self.process.wait()
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
 
     async def ended(self, within: float = WITHIN) -> int:
         """Wait for the command's end; returns its exit code."""
@@ -100,8 +113,7 @@ async def terminal(
     try:
         yield shown
     finally:
-        process.kill()
-        await shown.ended()
+        await shown.close()
         os.close(ours)
 
 
