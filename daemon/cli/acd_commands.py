@@ -154,10 +154,7 @@ def create(
     """
     kind = number_of(of_type, EVENT_TYPES, "--type")
     if kind in TELEPHONE:
-        if caller_id(sender) is None:
-            raise typer.BadParameter("--sender must be a phone number for this --type")
-        sender = caller_id(sender) or ""
-        receiver = caller_id(receiver)
+        sender, receiver = _telephone(sender), caller_id(receiver)
     options = {
         "type": kind,
         "group": group,
@@ -187,6 +184,13 @@ def create(
         return
     say("Added a comment to an event that was there." if made.updated else "Created an event.")
     acd_output.show_event(made)
+
+
+def _telephone(sender: str) -> str:
+    number = caller_id(sender)
+    if number is None:
+        raise typer.BadParameter("--sender must be a phone number for this --type")
+    return number
 
 
 COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (

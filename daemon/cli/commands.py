@@ -3,6 +3,7 @@
 import asyncio
 import faulthandler
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import orjson
@@ -109,13 +110,8 @@ def migrate(
 
     if not sql and (grant_to or from_version):
         raise typer.BadParameter("--grant-to and --from-version need --sql")
-    if sql and (telegra or reference_schema):
-        files = "reference_schema.sql and telegra_schema.sql" if telegra else "reference_schema.sql"
-        raise typer.BadParameter(
-            "--sql prints the ledger's script only: leave out --telegra and --reference-schema, "
-            f"and let a DBA run {files} of {migrate.folder()} with search_path set to the first "
-            "source schema"
-        )
+    if sql:
+        _require_sql_alone(migrate.folder(), telegra=telegra, reference_schema=reference_schema)
     if from_version and from_version not in migrate.versions():
         raise typer.BadParameter(f"--from-version must be one of {', '.join(migrate.versions())}")
     with log_refusals():
@@ -131,6 +127,17 @@ def migrate(
         if reference_schema and not telegra:
             created = migrating.SourceTables.REFERENCE
         run_async(migrating.migrate(settings, created, rebind=rebind))
+
+
+def _require_sql_alone(folder: Path, *, telegra: bool, reference_schema: bool) -> None:
+    """Refuse `migrate --sql` with tables that its script would not have."""
+    if telegra or reference_schema:
+        files = "reference_schema.sql and telegra_schema.sql" if telegra else "reference_schema.sql"
+        raise typer.BadParameter(
+            "--sql prints the ledger's script only: leave out --telegra and --reference-schema, "
+            f"and let a DBA run {files} of {folder} with search_path set to the first "
+            "source schema"
+        )
 
 
 def status(
@@ -206,9 +213,7 @@ def show(
     if telegra is not None:
         call = run_async(_call_of_task(settings, telegra))
         if call is None:
-            note = f"No call of the taskid {telegra} was told of, or it is gone with its rows."
-            nothing: dict[str, object] = {"call_id": None, "lines": [], "note": printable(note)}
-            typer.echo(orjson.dumps(nothing)) if as_json else say(note)
+            _show_no_call(telegra, as_json=as_json)
             return
         wanted.append(Subject(FeedName.STATISTICS, call))
     found = run_async(_look_up(settings, wanted[0]))
@@ -356,6 +361,12 @@ async def _look_up(settings: Settings, wanted: Subject | str) -> list[explain.Hi
     async with open_databases(settings) as (source, ledger):
         await check_ledger(settings, source, ledger)
         return await look_up(settings, source, OperatorStore(ledger.database), wanted)
+
+
+def _show_no_call(taskid: str, *, as_json: bool) -> None:
+    note = f"No call of the taskid {taskid} was told of, or it is gone with its rows."
+    nothing: dict[str, object] = {"call_id": None, "lines": [], "note": printable(note)}
+    typer.echo(orjson.dumps(nothing)) if as_json else say(note)
 
 
 async def _call_of_task(settings: Settings, task_id: str) -> int | None:

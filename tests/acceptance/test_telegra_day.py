@@ -69,7 +69,7 @@ async def ids_in(db: asyncpg.Connection) -> Ids:
     )
 
 
-async def compare(
+async def assert_all_sent(
     centre: TelegraCentre, told: Sequence[Told], sent: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Wait until Salesforce has exactly the lines that were told of, besides those sent before.
@@ -99,11 +99,11 @@ async def test_a_day_told_in_disorder_and_twice(telegra_centre: TelegraCentre) -
         await ends_written(centre, day.told)
     async with running(centre.settings(**SENDING), centre.folder):
         await centre.listening()
-        sent = await compare(centre, day.told)
+        sent = await assert_all_sent(centre, day.told)
         await tell_all(day.late, [centre.port], random.Random(2))
     # What comes late, with its own time long ago, is found by a sweep.
     async with running(centre.settings(**SENDING), centre.folder):
-        await compare(centre, [*day.told, *day.late], sent)
+        await assert_all_sent(centre, [*day.told, *day.late], sent)
 
 
 @pytest.mark.long
@@ -120,10 +120,10 @@ async def test_a_day_with_kills_and_outages(telegra_centre: TelegraCentre, serve
     assert tries > 2 * len(day.told)
     async with running(centre.settings(**SENDING), centre.folder):
         await centre.listening()
-        sent = await compare(centre, day.told)
+        sent = await assert_all_sent(centre, day.told)
         await tell_all(day.late, [centre.port], chance)
     async with running(centre.settings(**SENDING), centre.folder):
-        await compare(centre, [*day.told, *day.late], sent)
+        await assert_all_sent(centre, [*day.told, *day.late], sent)
 
 
 async def ends_written(centre: TelegraCentre, day: Sequence[Told]) -> None:

@@ -51,7 +51,7 @@ def test_it_is_off_until_it_is_set() -> None:
     ],
 )
 def test_these_are_right(texts: dict[str, Any]) -> None:
-    settings(**texts)
+    assert settings(**texts).click_to_dial_url == texts.get("click_to_dial_url", "")
 
 
 @pytest.mark.parametrize(

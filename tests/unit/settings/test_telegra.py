@@ -23,7 +23,7 @@ ON = LISTEN | {"telegra_token": "a-Token_of-Telegra-01"}
     ],
 )
 def test_these_are_right(texts: dict[str, Any]) -> None:
-    settings(**texts)
+    assert settings(**texts).telegra_token.get_secret_value() == texts["telegra_token"]
 
 
 def test_networks_are_read() -> None:
