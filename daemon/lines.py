@@ -37,6 +37,7 @@ class SkipReason(StrEnum):
 
     NO_ID = "no_id"
     DISCARDED = "discarded"
+    FILTERED = "filtered"
 
 
 NO_ID = "no Salesforce id in the code's or the call's UserData"

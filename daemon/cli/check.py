@@ -8,6 +8,7 @@ from daemon.cli.finding import Finding, Verdict, fail, ok, warn
 from daemon.database.errors import pooler_refused
 from daemon.database.pool import LENDS
 from daemon.errors import CallstatsdError, ConfigurationError, UnusableError
+from daemon.ingest.filters import GROUPS, SERVICE_NUMBERS, without_match
 from daemon.ingest.readiness import Clock
 from daemon.ingest.schema import (
     CALLBACK_TABLES,
@@ -106,11 +107,35 @@ async def _source(source: Source, clock: Clock, settings: Settings) -> AsyncIter
     yield _newest(clock, newest, settings)
     if settings.clients_id is not None:
         yield _client(settings.clients_id, await source.newest_clients())
+    async for finding in _filters(source, settings):
+        yield finding
     if await source.keeps_sessions():
         yield ok("session", "each session keeps its settings from statement to statement")
     else:
         place = source.place
         yield fail("session", str(pooler_refused(place, LENDS)), 78)
+
+
+async def _filters(source: Source, settings: Settings) -> AsyncIterator[Finding]:
+    """Warn of each name of a filter that is none of the ACD's."""
+    numbers, groups = settings.service_numbers, settings.groups
+    absent: list[tuple[str, str, str]] = []
+    if numbers:
+        rows = await service_numbers(settings, source).all()
+        existing = [name for row in rows for name in (row.number, row.name)]
+        table = "ServiceNumbers"
+        absent += [(SERVICE_NUMBERS, table, name) for name in without_match(numbers, existing)]
+    if groups:
+        existing = await source.group_names()
+        absent += [(GROUPS, "AcdGroups", name) for name in without_match(groups, existing)]
+    for setting, table, name in absent:
+        yield warn(
+            "filters",
+            f"{name!r} in {setting} matches no name in {table}: write it as the table has it, "
+            "with * for any characters, or remove it",
+        )
+    if (numbers or groups) and not absent:
+        yield ok("filters", "each name matches one of the ACD's")
 
 
 async def _callbacks(source: Source, settings: Settings) -> AsyncIterator[Finding]:

@@ -22,7 +22,7 @@ from daemon.cli.runtime import (
 from daemon.ingest.feed import Feed
 from daemon.ledger.acts import ActKind, operator
 from daemon.ledger.operator import OperatorStore
-from daemon.ledger.overview import LedgerStatus, LineFilter
+from daemon.ledger.overview import LedgerStatus, LineFilter, SelectedCounts
 from daemon.lines import FeedName, State, Subject
 from daemon.reports.formats import plural
 from daemon.reports.meanings import RESUME
@@ -197,14 +197,19 @@ def _show_selected(settings: Settings, kind: ActKind, choice: LineFilter, *, dry
     if refused is not None:
         raise typer.BadParameter(refused)
 
-    async def count() -> dict[str, int]:
+    async def count() -> SelectedCounts:
         async with open_operator_store(settings) as operator_store:
             return await operator_store.count(choice)
 
-    counts = run_async(count())
+    selected = run_async(count())
+    if selected.filtered:
+        left_out = operations.filtered_sentence(selected.filtered)
+        if not selected.lines:
+            raise typer.BadParameter(left_out)
+        say(left_out, err=True)
     would = "would be sent again" if kind is ActKind.REQUEUE else "would be discarded"
-    output.show_counts(counts, would if dry_run else "selected")
-    return sum(counts.values())
+    output.show_counts(selected.lines, would if dry_run else "selected")
+    return sum(selected.lines.values())
 
 
 def _confirm(selected: int, question: str, *, yes: bool) -> None:

@@ -15,6 +15,7 @@ from daemon.ledger.acts import Act, ActKind
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.overview import LedgerStatus, LineFilter
 from daemon.lines import FeedName, State
+from daemon.reports.formats import plural
 
 _log = structlog.get_logger()
 
@@ -49,6 +50,15 @@ def refusal(kind: ActKind, choice: LineFilter) -> str | None:
             "--to, or --settled-from and --settled-to"
         )
     return None
+
+
+def filtered_sentence(lines: int) -> str:
+    """Return why lines that a filter has kept out are not requeued, and what to do instead."""
+    were = "was" if lines == 1 else "were"
+    return (
+        f"{plural(lines, 'line')} {were} kept out by a filter and not requeued: change the filter, "
+        "restart the daemon, then take what passes with `callstatsd backfill`"
+    )
 
 
 @dataclass(slots=True)

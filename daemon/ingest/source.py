@@ -55,6 +55,10 @@ class Source(SourceReader):
         """Return whose the newest calls are, each ClientsID once; at most a few, and ours first."""
         return [row[0] for row in await self._fetch("newest_clients", self._clients_id)]
 
+    async def group_names(self) -> list[str | None]:
+        """Return the names of all groups."""
+        return [row[0] for row in await self._fetch("group_names")]
+
     def ended(self, window: Window) -> AsyncIterator[Page]:
         """Yield pages of the calls whose dtCallEnd lies in the window, by (time, id)."""
         return self._pages("ended", window)

@@ -14,6 +14,10 @@ GROUP BY n.ClientsID
 ORDER BY n.ClientsID = $1::bigint DESC, count(*) DESC
 LIMIT 6
 
+-- name: group_names
+-- The names of all groups.
+SELECT g.Name::text FROM {AcdGroups} AS g
+
 -- name: ended
 -- Calls that ended in [$1, $2], after the cursor ($3, $4), of client $5 (or all), at most $6. $3
 -- and $4 have the columns' own types, so that local times page right on both nights of the year. It

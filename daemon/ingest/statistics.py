@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from daemon.errors import InvalidLineError, UnreadableRowError
 from daemon.ingest.feed import UNREADABLE, Due, Page, RowRef, invalid
+from daemon.ingest.filters import Filters
 from daemon.ingest.reader import by_halves
 from daemon.ingest.readiness import Clock, ReadinessRules, Window
 from daemon.ingest.record import call_statistics, lane, to_json
@@ -38,10 +39,13 @@ class RecordOptions:
     zone: ZoneInfo
     empty_as_string: bool
     send_without_id: bool
+    filters: Filters | None = None
 
     def new_line(self, line: DataLine) -> NewLine:
         """Freeze a line's record, or the reason why it has none."""
         try:
+            if self.filters is not None and (setting := self.filters.keeping_out(line)):
+                return _filtered(line, setting)
             record = call_statistics(line, self.zone)
         except InvalidLineError as error:
             return invalid(line.key, line.ordinal, line.call_ended, str(error))
@@ -174,6 +178,21 @@ class StatisticsFeed:
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)
         return new
+
+
+def _filtered(line: DataLine, setting: str) -> NewLine:
+    """Return a line that a filter keeps out, with nothing of its record."""
+    return NewLine(
+        key=line.key,
+        ordinal=line.ordinal,
+        lane=lane(line.key, None),
+        salesforce_id=None,
+        call_ended=line.call_ended,
+        state=State.SKIPPED,
+        record=None,
+        error=f"kept out by {setting}",
+        skip_reason=SkipReason.FILTERED,
+    )
 
 
 def _nameless(calls: Mapping[int, RowRef], known: Container[int]) -> list[NewLine]:

@@ -19,6 +19,7 @@ from daemon.ledger.overview import (
     LineDetail,
     LineFilter,
     RecentLines,
+    SelectedCounts,
     SelectedLine,
     StatusReport,
 )
@@ -233,14 +234,15 @@ class OperatorStore:
         async with self.database.connection() as connection:
             await connection.execute(_SQL["end_act"], act_id)
 
-    async def count(self, choice: LineFilter) -> dict[str, int]:
-        """Return how many lines a choice has, per state."""
+    async def count(self, choice: LineFilter) -> SelectedCounts:
+        """Return how many lines a choice has, per state, as `choose` yields them."""
         async with self.database.connection() as connection:
             rows = await connection.fetch(_SQL["count_lines"], *choice.arguments)
-        return {state: lines for state, lines in _by_state(rows).items() if lines}
+        lines = {state: lines for state, lines in _by_state(rows).items() if lines}
+        return SelectedCounts(lines, sum(row["filtered"] for row in rows))
 
     async def choose(self, choice: LineFilter) -> AsyncIterator[list[SelectedLine]]:
-        """Yield the lines of a choice in batches, by key."""
+        """Yield the lines of a choice in batches, by key; none that a filter has kept out."""
         after: tuple[int | str, ...] = _BEFORE_ALL
         while True:
             async with self.database.connection() as connection:
@@ -273,8 +275,12 @@ class OperatorStore:
         states: Collection[State] = tuple(State),
         *,
         backfill: bool | None = None,
+        skip_reason: SkipReason | None = None,
     ) -> dict[LineKey, State]:
-        """Give settled lines in these states a record made anew; returns their states now."""
+        """Give settled lines in these states a record made anew; returns their states now.
+
+        With a reason only those that were skipped for it.
+        """
 
         async def renew(connection: Any) -> dict[LineKey, State]:
             renewed: dict[LineKey, State] = {}
@@ -282,9 +288,8 @@ class OperatorStore:
                 for feed, some in by_feed(lines):
                     keys = key_columns([line.key for line in some])
                     await connection.execute(_SQL["lock_lines"], *keys, feed)
-                    rows = await connection.fetch(
-                        _SQL["renew"], *line_columns(some), backfill, list(states), act_id, feed
-                    )
+                    about = (backfill, list(states), act_id, feed, skip_reason)
+                    rows = await connection.fetch(_SQL["renew"], *line_columns(some), *about)
                     renewed |= {LineKey._make((*row[:4], feed)): State(row[4]) for row in rows}
                 await connection.execute(_SQL["count_act"], act_id, len(renewed))
                 await connection.execute(_NOTIFY)

@@ -140,7 +140,8 @@ FROM act ORDER BY id DESC LIMIT $1
 
 -- name: select_lines
 -- Lines in the states $1 of calls that ended in [$2, $3), of the call $4, from backfills only ($5),
--- settled in [$6, $7), of the feed $8; NULL asks for all. Next $14 after the key ($9 to $13).
+-- settled in [$6, $7), of the feed $8; NULL asks for all. Not what a filter has kept out. Next $14
+-- after the key ($9 to $13).
 SELECT call_id, group_id, leg_id, code_id, feed, state,
        state = 'skipped' AND salesforce_id IS NULL AS without_id, record IS NOT NULL AS has_record
 FROM line
@@ -152,14 +153,16 @@ WHERE state = ANY ($1::text[])
   AND ($6::timestamptz IS NULL OR settled_at >= $6::timestamptz)
   AND ($7::timestamptz IS NULL OR settled_at < $7::timestamptz)
   AND ($8::text IS NULL OR feed = $8::text)
+  AND skip_reason IS DISTINCT FROM 'filtered'
   AND (call_id, group_id, leg_id, code_id, feed)
     > ($9::bigint, $10::bigint, $11::bigint, $12::bigint, $13::text)
 ORDER BY call_id, group_id, leg_id, code_id, feed
 LIMIT $14
 
 -- name: count_lines
--- How many lines the same choice has, per state.
-SELECT state, count(*) AS lines
+-- How many lines the same choice has, per state, and how many more a filter has kept out.
+SELECT state, count(*) FILTER (WHERE skip_reason IS DISTINCT FROM 'filtered') AS lines,
+       count(*) FILTER (WHERE skip_reason = 'filtered') AS filtered
 FROM line
 WHERE state = ANY ($1::text[])
   AND ($2::timestamptz IS NULL OR call_ended >= $2::timestamptz)
@@ -213,9 +216,11 @@ RETURNING l.call_id, l.group_id, l.leg_id, l.code_id
 -- name: renew
 -- Replace the records of lines of the feed $16 in the states $14 (parallel arrays as in take) and
 -- put them into the state that these call for; $13 says whether they count as backfill from now on
--- (NULL: as before); by the act $15.
+-- (NULL: as before); by the act $15. Only lines skipped for the reason $17, unless NULL: one that a
+-- filter kept out was never sent as it is, so its generation may stay.
 UPDATE line AS l
-SET state = n.state, generation = l.generation + 1, record = n.record, lane = n.lane,
+SET state = n.state, record = n.record, lane = n.lane,
+    generation = l.generation + CASE WHEN l.skip_reason = 'filtered' THEN 0 ELSE 1 END,
     salesforce_id = n.salesforce_id, last_error = n.last_error, skip_reason = n.skip_reason,
     call_ended = n.call_ended, backfill = coalesce($13::boolean, l.backfill), tries = 0,
     first_try = NULL, next_try_at = NULL, answer = NULL, pending_since = now(), act_id = $15,
@@ -228,6 +233,7 @@ FROM (SELECT *, $16::text AS feed
 WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
     = (n.call_id, n.group_id, n.leg_id, n.code_id)
   AND l.feed = n.feed AND l.state = ANY ($14::text[]) AND l.state <> 'pending'
+  AND ($17::text IS NULL OR l.skip_reason = $17::text)
 RETURNING l.call_id, l.group_id, l.leg_id, l.code_id, l.state
 
 -- name: window

@@ -134,6 +134,14 @@ class LineFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class SelectedCounts:
+    """How many lines a command selects, per state, and how many a filter has kept out of that."""
+
+    lines: dict[str, int]
+    filtered: int
+
+
+@dataclass(frozen=True, slots=True)
 class SelectedLine:
     """A line that a command selected; without a record, its record is made again first."""
 

@@ -136,6 +136,12 @@ class TakingStore(LedgerTables):
             rows = await connection.fetch(_SQL["known"], call_ids, feed)
         return keys_of(rows, feed)
 
+    async def filtered(self, feed: FeedName, call_ids: Sequence[int]) -> set[LineKey]:
+        """Return the keys of those lines of these calls that a filter has kept out."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(_SQL["filtered"], call_ids, feed, SkipReason.FILTERED)
+        return keys_of(rows, feed)
+
     async def settled(self, feed: FeedName, call_ids: Sequence[int]) -> set[LineKey]:
         """Return the keys of those lines of these calls that are not pending."""
         async with self.database.connection() as connection:

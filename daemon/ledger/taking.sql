@@ -96,6 +96,11 @@ WHERE name = $1 AND watermark > $2
 -- Which of the calls $1 have which lines of the feed $2.
 SELECT call_id, group_id, leg_id, code_id FROM line WHERE call_id = ANY ($1::bigint[]) AND feed = $2
 
+-- name: filtered
+-- Which lines of the calls $1, of the feed $2, were skipped for the reason $3.
+SELECT call_id, group_id, leg_id, code_id FROM line
+WHERE call_id = ANY ($1::bigint[]) AND feed = $2 AND state = 'skipped' AND skip_reason = $3
+
 -- name: settled_keys
 -- Which lines of the calls $1, of the feed $2, are not pending.
 SELECT call_id, group_id, leg_id, code_id FROM line

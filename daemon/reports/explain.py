@@ -16,7 +16,13 @@ from daemon.lines import FeedName, LineKey, SkipReason, State, Streak, Subject, 
 from daemon.reports.callback_history import CallbackHistory, source_sentences
 from daemon.reports.formats import iso_time, local_time, plural
 from daemon.reports.gaps import call_sentences
-from daemon.reports.meanings import MEANINGS, REMEDIES, RESUME, requeue_command
+from daemon.reports.meanings import (
+    FILTERED_REMEDY,
+    MEANINGS,
+    REMEDIES,
+    RESUME,
+    requeue_command,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +176,8 @@ def line_sentence(line: LineDetail, zone: ZoneInfo) -> str:
 
 def next_step(line: LineDetail) -> tuple[str, str | None] | None:
     """Return what to do about a line, and the command for it; None if nothing is to be done."""
+    if line.skip_reason is SkipReason.FILTERED:
+        return FILTERED_REMEDY, None
     if line.state is State.SKIPPED and line.skip_reason is not SkipReason.NO_ID:
         return None
     remedy = REMEDIES.get(line.state)

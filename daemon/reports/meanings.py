@@ -28,7 +28,7 @@ class StatusCard:
 MEANINGS = {
     State.PENDING: "to be sent, or to be tried again",
     State.DELIVERED: "Salesforce has it",
-    State.SKIPPED: "not sent: no Salesforce id, or withdrawn by an operator",
+    State.SKIPPED: "not sent: no Salesforce id, kept out by a filter, or withdrawn by an operator",
     State.CONFLICT: "Salesforce refused it for good (409); it is not sent again",
     State.NOT_FOUND: "Salesforce has no such record (404); it is not sent again",
     State.REJECTED: "Salesforce refused it in another way (4xx); it needs your action",
@@ -50,6 +50,12 @@ REMEDIES = {
     "again:",
 }
 """What to do about a line; a colon at the end is followed by `requeue_command`."""
+
+FILTERED_REMEDY = (
+    "Nothing, if it does not belong in Salesforce. Else change that setting, restart the daemon, "
+    "and take the line with `callstatsd backfill --from T --to T`, a window around the call's end."
+)
+"""What to do about a skipped line that a filter keeps out."""
 
 NEED_ACTION = (State.REJECTED, State.EXPIRED, State.INVALID)
 """States in which a line is kept until an operator requeues or discards it."""

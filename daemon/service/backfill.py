@@ -27,7 +27,15 @@ from daemon.ledger.binding import Binding
 from daemon.ledger.lease import Lease
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.store import Ledger
-from daemon.lines import MICROSECOND, FeedName, LineKey, NewLine, State, missing_keys
+from daemon.lines import (
+    MICROSECOND,
+    FeedName,
+    LineKey,
+    NewLine,
+    SkipReason,
+    State,
+    missing_keys,
+)
 from daemon.service.connections import feeds, open_databases, open_salesforce
 from daemon.service.instance import Instance
 from daemon.service.systemd import SystemdNotifier
@@ -251,6 +259,7 @@ class Backfill:
             call_ids = [found.call_id for found in page.found]
             keys = await self._feed.keys(call_ids)
             have = await self._ledger.known(self._feed.name, call_ids)
+            new = len(missing_keys(keys, have))
             if resend:
                 settled = await self._ledger.settled(self._feed.name, call_ids)
                 here: set[LineKey] = set()
@@ -258,9 +267,11 @@ class Backfill:
                     async for entries in pages:
                         here |= {entry.key for entry in entries}
                         self.progress.resent += _sent_again(entries, settled)
-                gone = await self._feed.lines_by_key(sorted(have - here))
+                gone = await self._gone(call_ids, have - here)
                 self.progress.resent += _sent_again(gone, settled)
-            self._count(page, len(keys), len(missing_keys(keys, have)))
+            else:
+                new += await self._count_passing(page, call_ids)
+            self._count(page, len(keys), new)
 
     async def take(self, window: Window, *, resend: bool) -> None:
         """Take the window page by page; with `resend` settled lines are made anew and sent."""
@@ -274,18 +285,59 @@ class Backfill:
                     new = await self._intake.insert(entries, backfill=True, act=act_id)
                     here |= {entry.key for entry in entries}
                     added += len(new)
+                    known = [entry for entry in entries if entry.key not in new]
                     if resend:
-                        await self._renew(
-                            [entry for entry in entries if entry.key not in new], act_id
-                        )
+                        await self._renew(known, act_id)
+                    else:
+                        added += await self._take_up(known, act_id)
             if resend:
                 call_ids = [found.call_id for found in page.found]
                 have = await self._ledger.known(self._feed.name, call_ids)
                 # Also lines whose leg or code is gone by now, or whose leg has a code since.
-                await self._renew(await self._feed.lines_by_key(sorted(have - here)), act_id)
+                await self._renew(await self._gone(call_ids, have - here), act_id)
             self._count(page, len(here), added)
         await self._operator_store.end(act_id)
         self.progress.taken = True
+
+    async def _take_up(self, known: Sequence[NewLine], act_id: int) -> int:
+        """Take the lines that a filter once kept out and lets pass now; returns how many."""
+        passing = await self._passing(known)
+        if not passing:
+            return 0
+        reason = SkipReason.FILTERED
+        taken = await self._operator_store.renew(
+            passing, act_id, (State.SKIPPED,), backfill=True, skip_reason=reason
+        )
+        return len(taken)
+
+    async def _passing(self, known: Sequence[NewLine]) -> list[NewLine]:
+        """Return those of known lines that a filter once kept out and lets pass now."""
+        passing = [entry for entry in known if entry.skip_reason is not SkipReason.FILTERED]
+        if not passing:
+            return []
+        call_ids = sorted({entry.key.source_id for entry in passing})
+        filtered = await self._ledger.filtered(self._feed.name, call_ids)
+        return [entry for entry in passing if entry.key in filtered]
+
+    async def _count_passing(self, page: Page, call_ids: Sequence[int]) -> int:
+        """Return how many lines of a page a filter once kept out and lets pass now."""
+        filtered = {key.source_id for key in await self._ledger.filtered(self._feed.name, call_ids)}
+        passing = 0
+        found = [row for row in page.found if row.call_id in filtered]
+        async with aclosing(self._feed.new_lines(found)) as pages:
+            async for entries in pages:
+                passing += len(await self._passing(entries))
+        return passing
+
+    async def _gone(self, call_ids: Sequence[int], keys: set[LineKey]) -> list[NewLine]:
+        """Return lines made anew whose rows have changed since they were taken.
+
+        Not what a filter has kept out: without its rows nobody knows whether it would pass.
+        """
+        if not keys:
+            return []
+        keys = keys - await self._ledger.filtered(self._feed.name, call_ids)
+        return await self._feed.lines_by_key(sorted(keys))
 
     async def _renew(self, entries: Sequence[NewLine], act_id: int) -> None:
         renewed = (

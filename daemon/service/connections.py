@@ -17,6 +17,7 @@ from daemon.database.errors import Place
 from daemon.errors import UnreachableError, UnusableError
 from daemon.ingest.callbacks import CallbackFeed, CallbackOptions
 from daemon.ingest.feed import Feed
+from daemon.ingest.filters import Filters
 from daemon.ingest.source import Source, open_source
 from daemon.ingest.statistics import RecordOptions, StatisticsFeed
 from daemon.ledger.binding import Binding
@@ -36,6 +37,7 @@ from daemon.salesforce.oauth import (
 )
 from daemon.salesforce.transport import Permit
 from daemon.settings.model import Auth, EmptyAs, Settings
+from daemon.settings.values import Direction
 from daemon.tasks import run_until, run_within
 
 _log = structlog.get_logger()
@@ -161,12 +163,22 @@ def _grant(settings: Settings) -> Grant | None:
             assert_never(settings.auth)
 
 
+def _filters(settings: Settings) -> Filters | None:
+    """Return the filters of call statistics; None if none is set."""
+    numbers, groups, direction = settings.service_numbers, settings.groups, settings.direction
+    if not numbers and not groups and direction is Direction.BOTH:
+        return None
+    outbound = None if direction is Direction.BOTH else direction is Direction.OUTBOUND
+    return Filters(numbers, groups, outbound=outbound)
+
+
 def statistics_feed(settings: Settings, source: Source) -> StatisticsFeed:
     """Return the feed of call statistics, as the settings have it."""
     options = RecordOptions(
         settings.source_timezone,
         settings.empty_as is EmptyAs.STRING,
         settings.send_without_salesforce_id,
+        _filters(settings),
     )
     return StatisticsFeed(source, rules_of(settings), options)
 

@@ -22,6 +22,7 @@ from daemon.settings.values import (
     AcdUrl,
     Address,
     CountryCode,
+    Direction,
     Dsn,
     GroupId,
     Id,
@@ -29,6 +30,7 @@ from daemon.settings.values import (
     Instance,
     LaterSeconds,
     Level,
+    Names,
     Networks,
     Schemas,
     Seconds,
@@ -150,6 +152,19 @@ class Settings(BaseSettings, env_prefix=PREFIX, frozen=True, hide_input_in_error
         "",
         description="name of this instance, which printed commands carry as --instance; template "
         "units set it",
+    )
+    service_numbers: Names = Field(
+        (),
+        description="only calls of these service numbers: Name or Name2 of ServiceNumbers, "
+        "separated by commas, * for any characters; empty is all",
+    )
+    groups: Names = Field(
+        (),
+        description="only lines of these groups: Name of AcdGroups, written likewise; a line "
+        "without a group passes; empty is all",
+    )
+    direction: Direction = Field(
+        Direction.BOTH, description="only inbound or outbound calls: both, inbound or outbound"
     )
     poll_interval: Seconds = Field(
         1.0,

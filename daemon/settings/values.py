@@ -3,6 +3,7 @@
 import math
 import re
 from datetime import UTC, datetime, tzinfo
+from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -31,6 +32,14 @@ MAPPED_PREFIX = 96
 """Bits before the IPv4 address in an IPv6 one, `::ffff:192.0.2.7`."""
 PATHS = {"endpoint_url", "callback_url", "click_to_dial_url"}
 """URLs that may be a path under the org's own address."""
+
+
+class Direction(StrEnum):
+    """Which calls are delivered."""
+
+    BOTH = "both"
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
 
 
 def parse_local_time(text: str, zone: tzinfo) -> datetime:
@@ -98,6 +107,14 @@ def read_schemas(value: Any) -> Any:
     names = tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
     if not all(re.fullmatch(r'[^"\x00-\x1f]{1,63}', name) for name in names):
         raise ValueError("is not a list of schemas: use names without quotes (jtelstats,public)")
+    return names
+
+
+def read_names(value: Any) -> Any:
+    """Accept names separated by commas, blanks around them left out."""
+    names = tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+    if not all(names):
+        raise ValueError("has an empty name: use names separated by commas (Sales,Support *)")
     return names
 
 
@@ -238,6 +255,7 @@ AcdToken = Annotated[SecretStr, After(check_acd_token)]
 Seconds = Annotated[float, Before(read_seconds)]
 LaterSeconds = Annotated[Seconds, After(check_order)]
 Schemas = Annotated[tuple[str, ...], Before(read_schemas)]
+Names = Annotated[tuple[str, ...], Before(read_names)]
 Start = Annotated[AwareDatetime | None, Before(read_start)]
 Address = Annotated[tuple[str, int] | None, Before(read_listen)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], Before(read_networks)]

@@ -104,6 +104,7 @@ READER = {
 SOURCE = {
     "newest_start": by("statisticsparta_dtcallstart", rows=1),
     "newest_clients": by("statisticsparta_dtcallstart", rows=100_000, given=(1,)),
+    "group_names": small(),
     "ended": by("statisticsparta_dtcallend", rows=2 * PER_HOUR, given=PAGED),
     "count_ended": by(
         "statisticsparta_dtcallend", rows=PER_DAY + 10, given=(NOW - timedelta(days=1), NOW, None)
@@ -237,6 +238,7 @@ LEDGER = {
     "daemon_waiting": small(DAEMON_LOCK),
     "digest": by("line_pkey", rows=2 * len(CALL_IDS), given=(CALL_IDS, FEED)),
     "known": by("line_pkey", rows=2 * len(CALL_IDS), given=(CALL_IDS, FEED)),
+    "filtered": by("line_pkey", rows=2 * len(CALL_IDS), given=(CALL_IDS, FEED, "filtered")),
     "settled_keys": by("line_pkey", rows=2 * len(CALL_IDS), given=(CALL_IDS, FEED)),
 }
 
@@ -272,7 +274,9 @@ DESK = {
     "requeue": by("line_pkey", rows=64, given=(*OLD_KEYS, FEED, ["delivered"] * 64, 1)),
     "discard": by("line_pkey", rows=64, given=(*OLD_KEYS, FEED, ["delivered"] * 64, 1)),
     "renew": by(
-        "line_pkey", rows=64, given=(*entries(OLD_KEYS, "pending"), None, ["delivered"], 1, FEED)
+        "line_pkey",
+        rows=64,
+        given=(*entries(OLD_KEYS, "pending"), None, ["delivered"], 1, FEED, None),
     ),
     "window": by(
         "line_call_ended",

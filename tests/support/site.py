@@ -15,6 +15,7 @@ from daemon.demo.postgres import create_database
 from daemon.demo.rows import load
 from daemon.ingest import reference_schema
 from daemon.ingest.callbacks import END_WITHIN, CallbackFeed, CallbackOptions, CallbackSource
+from daemon.ingest.filters import Filters
 from daemon.ingest.intake import Intake
 from daemon.ingest.poller import Poller
 from daemon.ingest.reader import PAGE
@@ -126,6 +127,7 @@ class Site:
         clients_id: int | None = None,
         prepared: bool = True,
         send_without_id: bool = False,
+        filters: Filters | None = None,
         page: int = PAGE,
         feed_type: type[StatisticsFeed] = StatisticsFeed,
         ledger_type: type[Ledger] = Ledger,
@@ -142,7 +144,7 @@ class Site:
             start_from=start_from,
             clients_id=clients_id,
         )
-        options = RecordOptions(BERLIN, False, send_without_id)
+        options = RecordOptions(BERLIN, False, send_without_id, filters)
         async with self.taking(
             options, rules=rules, page=page, feed_type=feed_type, ledger_type=ledger_type
         ) as (feed, ledger, intake):

@@ -13,7 +13,7 @@ from daemon.errors import ConfigurationError
 from daemon.settings.loading import load_settings
 from daemon.settings.model import Auth, EmptyAs, Settings
 from daemon.settings.sources import PREFIX
-from daemon.settings.values import parse_local_time
+from daemon.settings.values import Direction, parse_local_time
 
 DSN = "postgresql://daemon:hunter2@db.example.com/jtel"
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -73,6 +73,9 @@ def test_only_the_source_is_required_and_the_rest_has_the_contracts_defaults() -
         "ca_file": None,
         "environment_proxy": False,
         "instance": "",
+        "service_numbers": (),
+        "groups": (),
+        "direction": Direction.BOTH,
         "poll_interval": 1,
         "settle_delay": 120,
         "stale_call_after": 12 * 3600,
@@ -504,6 +507,24 @@ def test_schemas_are_names_between_commas(monkeypatch: pytest.MonkeyPatch, text:
 
     (fault,) = faults_with(monkeypatch, source_schemas=text)
     assert "is not a list of schemas" in fault
+
+
+@pytest.mark.parametrize("name", ["service_numbers", "groups"])
+def test_names_of_filters_stand_between_commas(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    given = load_with(monkeypatch, **{name: " 4930*, Technik Süd,*"})
+    assert getattr(given, name) == ("4930*", "Technik Süd", "*")
+
+    (fault,) = faults_with(monkeypatch, **{name: "Sales,"})
+    assert fault == (
+        f"CALLSTATSD_{name.upper()}='Sales,' has an empty name: use names separated by commas "
+        "(Sales,Support *)."
+    )
+
+
+def test_a_direction_is_one_of_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_with(monkeypatch, direction="outbound").direction is Direction.OUTBOUND
+    (fault,) = faults_with(monkeypatch, direction="incoming")
+    assert "is unknown: use 'both', 'inbound' or 'outbound'" in fault
 
 
 @pytest.mark.parametrize(
