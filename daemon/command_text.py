@@ -7,7 +7,7 @@ from contextvars import ContextVar
 
 NAMES = (
     *("run", "migrate", "backfill", "status", "show", "check"),
-    *("pause", "resume", "requeue", "discard", "click-to-dial", "acd"),
+    *("pause", "resume", "requeue", "discard", "lines", "click-to-dial", "acd"),
 )
 """Commands that need settings."""
 

@@ -17,6 +17,7 @@ from daemon.cli import (
     descriptors,
     dial_command,
     line_commands,
+    list_command,
     systemd_commands,
 )
 from daemon.cli.faults import faults_of
@@ -29,6 +30,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("run", commands.run),
     ("migrate", commands.migrate),
     ("status", commands.status),
+    ("lines", list_command.lines),
     ("show", commands.show),
     ("backfill", commands.backfill),
     ("requeue", line_commands.requeue),

@@ -278,8 +278,8 @@ def _filter(
     *,
     backfill: bool = False,
 ) -> LineFilter:
-    since, until = _window(settings, ended, "--from must be before --to")
-    settled_since, settled_until = _window(
+    since, until = read_window(settings, ended, "--from must be before --to")
+    settled_since, settled_until = read_window(
         settings, settled, "--settled-from must be before --settled-to"
     )
     feed, row_id = rows
@@ -306,9 +306,10 @@ def _selected_rows(
     return selected
 
 
-def _window(
+def read_window(
     settings: Settings, ends: tuple[str | None, str | None], error: str
 ) -> tuple[datetime | None, datetime | None]:
+    """Read both ends of a window, each of which may be left open."""
     first, last = (read_time(text, settings) if text else None for text in ends)
     if first is not None and last is not None and first >= last:
         raise typer.BadParameter(error)

@@ -6,6 +6,7 @@ from typing import Any
 
 from daemon.database import statements
 from daemon.database.pool import Database
+from daemon.ledger import listing
 from daemon.ledger.acts import Act, ActKind, RecordedAct
 from daemon.ledger.alerts import AlertStore
 from daemon.ledger.instance import OperatorPause
@@ -18,6 +19,8 @@ from daemon.ledger.overview import (
     LedgerStatus,
     LineDetail,
     LineFilter,
+    LinePage,
+    LineQuery,
     RecentLines,
     SelectedCounts,
     SelectedLine,
@@ -56,8 +59,8 @@ _BEFORE_ALL = (*(BIGINT_MIN,) * 4, "")
 class OperatorStore:
     """Reads and changes the ledger for people; raises `UnreachableError` if it cannot be used.
 
-    It counts and shows the lines of one feed; `overview`, `subjects_of_lane` and what changes
-    lines are for all feeds.
+    It counts and shows the lines of one feed; `overview`, `lines`, `subjects_of_lane` and
+    what changes lines are for all feeds.
     """
 
     def __init__(self, database: Database, feed: FeedName = FeedName.STATISTICS) -> None:
@@ -168,6 +171,11 @@ class OperatorStore:
         done = await self.latest_acts(acts)
         details = self._details
         return RecentLines(now, details(oldest), details(latest), await self.streaks(), done)
+
+    async def lines(self, query: LineQuery) -> LinePage | None:
+        """Return a page of the lines of a state; None if the line that it follows has left it."""
+        async with self.database.connection() as connection:
+            return await listing.page(connection, query)
 
     async def latest_acts(self, limit: int) -> list[RecordedAct]:
         """Return what people did last, newest first."""

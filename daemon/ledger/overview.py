@@ -179,6 +179,52 @@ class LineDetail:
 
 
 @dataclass(frozen=True, slots=True)
+class LineQuery:
+    """Selects a page of the lines of a state: up to `limit`, after the line with the key `after`.
+
+    Of a feed or all, of calls that ended in [since, until), settled in [settled_since,
+    settled_until), of a lane.
+    """
+
+    state: State
+    limit: int
+    feed: FeedName | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    settled_since: datetime | None = None
+    settled_until: datetime | None = None
+    lane: str | None = None
+    after: LineKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedLine:
+    """A line of a list; `next_try_at` also says for how long its record is held back."""
+
+    key: LineKey
+    state: State
+    salesforce_id: str | None
+    attempts: int
+    last_status: int | None
+    last_error: str | None
+    taken_at: datetime
+    pending_since: datetime
+    next_try_at: datetime | None
+    settled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class LinePage:
+    """Lines of a state: newest settled first, or pending ones in sending order.
+
+    `after` is the key from which the next page goes on; None if there is none.
+    """
+
+    lines: Sequence[ListedLine]
+    after: LineKey | None
+
+
+@dataclass(frozen=True, slots=True)
 class RecentLines:
     """Lines and commands to show first, as of the ledger's `now`; the lines have no records."""
 

@@ -60,10 +60,12 @@ UPDATE feed SET swept_at = $2 WHERE name = $1
 -- name: without_id
 -- Lines of the feed $9 that were skipped for the reason $2, of calls that ended at $1 or later or
 -- taken since then, and never of calls from before the floor $8; the next $7 after the key ($3, $4,
--- $5, $6).
+-- $5, $6). Here and below 'skipped' is hidden from the planner, which would read all lines that ever
+-- were where it believes them to be few.
 SELECT call_id, group_id, leg_id, code_id
 FROM line
-WHERE state = 'skipped' AND skip_reason = $2 AND (call_ended >= $1 OR settled_at >= $1)
+WHERE state = (SELECT 'skipped') AND skip_reason = $2
+  AND (call_ended >= $1 OR settled_at >= $1)
   AND call_ended >= $8 AND feed = $9
   AND (call_id, group_id, leg_id, code_id) > ($3::bigint, $4::bigint, $5::bigint, $6::bigint)
 ORDER BY call_id, group_id, leg_id, code_id
@@ -83,7 +85,7 @@ FROM (SELECT *, $14::text AS feed
            record, last_error, skip_reason) OFFSET 0) AS n
 WHERE (l.call_id, l.group_id, l.leg_id, l.code_id)
     = (n.call_id, n.group_id, n.leg_id, n.code_id)
-  AND l.feed = n.feed AND l.state = 'skipped' AND l.skip_reason = $13
+  AND l.feed = n.feed AND l.state = (SELECT 'skipped') AND l.skip_reason = $13
 RETURNING l.call_id, l.group_id, l.leg_id, l.code_id
 
 -- name: pull_back
@@ -99,7 +101,8 @@ SELECT call_id, group_id, leg_id, code_id FROM line WHERE call_id = ANY ($1::big
 -- name: filtered
 -- Which lines of the calls $1, of the feed $2, were skipped for the reason $3.
 SELECT call_id, group_id, leg_id, code_id FROM line
-WHERE call_id = ANY ($1::bigint[]) AND feed = $2 AND state = 'skipped' AND skip_reason = $3
+WHERE call_id = ANY ($1::bigint[]) AND feed = $2 AND state = (SELECT 'skipped')
+  AND skip_reason = $3
 
 -- name: settled_keys
 -- Which lines of the calls $1, of the feed $2, are not pending.

@@ -50,9 +50,7 @@ async def look_up(
     if isinstance(wanted, Subject):
         subjects = [wanted]
     else:
-        known = salesforce_id(wanted) or wanted
-        record_lane = lane(LineKey(0, 0, 0, 0), known)
-        subjects = await operator_store.subjects_of_lane(record_lane, LATEST)
+        subjects = await operator_store.subjects_of_lane(record_lane(wanted), LATEST)
     lines = {
         subject: await operator_store.of(subject.feed).call(subject.row_id, records)
         for subject in subjects
@@ -60,6 +58,11 @@ async def look_up(
     histories = await _calls(settings, source, operator_store, lines, within)
     histories |= await _events(settings, source, operator_store, lines, within)
     return [histories[subject] for subject in subjects]
+
+
+def record_lane(record_id: str) -> str:
+    """Return the lane of a Salesforce record, whose id may have been typed with blanks."""
+    return lane(LineKey(0, 0, 0, 0), salesforce_id(record_id) or record_id)
 
 
 def rules_of(settings: Settings) -> ReadinessRules:

@@ -215,7 +215,7 @@ LEDGER = {
     "lock_retention": small(RETENTION_LOCK),
     "may_prune": small(RETENTION_LOCK),
     "prune": by("line_settled_at", rows=3000 + BLOCKS, given=(95 * 86400.0, 1000, FEED)),
-    "drop_records": by("line_settled_at", rows=BLOCKS, given=(30 * 86400.0, 1000, FEED)),
+    "drop_records": by("line_listed", rows=100, given=(30 * 86400.0, 1000, FEED)),
     # Two acts that lines name, and as many as there are that no line does.
     "prune_acts": by("line_act", rows=2, given=(95 * 86400.0, 1000)),
     "prune_lanes": by("line_lane", rows=10, given=(1000,)),
@@ -298,3 +298,56 @@ DESK = {
         "line_settled_at", rows=2 * PER_DAY + BLOCKS, given=(NOW - timedelta(days=1), FEED)
     ),
 }
+
+
+FEEDS = ["statistics", "callbacks"]
+ANYWHERE = (None,) * 9
+"""The place before all lines of a list."""
+MIDDLE = (NOW - timedelta(days=50), False, NOW - timedelta(days=50), CALLS // 2, 1, 0, 0, 0, FEED)
+A_DAY = (NOW - timedelta(days=40), NOW - timedelta(days=39))
+LISTED = ("delivered", None, None)
+LISTING = {
+    "for_values": small(),
+    "place": by("line_pkey", rows=1, given=(100_014, 0, 0, 0, FEED)),
+    "list_pending": by("line_pending", rows=110, given=(FEEDS, 101, *ANYWHERE[1:])),
+    "list_settled": by("line_listed", rows=110, given=(FEEDS, 101, *LISTED, *ANYWHERE)),
+    "list_chosen": by(
+        "line_call_ended",
+        rows=3 * PER_DAY + BLOCKS,
+        given=(FEEDS, 101, *LISTED, *ANYWHERE, *A_DAY, None),
+    ),
+}
+LISTS = [
+    ("list_pending", by("line_pending", rows=110, given=(FEEDS, 101, *MIDDLE[1:]))),
+    ("list_settled", by("line_listed", rows=110, given=(FEEDS, 101, *LISTED, *MIDDLE))),
+    # One in a thousand, or none: as few rows are read as there are.
+    (
+        "list_settled",
+        by("line_listed", rows=110, given=(FEEDS, 101, "rejected", None, None, *ANYWHERE)),
+    ),
+    (
+        "list_settled",
+        by("line_listed", rows=0, given=(["callbacks"], 101, *LISTED, *ANYWHERE)),
+    ),
+    (
+        "list_settled",
+        by("line_listed", rows=110, given=(FEEDS, 101, "delivered", *A_DAY, *ANYWHERE)),
+    ),
+    (
+        "list_chosen",
+        by(
+            "line_lane",
+            rows=100,
+            given=(FEEDS, 101, *LISTED, *ANYWHERE, None, None, "003000000000000"),
+        ),
+    ),
+    (
+        "list_chosen",
+        by(
+            "line_pending",
+            rows=BACKLOG,
+            given=(FEEDS, 101, "pending", None, None, *ANYWHERE, *A_DAY, None),
+            also=["line_call_ended"],
+        ),
+    ),
+]

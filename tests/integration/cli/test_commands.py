@@ -121,6 +121,7 @@ WRITING = (
 )
 READING = (
     ("status",),
+    ("lines", "--state", "rejected"),
     ("show", "1"),
     ("check",),
     ("requeue", "--state", "rejected", "--dry-run"),

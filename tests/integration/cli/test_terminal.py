@@ -36,6 +36,8 @@ COMMANDS = [
     (0, ("show", "1")),
     (0, ("show", "77")),
     (0, ("show", "--salesforce-id", record_id(7))),
+    (0, ("lines", "--state", "delivered", "--limit", "2")),
+    (0, ("lines", "--state", "rejected")),
     (0, ("show", "--salesforce-id", record_id(9))),
     (0, ("requeue", "--state", "rejected", "--dry-run")),
     (0, ("requeue", "--state", "rejected", "--call-id", "1")),
@@ -58,8 +60,8 @@ WRONG = [
     ("backfill", "--from", "the day before yesterday", "--to", "2026-11-04"),
 ]
 NAMES = (
-    "run", "migrate", "status", "show", "backfill", "requeue", "discard", "pause", "resume",
-    "check", "demo", "systemd",
+    "run", "migrate", "status", "lines", "show", "backfill", "requeue", "discard", "pause",
+    "resume", "check", "demo", "systemd",
 )  # fmt: skip
 
 
@@ -105,7 +107,7 @@ async def test_every_command_prints_whole_words_on_a_terminal(
         assert got == code, f"{arguments}\n{shown.text}"
         if arguments != ("migrate", "--sql"):  # a script is printed as it is, not for reading
             assert_readable(shown, plain=plain)
-        if arguments[0] in {"status", "show", "check"} and commands is COMMANDS:
+        if arguments[0] in {"status", "lines", "show", "check"} and commands is COMMANDS:
             _, output, errors = await centre.run(*arguments, log_format="auto", log_level="info")
             assert vocabulary(shown.text) <= vocabulary(output + errors), arguments
 

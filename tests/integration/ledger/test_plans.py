@@ -38,6 +38,8 @@ from tests.support.expected_plans import (
     FEED,
     LARGE,
     LEDGER,
+    LISTING,
+    LISTS,
     NOW,
     PARTS,
     PER_HOUR,
@@ -191,7 +193,7 @@ def assert_reads(plan: dict[str, Any], look: Look) -> None:
 
 INDEXES = {
     index
-    for looks in (SOURCE, CALLBACKS, LEDGER, DESK)
+    for looks in (SOURCE, CALLBACKS, LEDGER, DESK, LISTING)
     for look in looks.values()
     for index in look.indexes
 }
@@ -203,6 +205,7 @@ def test_every_named_query_is_looked_at() -> None:
     assert statements.load("ingest/callbacks.sql").keys() == CALLBACKS.keys()
     assert LEDGER_SQL.keys() == LEDGER.keys()
     assert statements.load("ledger/operator.sql").keys() == DESK.keys()
+    assert statements.load("ledger/listing.sql").keys() == LISTING.keys()
 
 
 @pytest.mark.parametrize("name", SOURCE)
@@ -260,13 +263,23 @@ async def test_desk(name: str, long_ledger: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "look"), [*((name, LISTING[name]) for name in LISTING if name != "for_values"), *LISTS]
+)
+async def test_lists(name: str, look: Look, long_ledger: str) -> None:
+    sql = statements.load("ledger/listing.sql")
+    async with ledger_session(long_ledger) as connection, connection.transaction():
+        await connection.execute(sql["for_values"])
+        check(await explained(connection, sql[name], look.arguments), look)
+
+
+@pytest.mark.parametrize(
     ("name", "arguments"),
     [("count_lines", SETTLED), ("select_lines", (*SETTLED, *BEFORE_ALL, "", 1000))],
 )
 async def test_lines_settled_in_a_window_are_found_by_when_they_were_settled(
     name: str, arguments: tuple[Any, ...], long_ledger: str
 ) -> None:
-    look = by("line_settled_at", rows=3 * PER_HOUR + BLOCKS)
+    look = by("line_listed", rows=3 * PER_HOUR)
     async with ledger_session(long_ledger) as connection:
         assert_reads(
             await explained(connection, statements.load("ledger/operator.sql")[name], arguments),
