@@ -1,4 +1,4 @@
-"""Commands that do not change single lines: run, migrate, status, show, backfill, check, demo."""
+"""Commands that do not change single lines: run, migrate, show, backfill, check, demo."""
 
 import asyncio
 import faulthandler
@@ -26,11 +26,9 @@ from daemon.cli.runtime import (
 from daemon.command_text import printable
 from daemon.errors import CallstatsdError, ConfigurationError
 from daemon.ledger.operator import OperatorStore
-from daemon.ledger.overview import StatusReport
 from daemon.lines import FeedName, State, Subject
 from daemon.reports import explain
 from daemon.reports.lookup import look_up, rules_of
-from daemon.reports.telegra import TelegraReport, telegra_report
 from daemon.service.backfill import BackfillProgress, Period
 from daemon.service.backfill import backfill as take_and_deliver
 from daemon.service.connections import check_ledger, open_databases
@@ -138,31 +136,6 @@ def _require_sql_alone(folder: Path, *, telegra: bool, reference_schema: bool) -
             f"and let a DBA run {files} of {folder} with search_path set to the first "
             "source schema"
         )
-
-
-def status(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Show the lines per state and what the sender does.
-
-    Example: callstatsd status --json
-    """
-    settings = require_settings()
-
-    async def read() -> tuple[StatusReport, TelegraReport | None]:
-        async with open_databases(settings) as (source, ledger):
-            await check_ledger(settings, source, ledger)
-            operator_store = OperatorStore(ledger.database)
-            report = await operator_store.overview(
-                callbacks=bool(settings.callback_url), alerts=settings.alert_group_id is not None
-            )
-            return report, await telegra_report(settings, source.database, ledger.database)
-
-    report, telegra = run_async(read())
-    if as_json:
-        typer.echo(orjson.dumps(output.status_json(report, settings.source_timezone, telegra)))
-    else:
-        output.show_status(report, settings.source_timezone, telegra)
 
 
 def show(

@@ -18,6 +18,7 @@ from daemon.cli import (
     dial_command,
     line_commands,
     list_command,
+    status_command,
     systemd_commands,
 )
 from daemon.cli.faults import faults_of
@@ -29,7 +30,7 @@ from daemon.terminal import say
 COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("run", commands.run),
     ("migrate", commands.migrate),
-    ("status", commands.status),
+    ("status", status_command.status),
     ("lines", list_command.lines),
     ("show", commands.show),
     ("backfill", commands.backfill),

@@ -136,6 +136,12 @@ class OperatorStore:
         oldest_kept = _seconds(row.pop("oldest_kept_seconds"))
         return Backlog(row, oldest, oldest_kept)
 
+    async def pace(self, since: datetime | None) -> tuple[datetime, int, int]:
+        """Return the ledger's time, the lines that wait then, and those settled since."""
+        async with self.database.connection() as connection:
+            at, pending, settled = await connection.fetchrow(_SQL["pace"], self._feed, since)
+        return at, pending, settled
+
     async def window(self, since: datetime, until: datetime) -> dict[str, int]:
         """Return lines per state of the calls that ended in [since, until)."""
         async with self.database.connection() as connection:

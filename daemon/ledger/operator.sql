@@ -69,6 +69,14 @@ WHERE n.rejected + n.not_found > 0
 ORDER BY w.since
 LIMIT $1
 
+-- name: pace
+-- The ledger's time, how many lines of the feed $1 are pending then, and how many were settled from
+-- $2 on (NULL: none).
+SELECT now() AS at,
+       (SELECT count(*) FROM line WHERE feed = $1 AND state = 'pending') AS pending,
+       (SELECT count(*) FROM line
+        WHERE feed = $1 AND settled_at >= $2::timestamptz AND settled_at < now()) AS settled
+
 -- name: active
 -- Whether any session holds the lock of this ledger.
 SELECT EXISTS (

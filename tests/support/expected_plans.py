@@ -255,6 +255,12 @@ DESK = {
     "oldest": by("line_pending", rows=BACKLOG + 1, given=(FEED,)),
     "status": small(FEED),
     "streaks": by("line_failed", rows=1000, given=(50, FEED)),
+    "pace": by(
+        "line_pending",
+        "line_settled_at",
+        rows=BACKLOG + PER_HOUR + BLOCKS,
+        given=(FEED, NOW - timedelta(minutes=1)),
+    ),
     "active": small(ACTIVE_LOCK),
     "pause": small("maintenance"),
     "resume": small(1),

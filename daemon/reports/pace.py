@@ -1,0 +1,72 @@
+"""How fast lines are taken and settled, from looks at the ledger one after another. Pure."""
+
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from daemon.reports.formats import rough_duration
+
+WINDOW = timedelta(minutes=1)
+"""Rates are those of about the last minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look found by the ledger's clock: lines that wait, and settled since the last."""
+
+    at: datetime
+    pending: int
+    settled: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Lines per minute; seconds until nothing waits, None if that cannot be told.
+
+    Lines that somebody put back count as taken.
+    """
+
+    settled: float
+    taken: float
+    pending: int
+    empty_in: float | None
+
+
+class PaceMeter:
+    """Keeps the looks of the last minute."""
+
+    def __init__(self) -> None:
+        self._looks: deque[Look] = deque()
+
+    @property
+    def since(self) -> datetime | None:
+        """From when on the next look counts settled lines; None before the first one."""
+        return self._looks[-1].at if self._looks else None
+
+    def add(self, look: Look) -> Pace | None:
+        """Return the pace with this look; None with the first one."""
+        looks = self._looks
+        looks.append(look)
+        while len(looks) > 2 and look.at - looks[1].at >= WINDOW:
+            looks.popleft()
+        minutes = (look.at - looks[0].at) / timedelta(minutes=1)
+        if minutes <= 0:
+            return None
+        settled = sum(one.settled for one in list(looks)[1:])
+        taken = max(0, settled + look.pending - looks[0].pending)
+        empty_in = None
+        if look.pending and settled > taken:
+            empty_in = 60 * minutes * look.pending / (settled - taken)
+        return Pace(settled / minutes, taken / minutes, look.pending, empty_in)
+
+
+def pace_sentence(pace: Pace | None) -> str:
+    """Return the rates in words, and how long the backlog will take."""
+    if pace is None:
+        return "known with the next look"
+    rates = f"{pace.settled:,.0f} lines settled and {pace.taken:,.0f} taken per minute"
+    if not pace.pending:
+        return f"{rates}; nothing waits"
+    if pace.empty_in is None:
+        return f"{rates}; the backlog does not get smaller"
+    return f"{rates}; nothing waits in about {rough_duration(pace.empty_in)}"
