@@ -7,8 +7,8 @@ import pytest
 
 from daemon.cli.check import check
 from daemon.settings.loading import load_settings
+from tests.support.call_centre import CallCentre
 from tests.support.calls import SERVICE, record_id, seed_003
-from tests.support.whole import CallCentre
 
 ENDED = datetime(2026, 11, 20, 9, tzinfo=UTC)
 DAY = ("--from", "2026-11-20", "--to", "2026-11-21")
@@ -16,7 +16,7 @@ SALES = {"groups": "Sales"}
 
 
 async def take(centre: CallCentre, *options: str, **settings: str) -> Any:
-    return await centre.told("backfill", *DAY, *options, **settings)
+    return await centre.run_json("backfill", *DAY, *options, **settings)
 
 
 async def lines(centre: CallCentre) -> dict[str, list[tuple[str, str | None, bool]]]:
@@ -25,8 +25,8 @@ async def lines(centre: CallCentre) -> dict[str, list[tuple[str, str | None, boo
     groups = {2201: "Sales", 2202: "Service"}
     found: dict[str, list[tuple[str, str | None, bool]]] = {"Sales": [], "Service": []}
     for row in rows:
-        told = (row["state"], row["skip_reason"], row["record"] is not None)
-        found[groups[row["group_id"]]].append(told)
+        answer = (row["state"], row["skip_reason"], row["record"] is not None)
+        found[groups[row["group_id"]]].append(answer)
     return found
 
 
@@ -106,11 +106,11 @@ async def test_show_names_the_setting_that_kept_a_line_out(centre: CallCentre) -
     assert code == 0
     assert text.count("it was not sent: kept out by CALLSTATSD_GROUPS.") == 3
     assert text.count("`callstatsd backfill --from T --to T`") == 3
-    told = await centre.told("show", "1201")
-    shown = told["lines"][2]
+    answer = await centre.run_json("show", "1201")
+    shown = answer["lines"][2]
     assert (shown["state"], shown["record"]) == ("skipped", None)
     assert shown["last_error"] == "kept out by CALLSTATSD_GROUPS"
-    assert await centre.told("show", "--salesforce-id", record_id(1)) == [told]
+    assert await centre.run_json("show", "--salesforce-id", record_id(1)) == [answer]
 
 
 @pytest.mark.parametrize(

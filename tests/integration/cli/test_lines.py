@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from daemon.demo.record_ids import ids
+from tests.support.call_centre import CallCentre
 from tests.support.calls import long_id, record_id
-from tests.support.whole import CallCentre
 
 NOON = datetime(2026, 11, 20, 11, tzinfo=UTC)
 KEYS = [
@@ -40,8 +40,8 @@ async def fill(
 
 async def listed(centre: CallCentre, *options: str) -> list[int]:
     """The calls and events that one page has."""
-    told = await centre.told("lines", *options)
-    return [line["call_id"] for line in told["lines"]]
+    answer = await centre.run_json("lines", *options)
+    return [line["call_id"] for line in answer["lines"]]
 
 
 async def paged(centre: CallCentre, *options: str) -> list[list[str]]:
@@ -49,21 +49,21 @@ async def paged(centre: CallCentre, *options: str) -> list[list[str]]:
     pages: list[list[str]] = []
     after: Sequence[str] = ()
     while True:
-        told = await centre.told("lines", *options, *after)
-        pages.append([line["key"] for line in told["lines"]])
-        if told["next"] is None:
+        answer = await centre.run_json("lines", *options, *after)
+        pages.append([line["key"] for line in answer["lines"]])
+        if answer["next"] is None:
             return pages
-        assert told["next"] == pages[-1][-1]
-        after = ("--after", told["next"])
+        assert answer["next"] == pages[-1][-1]
+        after = ("--after", answer["next"])
 
 
-async def test_a_line_is_told_with_what_people_need_of_it(centre: CallCentre) -> None:
+async def test_a_line_has_what_people_need_of_it(centre: CallCentre) -> None:
     await fill(centre, "statistics", "rejected", 1201, record=long_id(1))
     await fill(centre, "callbacks", "rejected", 73001)
-    told = await centre.told("lines", "--state", "rejected")
-    assert told["next"] is None
-    assert [list(line) for line in told["lines"]] == [KEYS, KEYS]
-    line, callback = told["lines"]
+    answer = await centre.run_json("lines", "--state", "rejected")
+    assert answer["next"] is None
+    assert [list(line) for line in answer["lines"]] == [KEYS, KEYS]
+    line, callback = answer["lines"]
     assert line == line | {
         "key": "1201-7-0-0", "state": "rejected", "call_id": 1201, "feed": "statistics",
         "salesforce_id": long_id(1), "attempts": 1, "last_status": 400, "next_try_at": None,
@@ -111,7 +111,7 @@ async def test_pages_hold_each_line_once_in_order(centre: CallCentre) -> None:
                 assert {len(page) for page in pages[:-1]} <= {limit}
     (found,) = await paged(centre, "--state", "pending")
     assert found == pending
-    moments = (await centre.told("lines", "--state", "delivered"))["lines"]
+    moments = (await centre.run_json("lines", "--state", "delivered"))["lines"]
     assert [line["settled_at"] for line in moments] == sorted(
         (line["settled_at"] for line in moments), reverse=True
     )

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE
 from tests.support.preloaded import Process
 from tests.support.terminals import CTRL_C, Terminal, terminal, torn
-from tests.support.whole import CallCentre
 
 ENDED = datetime(2026, 11, 20, 9, tzinfo=UTC)
 DAY = ("--from", "2026-11-20", "--to", "2026-11-21")
@@ -92,7 +92,7 @@ async def test_piped_it_prints_one_status_after_the_other(centre: CallCentre) ->
 
 async def test_as_json_each_look_is_a_line(centre: CallCentre) -> None:
     await take(centre, 2)
-    once = await centre.told("status")
+    once = await centre.run_json("status")
     process = await centre.start("status", "--watch", "1", "--json")
     first = json.loads(await read(process, re.compile("\n")))
     await centre.db.execute(SETTLE, 1)

@@ -29,7 +29,6 @@ from tests.support.expected import BERLIN
 from tests.support.expected_plans import (
     BACKLOG,
     BEFORE_ALL,
-    BLOCKS,
     CALLBACKS,
     CALLS,
     DAYS,
