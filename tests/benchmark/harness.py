@@ -218,13 +218,21 @@ def environment(site: Site, url: str, **more: str) -> dict[str, str]:
     return own | {f"CALLSTATSD_{name}": value for name, value in chosen.items()}
 
 
+def _with_bytecode(settings: dict[str, str], folder: Path) -> dict[str, str]:
+    """Where no bytecode may be kept beside the sources, all processes of a run share a folder."""
+    if "PYTHONDONTWRITEBYTECODE" not in settings:
+        return settings
+    kept = {name: value for name, value in settings.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {"PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
+
+
 @asynccontextmanager
 async def daemon(folder: Path, settings: dict[str, str], *command: str) -> AsyncIterator[Daemon]:
     """Run `callstatsd` (`run` if no other command is named); killed if the block fails."""
     handle, name = tempfile.mkstemp(".log", "daemon-", folder)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "daemon", *(command or ("run",)),
-        env=settings, cwd=folder, stdout=DEVNULL, stderr=handle,
+        env=_with_bytecode(settings, folder), cwd=folder, stdout=DEVNULL, stderr=handle,
     )  # fmt: skip
     os.close(handle)
     try:
