@@ -76,7 +76,7 @@ class Result:
         spread = ""
         if len(self.values) > 1:
             low, high = (figure(v, self.goal.unit) for v in (min(self.values), max(self.values)))
-            spread = f" ({low} - {high})"
+            spread = f" ({low}–{high})"
         return (
             self.scenario,
             self.ours,
@@ -100,14 +100,15 @@ class Result:
         }
 
 
-HEADINGS = ("scenario", "measured", "against", "ratio or value (min - max)", "goal", "")
+HEADINGS = ("scenario", "measured", "against", "ratio or value", "goal", "")
 
 
 def figure(value: float, unit: str) -> str:
-    """Three figures, with the unit."""
+    """Three figures, or all before the point, with the unit."""
     if unit == "×":
-        return f"{value:.2f}×"
-    return f"{value:.3g} {unit}"
+        return f"{value:.2f}"
+    digits = f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    return f"{digits} {unit}".rstrip()
 
 
 def rate(lines: int, seconds: list[float]) -> str:
