@@ -78,7 +78,8 @@ NON_NUMERIC_ID = -(2**62)
 """Keys have ids below this for source ids that are not whole numbers: one for each such id."""
 NOT_AN_ID = "is not a whole number from -2^62 to 2^63-1"
 """What is wrong with a column that holds such an id, or a number that low."""
-_KEY = re.compile(r"(\d{1,19})-(\d{1,19})-(\d{1,19})-(\d{1,19})|callback-(\d{1,19})", re.ASCII)
+_ID = r"(-?\d{1,19})"
+_KEY = re.compile(rf"{_ID}-{_ID}-{_ID}-{_ID}|callback-{_ID}", re.ASCII)
 
 
 class LineKey(NamedTuple):
@@ -103,7 +104,10 @@ class LineKey(NamedTuple):
     def parse(cls, text: str) -> Self | None:
         """Read the form that `str` writes; None for any other text."""
         match = _KEY.fullmatch(text)
-        if match is None or max(ids := [int(part) for part in match.groups() if part]) > BIGINT_MAX:
+        if match is None:
+            return None
+        ids = [int(part) for part in match.groups() if part]
+        if not BIGINT_MIN <= min(ids) <= max(ids) <= BIGINT_MAX:
             return None
         return cls.of_callback(*ids) if match[5] else cls._make((*ids, FeedName.STATISTICS))
 
