@@ -171,9 +171,9 @@ def plan_install(target: Target) -> list[Change]:
         changes += [change for file, name in units for change in _unit_changes(file, name, target)]
         changes += _link_changes(target)
     folder, settings = target.on_disk(ETC), target.on_disk(target.settings)
-    if not folder.exists():
+    if not _is_there(folder):
         changes.append(Change(Act.CREATE, folder, 0o700))
-    if not os.path.lexists(settings):
+    if not _is_there(settings):
         example = shipped(EXAMPLE).read_text(encoding="utf-8")
         changes.append(Change(Act.CREATE, settings, 0o600, example))
     return changes
@@ -182,7 +182,7 @@ def plan_install(target: Target) -> list[Change]:
 def _unit_changes(file: Path, name: str, target: Target) -> Iterator[Change]:
     plain = unit_text(name, target.program)
     wanted = with_header(plain)
-    if not os.path.lexists(file):
+    if not _is_there(file):
         yield Change(Act.CREATE, file, content=wanted)
         return
     found = _text(file)
@@ -201,7 +201,7 @@ def _link_changes(target: Target) -> Iterator[Change]:
     link = target.on_disk(LINK)
     if target.program == LINK or _aim(link) == target.program:
         return
-    if os.path.lexists(link):
+    if _is_there(link):
         reason = f"it is not a link to {target.program}, which the service runs"
         yield Change(Act.KEEP, link, reason=reason)
     else:
@@ -212,7 +212,7 @@ def plan_removal(target: Target) -> list[Change]:
     """Return what is to be removed: only what `plan_install` wrote and nobody changed."""
     changes = []
     for file in (target.on_disk(UNITS_FOLDER / name) for name in UNITS):
-        if os.path.lexists(file):
+        if _is_there(file):
             ours = is_as_written(_text(file) or "")
             reason = "" if ours else "it was changed or written by somebody else"
             changes.append(Change(Act.REMOVE if ours else Act.KEEP, file, reason=reason))
@@ -228,6 +228,18 @@ def plan_removal(target: Target) -> list[Change]:
         else:
             changes.append(Change(Act.LEAVE, folder, reason="settings and secrets"))
     return changes
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether something has that name, also a link that leads nowhere.
+
+    Raises `PermissionError`: to a user who may not look, /etc/callstatsd would seem empty.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _text(file: Path) -> str | None:

@@ -313,6 +313,15 @@ def test_who_has_no_rights_is_told_to_use_sudo(
         assert errors.endswith(": use sudo.\n")
 
 
+@as_root
+@pytest.mark.usefixtures("nobody")
+@pytest.mark.parametrize("name", ["install", "uninstall"])
+def test_a_dry_run_of_who_may_not_look_does_not_guess(system: System, name: str) -> None:
+    code, output, errors = system.run("systemd", name, "--dry-run")
+    assert (code, output) == (77, "")
+    assert errors.endswith(": use sudo.\n")
+
+
 @pytest.mark.skipif(RUNNING.is_dir() or os.geteuid() != 0, reason="would change this machine")
 @pytest.mark.parametrize("name", ["install", "uninstall"])
 def test_a_machine_without_systemd_is_refused(type_command: Typed, name: str) -> None:
