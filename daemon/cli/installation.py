@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -85,6 +85,12 @@ class Target:
     def has_packaged_units(self) -> bool:
         """Whether the distribution's package brought the units."""
         return any(self.on_disk(folder / UNITS[0]).is_file() for folder in PACKAGED_UNITS)
+
+    @property
+    def hiding_units(self) -> list[Path]:
+        """Units that this program wrote, which systemd uses instead of packaged ones."""
+        files = (self.on_disk(UNITS_FOLDER / name) for name in UNITS)
+        return [file for file in files if is_as_written(_text(file) or "")]
 
 
 def shipped(name: str) -> Path:
@@ -240,6 +246,17 @@ def _is_there(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
+
+
+def require_within(root: Path, changes: Iterable[Change]) -> None:
+    """Raise `ConfigurationError` if a link below `root` leads to a folder that is not there."""
+    for change in changes:
+        folder = change.path.parent.resolve()
+        if not folder.is_relative_to(root):
+            raise ConfigurationError(
+                f"{change.path} would be changed in {folder}, because a link below {root} leads "
+                "there: make the link relative, or run the command inside that system (chroot)."
+            )
 
 
 def _text(file: Path) -> str | None:

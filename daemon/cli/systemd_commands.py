@@ -65,12 +65,12 @@ def install(
             if not target.has_packaged_units:
                 installation.require_usable(target, installation.own_files())
         changes = installation.plan_install(target)
-        kept = _carry_out(changes, dry_run=dry_run)
+        kept = _carry_out(target, changes, dry_run=dry_run)
     units = [change for change in changes if change.path.name in UNITS and change.act != Act.KEEP]
     if units and root is None and not dry_run:
         _systemctl("daemon-reload")
     if target.has_packaged_units:
-        say("The units are those of the installed package.")
+        _say_which_units(target)
     if not changes:
         say("Nothing to do: units and settings are in place.")
     elif target.on_disk(target.settings) in {change.path for change in changes}:
@@ -109,7 +109,7 @@ def uninstall(
             _systemctl("stop", *(unit.replace("@.", "@*.") for unit in units))
             # Of a template: all its instances.
             _systemctl("disable", *units)
-        kept = _carry_out(changes, dry_run=dry_run)
+        kept = _carry_out(target, changes, dry_run=dry_run)
     if units and run:
         _systemctl("daemon-reload")
     if not removed:
@@ -150,8 +150,9 @@ def _errors_of_files() -> Iterator[None]:
         raise CallstatsdError(message) from error
 
 
-def _carry_out(changes: list[Change], *, dry_run: bool) -> bool:
+def _carry_out(target: Target, changes: list[Change], *, dry_run: bool) -> bool:
     """Make the changes and print each; return whether something was kept that is in the way."""
+    installation.require_within(target.root, changes)
     for change in changes:
         if not dry_run:
             installation.perform(change)
@@ -184,6 +185,18 @@ def _systemctl(*arguments: str) -> None:
         said = done.stderr.strip() or f"exit code {done.returncode}"
         raise CallstatsdError(f"systemctl {' '.join(arguments)} failed: {said}")
     say(f"ran systemctl {' '.join(arguments)}")
+
+
+def _say_which_units(target: Target) -> None:
+    if not target.hiding_units:
+        say("The units are those of the installed package.")
+    for file in target.hiding_units:
+        say(
+            f"{file} hides the unit of the installed package: remove it with `callstatsd systemd "
+            "uninstall`, and enable the service again.",
+            err=True,
+            hanging=2,
+        )
 
 
 def _service(target: Target) -> str:

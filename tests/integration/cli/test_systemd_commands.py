@@ -240,6 +240,39 @@ def test_units_of_a_package_are_used_and_not_hidden(system: System) -> None:
     }
 
 
+def test_units_that_hide_those_of_a_package_are_named(system: System) -> None:
+    """As after an installation with pip; one that somebody has written is meant so."""
+    system.install()
+    (system.units / UNITS[2]).write_text("[Service]\n")
+    packaged = system.root / "usr/lib/systemd/system" / UNITS[0]
+    packaged.parent.mkdir(parents=True)
+    packaged.write_text("[Service]\n")
+    code, output, errors = system.run("systemd", "install")
+    assert (code, output) == (0, "Nothing to do: units and settings are in place.\n")
+    assert [line.split(" hides ")[0] for line in errors.splitlines()] == [
+        str(system.units / name) for name in UNITS[:2]
+    ]
+
+
+@pytest.mark.parametrize("arguments", [("install",), ("uninstall", "--yes")], ids=lambda a: a[0])
+def test_a_link_that_leads_out_of_the_root_is_not_followed(
+    system: System, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """As absolute ones in an image do: what they lead to is of this machine."""
+    outside = tmp_path / "units"
+    outside.mkdir()
+    for name in UNITS:
+        (outside / name).write_text(with_header("[Service]\n"))
+    before = {file.name: file.read_text() for file in outside.iterdir()}
+    system.units.parent.mkdir(parents=True)
+    system.units.symlink_to(outside)
+    code, output, errors = system.run("systemd", *arguments)
+    assert (code, output) == (78, "")
+    assert f"would be changed in {outside}" in errors
+    assert {file.name: file.read_text() for file in outside.iterdir()} == before
+    assert not system.etc.exists()
+
+
 def test_uninstall_leaves_settings_secrets_and_drop_ins(system: System) -> None:
     system.install()
     system.install("--instance", "north")
