@@ -103,12 +103,13 @@ class Chroot:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package of this checkout."""
+    """The package of this checkout, built where names of folders have blanks."""
     missing = [name for name in ("dpkg-deb", "dpkg-shlibdeps") if which(name) is None]
     if missing or not list(Path("/usr/lib/python3").glob("../python3.*/ensurepip/__init__.py")):
         pytest.skip("needs the packages dpkg-dev and python3-venv")
-    folder = tmp_path_factory.mktemp("package")
-    done = subprocess.run([BUILD, folder], stdout=PIPE, text=True, check=True)
+    folder, work = map(tmp_path_factory.mktemp, ("the package", "its work"))
+    built_in = os.environ | {"TMPDIR": str(work)}
+    done = subprocess.run([BUILD, folder], stdout=PIPE, text=True, check=True, env=built_in)
     built = Path(done.stdout.removesuffix("\n"))
     assert [built] == [*folder.iterdir()]
     return built
