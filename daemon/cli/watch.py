@@ -124,7 +124,10 @@ def _screen(settings: Settings, every: float, *, as_json: bool) -> Iterator[Show
     def write(seen: Observation, faults: Sequence[str]) -> None:
         if not as_json:
             _write(seen, settings.source_timezone, every, faults)
-        elif not faults:
+            return
+        for fault in faults:
+            say(f"Not read: {fault}", err=True, hanging=2)
+        if not faults:
             typer.echo(orjson.dumps(observation_json(seen, settings)))
 
     terminal = sys.stdout

@@ -63,13 +63,16 @@ def words(shown: Terminal) -> str:
     return " ".join(shown.text.split())
 
 
-async def read(process: Process, wanted: re.Pattern[str]) -> str:
-    """Read what the command prints up to a line that has this."""
-    assert process.stdout is not None
+async def read(
+    process: Process, wanted: re.Pattern[str], stream: asyncio.StreamReader | None = None
+) -> str:
+    """Read what the command prints up to a line that has this; on stdout, if not elsewhere."""
+    stream = stream or process.stdout
+    assert stream is not None
     text = ""
     async with asyncio.timeout(PATIENCE):
         while not wanted.search(text):
-            line = await process.stdout.readline()
+            line = await stream.readline()
             assert line, text
             text += line.decode()
     return text
@@ -135,11 +138,16 @@ async def test_a_ledger_that_is_away_from_the_first_look_on_ends_it(centre: Call
 
 async def test_a_ledger_that_goes_away_is_said_and_looked_for_again(centre: CallCentre) -> None:
     process = await centre.start("status", "--watch", "1")
+    as_json = await centre.start("status", "--watch", "1", "--json")
     await read(process, LOOK)
+    await read(as_json, re.compile("\n"))
     await centre.db.execute("ALTER TABLE callstatsd.feed RENAME TO elsewhere")
     await read(process, re.compile("Not read since then: "))
+    await read(as_json, re.compile("Not read: the ledger "), as_json.stderr)
     await centre.db.execute("ALTER TABLE callstatsd.elsewhere RENAME TO feed")
     await read(process, re.compile("per minute"))
-    process.send_signal(signal.SIGINT)
-    await process.communicate()
-    assert process.returncode == 0
+    await read(as_json, re.compile("\n"))
+    for one in (process, as_json):
+        one.send_signal(signal.SIGINT)
+        await one.communicate()
+        assert one.returncode == 0
