@@ -1,6 +1,7 @@
 """`callstatsd check`: verifies everything that a delivery needs, without sending a line."""
 
 from collections.abc import AsyncIterator, Collection
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from daemon.cli.check_telegra import check_telegra
@@ -21,6 +22,7 @@ from daemon.ingest.schema import (
 from daemon.ingest.service_numbers import find
 from daemon.ingest.source import Source
 from daemon.ledger.binding import Binding
+from daemon.ledger.operator import OperatorStore
 from daemon.ledger.store import Ledger
 from daemon.reports.formats import short_duration
 from daemon.reports.lookup import callback_source
@@ -33,7 +35,7 @@ from daemon.settings.model import Settings
 from daemon.urls import allows_secrets, show_address
 from daemon.web.api import DIAL_PATH
 from daemon.web.masking import masked
-from daemon.web.probe import check_listen_address
+from daemon.web.probe import check_api_address, check_listen_address
 
 MAX_AHEAD = timedelta(minutes=1)
 """The newest call may start this much after the database's now before `check` warns."""
@@ -74,6 +76,7 @@ async def _databases(settings: Settings) -> AsyncIterator[Finding]:
             _click_to_dial(source, settings),
             check_telegra(source.database, settings),
             _ledger(ledger, clock, settings),
+            _api(ledger, clock, settings),
         ):
             async for finding in findings:
                 yield finding
@@ -283,6 +286,19 @@ async def _ledger(
             yield ok("binding", "the ledger belongs to this client and source")
     except (ConfigurationError, UnusableError) as error:
         yield fail("ledger", str(error), error.exit_code)
+
+
+async def _api(ledger: Ledger, clock: Clock | None, settings: Settings) -> AsyncIterator[Finding]:
+    """Check the address of the API; a daemon of this ledger may be using it."""
+    if settings.api_listen is None:
+        return
+    runs: bool | None = None
+    # One that waits for the source listens, and has no session by which the ledger knows it.
+    if clock is not None:
+        with suppress(ConfigurationError, UnusableError):
+            runs = await OperatorStore(ledger.database).daemon_runs()
+    found = await check_api_address(settings.api_listen, daemon_runs=runs)
+    yield (ok if found.usable else warn)("api", found.text)
 
 
 async def _salesforce(settings: Settings) -> AsyncIterator[Finding]:

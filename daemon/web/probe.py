@@ -15,7 +15,7 @@ TIMEOUT = 2.0
 """Seconds to wait for the program that uses the address."""
 _METRICS_LIMIT = 1024 * 1024
 _OURS = re.compile(r'^callstatsd_build_info\{[^}]*ledger="([^"]*)"', re.MULTILINE)
-_OTHER_ADDRESS = "write another address into CALLSTATSD_HTTP_LISTEN"
+_HTTP, _API = "CALLSTATSD_HTTP_LISTEN", "CALLSTATSD_API_LISTEN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +30,50 @@ async def check_listen_address(
     address: tuple[str, int], ledger: str, seconds: float = TIMEOUT
 ) -> ListenCheck:
     """Try to listen there; `ledger` is the label by which a daemon of this ledger is known."""
+    found = await _try_to_listen(address, _HTTP)
+    if found is not None:
+        return found
+    shown = show_address(address)
+    holder = await _ledger_of(shown, seconds)
+    if holder == ledger:
+        return ListenCheck(True, f"{shown} is in use by a daemon of this ledger")
+    who = "another program" if holder is None else "a callstatsd of another ledger"
+    return ListenCheck(False, f"{shown} is in use by {who}; {_other_address(_HTTP)}")
+
+
+async def check_api_address(address: tuple[str, int], *, daemon_runs: bool | None) -> ListenCheck:
+    """Try to listen at the address of the API, which does not say who serves it.
+
+    `daemon_runs` if a daemon of this ledger may be using it; None if that is unknown.
+    """
+    found = await _try_to_listen(address, _API)
+    if found is not None:
+        return found
+    shown = show_address(address)
+    if daemon_runs is None:
+        return ListenCheck(True, f"{shown} is in use, perhaps by a daemon of this ledger")
+    if daemon_runs:
+        return ListenCheck(True, f"{shown} is in use while a daemon of this ledger runs")
+    text = f"{shown} is in use by another program; {_other_address(_API)}"
+    return ListenCheck(False, text)
+
+
+async def _try_to_listen(address: tuple[str, int], setting: str) -> ListenCheck | None:
+    """Return whether that is possible; None if the address is in use."""
     shown = show_address(address)
     try:
         for listener in await open_sockets(address, queue=1):
             listener.close()
     except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            reason = _bind_error(error)
-            return ListenCheck(False, f"{shown} cannot be used: {reason}; {_OTHER_ADDRESS}")
-        holder = await _ledger_of(shown, seconds)
-        if holder == ledger:
-            return ListenCheck(True, f"{shown} is in use by a daemon of this ledger")
-        who = "another program" if holder is None else "a callstatsd of another ledger"
-        return ListenCheck(False, f"{shown} is in use by {who}; {_OTHER_ADDRESS}")
+        if error.errno == errno.EADDRINUSE:
+            return None
+        reason = _bind_error(error)
+        return ListenCheck(False, f"{shown} cannot be used: {reason}; {_other_address(setting)}")
     return ListenCheck(True, f"{shown} is free")
+
+
+def _other_address(setting: str) -> str:
+    return f"write another address into {setting}"
 
 
 def _bind_error(error: OSError) -> str:

@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from daemon.cli.check import check
+from daemon.demo.standin import DIAL_PATH
 from daemon.settings.loading import load_settings
 from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
@@ -186,13 +187,44 @@ async def test_check_says_who_has_the_address_of_the_page(centre: CallCentre) ->
     assert "CALLSTATSD_HTTP_LISTEN" in found["listen"]["text"]
 
 
+def api_at(port: int) -> dict[str, str]:
+    """Settings of a listener for click to dial."""
+    return {
+        "click_to_dial_url": DIAL_PATH, "api_token": "a-Token-of-ours-0123",
+        "api_listen": f"127.0.0.1:{port}",
+    }  # fmt: skip
+
+
+async def test_check_says_whether_the_address_of_the_api_can_be_used(
+    centre: CallCentre, empty_dsn: str
+) -> None:
+    """Where nobody can say whether a daemon runs, it may be the one that has the address."""
+    port = free_port()
+    _, found = await findings(centre, **api_at(port))
+    assert found["api"] == {"verdict": "ok", "text": f"127.0.0.1:{port} is free"}
+    _, found = await findings(centre)
+    assert "api" not in found
+    with socket.create_server(("127.0.0.1", port)):
+        code, found = await findings(centre, **api_at(port))
+        assert (code, found["api"]["verdict"]) == (0, "warn")
+        assert f"127.0.0.1:{port} is in use by another program" in found["api"]["text"]
+        assert "CALLSTATSD_API_LISTEN" in found["api"]["text"]
+        away = f"postgresql://x@127.0.0.1:{free_port()}/x"
+        for unknown in ({"source_dsn": away, "ledger_dsn": centre.dsn}, {"ledger_dsn": empty_dsn}):
+            _, found = await findings(centre, **api_at(port), **unknown)
+            assert found["api"]["verdict"] == "ok"
+            assert "is in use, perhaps by a daemon" in found["api"]["text"]
+
+
 async def test_the_daemon_of_this_very_ledger_may_have_the_address(
     centre: CallCentre, empty_dsn: str
 ) -> None:
-    listen = {"http_listen": f"127.0.0.1:{free_port()}"}
+    listen = {"http_listen": f"127.0.0.1:{free_port()}"} | api_at(free_port())
     async with running(centre.settings(**listen), centre.folder) as daemon:
         await daemon.until("daemon.started")
         _, found = await findings(centre, **listen)
+        assert found["api"]["verdict"] == "ok"
+        assert "in use while a daemon of this ledger runs" in found["api"]["text"]
         assert found["listen"]["verdict"] == "ok"
         assert "by a daemon of this ledger" in found["listen"]["text"]
         _, found = await findings(centre, ledger_dsn=empty_dsn, **listen)
