@@ -119,7 +119,10 @@ def _pace_json(seen: Observation, feed: FeedName) -> dict[str, float | None] | N
 
 @contextmanager
 def _screen(settings: Settings, every: float, *, as_json: bool) -> Iterator[Show]:
-    """Yield what shows the next look: in place on a terminal, below the last one elsewhere."""
+    """Yield what shows the next look: in place on a terminal, below the last one elsewhere.
+
+    So also on a terminal that cannot go back in what it has printed.
+    """
 
     def write(seen: Observation, faults: Sequence[str]) -> None:
         if not as_json:
@@ -130,11 +133,11 @@ def _screen(settings: Settings, every: float, *, as_json: bool) -> Iterator[Show
         if not faults:
             typer.echo(orjson.dumps(observation_json(seen, settings)))
 
-    terminal = sys.stdout
-    if as_json or columns(terminal) is None:
+    terminal, shown = sys.stdout, console()
+    if as_json or columns(terminal) is None or shown.is_dumb_terminal:
         yield write
         return
-    live = Live(console=console(), auto_refresh=False, redirect_stdout=False)
+    live = Live(console=shown, auto_refresh=False, redirect_stdout=False)
 
     def replace(seen: Observation, faults: Sequence[str]) -> None:
         with redirect_stdout(_Captured(terminal)) as captured:

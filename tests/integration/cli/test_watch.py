@@ -58,6 +58,21 @@ async def test_on_a_terminal_each_look_replaces_the_last_one(
     assert "Traceback" not in shown.text
 
 
+async def test_a_terminal_that_cannot_go_back_shows_one_look_below_the_other(
+    centre: CallCentre,
+) -> None:
+    async with terminal(
+        *("status", "--watch", "1"),
+        environment=centre.settings(log_format="auto") | {"TERM": "dumb"},
+        folder=centre.folder,
+        columns=80,
+    ) as shown:
+        await shown.until(lambda now: len(LOOK.findall(now.text)) == 2)
+        shown.press(CTRL_C)
+        assert await shown.ended() == 0
+    assert "\x1b[2K" not in shown.raw
+
+
 def words(shown: Terminal) -> str:
     """What it was shown, whatever its width."""
     return " ".join(shown.text.split())
