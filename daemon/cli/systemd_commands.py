@@ -67,8 +67,8 @@ def install(
         changes = installation.plan_install(target)
         kept = _carry_out(target, changes, dry_run=dry_run)
     units = [change for change in changes if change.path.name in UNITS and change.act != Act.KEEP]
-    if units and root is None and not dry_run:
-        _systemctl("daemon-reload")
+    if units and root is None:
+        _systemctl("daemon-reload", dry_run=dry_run)
     if target.has_packaged_units:
         _say_which_units(target)
     if not changes:
@@ -104,14 +104,14 @@ def uninstall(
         if removed and not (dry_run or yes):
             _confirm(changes)
         units = [change.path.name for change in removed if change.path.name in UNITS]
-        run = root is None and not dry_run
-        if units and run:
-            _systemctl("stop", *(unit.replace("@.", "@*.") for unit in units))
+        if units and root is None:
+            instances = (unit.replace("@.", "@*.") for unit in units)
+            _systemctl("stop", *instances, dry_run=dry_run)
             # Of a template: all its instances.
-            _systemctl("disable", *units)
+            _systemctl("disable", *units, dry_run=dry_run)
         kept = _carry_out(target, changes, dry_run=dry_run)
-    if units and run:
-        _systemctl("daemon-reload")
+    if units and root is None:
+        _systemctl("daemon-reload", dry_run=dry_run)
     if not removed:
         say("Nothing to remove.")
     elif not dry_run:
@@ -173,7 +173,11 @@ def _confirm(changes: list[Change]) -> None:
         raise typer.Exit(1)
 
 
-def _systemctl(*arguments: str) -> None:
+def _systemctl(*arguments: str, dry_run: bool) -> None:
+    command = f"systemctl {' '.join(arguments)}"
+    if dry_run:
+        say(f"would run {command}", hanging=2)
+        return
     done = subprocess.run(  # noqa: S603 - names of our own units
         ["systemctl", *arguments],  # noqa: S607 - systemd's, found as root finds it
         stdin=subprocess.DEVNULL,
@@ -183,8 +187,8 @@ def _systemctl(*arguments: str) -> None:
     )
     if done.returncode:
         said = done.stderr.strip() or f"exit code {done.returncode}"
-        raise CallstatsdError(f"systemctl {' '.join(arguments)} failed: {said}")
-    say(f"ran systemctl {' '.join(arguments)}")
+        raise CallstatsdError(f"{command} failed: {said}")
+    say(f"ran {command}")
 
 
 def _say_which_units(target: Target) -> None:

@@ -281,8 +281,15 @@ async def test_a_service_without_a_package_is_installed_and_uninstalled(
         unit = debian.root / "etc/systemd/system/callstatsd.service"
         assert f"ExecStart={program} run\n" in unit.read_text()
 
+        asked = [STOP, f"disable {' '.join(UNITS)}", "daemon-reload"]
+        said = await debian.run(program, "systemd", "uninstall", "--dry-run")
+        assert [line for line in said.splitlines() if "systemctl" in line] == [
+            f"would run systemctl {arguments}" for arguments in asked
+        ]
+        assert debian.asked() == []
+
         await debian.run(program, "systemd", "uninstall", "--yes")
-        assert debian.asked() == [STOP, f"disable {' '.join(UNITS)}", "daemon-reload"]
+        assert debian.asked() == asked
         assert not unit.exists()
 
         (debian.root / "usr/bin/systemctl").write_text("#!/bin/sh\necho no bus >&2\nexit 1\n")
