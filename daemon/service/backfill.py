@@ -18,7 +18,7 @@ from daemon.errors import (
     UnusableError,
     first_error,
 )
-from daemon.ingest.feed import Feed, Page
+from daemon.ingest.feed import UNREADABLE, Feed, Page
 from daemon.ingest.intake import Intake
 from daemon.ingest.readiness import Window
 from daemon.ingest.source import Source
@@ -311,8 +311,15 @@ class Backfill:
         return len(taken)
 
     async def _passing(self, known: Sequence[NewLine]) -> list[NewLine]:
-        """Return those of known lines that a filter once kept out and lets pass now."""
-        passing = [entry for entry in known if entry.skip_reason is not SkipReason.FILTERED]
+        """Return those of known lines that a filter once kept out and lets pass now.
+
+        Not one whose rows cannot be read: nobody knows whether it would pass.
+        """
+        passing = [
+            entry
+            for entry in known
+            if entry.skip_reason is not SkipReason.FILTERED and entry.error != UNREADABLE
+        ]
         if not passing:
             return []
         call_ids = sorted({entry.key.source_id for entry in passing})

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import asyncpg
 import pytest
@@ -10,10 +11,14 @@ from structlog.testing import capture_logs
 
 from daemon import logs
 from daemon.demo.rows import load
+from daemon.ingest.filters import Filters
 from daemon.ingest.intake import Intake
+from daemon.ingest.readiness import Window
 from daemon.ingest.source import open_source
-from daemon.ingest.statistics import StatisticsFeed
+from daemon.ingest.statistics import RecordOptions, StatisticsFeed
+from daemon.ledger.acts import Act, ActKind
 from daemon.lines import LineKey, State
+from daemon.service.backfill import Backfill, Period
 from tests.support.expected import BERLIN
 from tests.support.rows import RECORD, at, call, leg, sample
 from tests.support.site import LONG_AGO, RULES, SENDING, Site, without_encoding
@@ -28,7 +33,7 @@ async def any_bytes(site: Site, server: str) -> str:
 
 @asynccontextmanager
 async def over(
-    site: Site, dsn: str
+    site: Site, dsn: str, options: RecordOptions = SENDING
 ) -> AsyncIterator[tuple[asyncpg.Connection, StatisticsFeed, Intake]]:
     """A connection to that source, its feed, and an intake from it."""
     db = await asyncpg.connect(dsn, server_settings={"search_path": "jtelstats"})
@@ -37,7 +42,7 @@ async def over(
             open_source(dsn, ("jtelstats",), BERLIN, None) as source,
             site.taking() as (_, ledger, _),
         ):
-            feed = StatisticsFeed(source, RULES, SENDING)
+            feed = StatisticsFeed(source, RULES, options)
             yield db, feed, Intake(feed, ledger)
     finally:
         await db.close()
@@ -74,6 +79,26 @@ async def test_a_text_that_the_source_cannot_give_holds_up_no_other_line(
         found = await intake.look_for_ids(LONG_AGO, LONG_AGO)
         assert {key.call_id for key in found} == {1, 3}
     assert [line["state"] for line in await site.lines()] == ["pending", "skipped", "pending"]
+
+
+async def test_a_line_that_cannot_be_read_stays_kept_out(site: Site, any_bytes: str) -> None:
+    """Nobody knows whether the filter would let it pass, and it must not need anybody's action."""
+    outbound = RecordOptions(BERLIN, False, False, Filters((), (), outbound=True))
+    async with over(site, any_bytes, outbound) as (db, _, intake):
+        await load(db, sample(*(call(n) for n in (1, 2))))
+        await take(intake, 1, 2)
+        await db.execute("UPDATE StatisticsPartA SET ANumber = 'M' || chr(252) WHERE ID = 2")
+    whole = Period(LONG_AGO, at(0) + timedelta(days=1))
+    async with over(site, any_bytes) as (_, feed, intake), site.taking() as (_, ledger, _):
+        act = Act(ActKind.BACKFILL, "alice@acd1", since=whole.since, until=whole.until)
+        works = [
+            Backfill(feed, ledger, intake, whole, lambda _: None, lambda: None, act)
+            for _ in range(2)
+        ]
+        await works[0].count(Window(whole.since, whole.until), resend=False)
+        await works[1].take(Window(whole.since, whole.until), resend=False)
+        assert [work.progress.new for work in works] == [1, 1]
+    assert [line["state"] for line in await site.lines()] == ["pending", "skipped"]
 
 
 async def test_what_the_source_cannot_read_far_down_spoils_its_own_call_only(
