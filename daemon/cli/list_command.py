@@ -1,9 +1,7 @@
 """`callstatsd lines`: the lines of a state, page by page, for people and as JSON."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -15,13 +13,14 @@ from daemon.cli.runtime import open_operator_store, require_settings, require_ut
 from daemon.ledger.overview import LinePage, LineQuery, ListedLine
 from daemon.lines import LineKey, State
 from daemon.reports.formats import iso_time, local_time
+from daemon.reports.lists import USUAL, command_line
 from daemon.reports.lookup import record_lane
 from daemon.settings.model import Settings
 from daemon.terminal import say, say_command
 from daemon.web.masking import masked
 
-USUAL, MOST = 100, 1000
-"""Lines of one page, and the most that it may have."""
+MOST = 1000
+"""The most lines that one page may have."""
 ORDERS = {True: "in sending order: live before backfill, oldest first", False: "newest first"}
 """How pending lines are listed, and how settled ones are."""
 
@@ -120,29 +119,6 @@ def show_lines(page: LinePage, query: LineQuery, zone: ZoneInfo) -> None:
     if page.after is not None:
         say("There are more:")
         say_command(command_line(replace(query, after=page.after), zone))
-
-
-def command_line(query: LineQuery, zone: ZoneInfo) -> str:
-    """Return the command that lists what a query selects; times are local to `zone`."""
-    limit = None if query.limit == USUAL else query.limit
-    options = {
-        "--state": query.state,
-        "--feed": query.feed,
-        "--from": query.since,
-        "--to": query.until,
-        "--settled-from": query.settled_since,
-        "--settled-to": query.settled_until,
-        "--salesforce-id": query.lane,
-        "--limit": limit,
-        "--after": query.after,
-    }
-    words = ["callstatsd", "lines"]
-    for option, value in options.items():
-        if isinstance(value, datetime):
-            words += [option, f"{value.astimezone(zone):%Y-%m-%dT%H:%M:%S}"]
-        elif value is not None:
-            words += [option, str(value)]
-    return shlex.join(words)
 
 
 def _row(line: ListedLine, zone: ZoneInfo) -> Sequence[str]:

@@ -52,6 +52,7 @@ class Act:
 class RecordedAct:
     """An act in the ledger: `lines` were changed so far; without `ended_at` it was not finished."""
 
+    id: int
     act: Act
     began_at: datetime
     ended_at: datetime | None

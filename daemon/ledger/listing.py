@@ -33,13 +33,13 @@ async def page(connection: Any, query: LineQuery) -> LinePage | None:
 async def _rows(connection: Any, query: LineQuery, place: tuple[Any, ...]) -> list[Any]:
     """Return one row more than the page has, if there are more."""
     feeds = list(FeedName) if query.feed is None else [query.feed]
-    chosen = (query.since, query.until, query.lane)
+    ended = (query.since, query.until)
     settled = (query.settled_since, query.settled_until)
     more = query.limit + 1
-    if any(value is not None for value in chosen):
-        statement, rest = "list_chosen", (query.state, *settled, *place, *chosen)
-    elif query.state is State.PENDING:
-        statement, rest = "list_pending", place[1:]
+    if query.state is State.PENDING and query.lane is None:
+        statement, rest = "list_pending", (*place[1:], *ended)
+    elif query.lane is not None or ended != (None, None):
+        statement, rest = "list_chosen", (query.state, *settled, *place, *ended, query.lane)
     else:
         statement, rest = "list_settled", (query.state, *settled, *place)
     rows: list[Any] = await connection.fetch(_SQL[statement], feeds, more, *rest)

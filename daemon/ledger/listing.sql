@@ -12,9 +12,9 @@ FROM line
 WHERE (call_id, group_id, leg_id, code_id, feed) = ($1, $2, $3, $4, $5)
 
 -- name: list_pending
--- The next $2 pending lines of the feeds $1 after the place $3 to $10 (NULL: from the first on),
--- with the back-off of their records. Live lines and backfill of each feed are read as their index
--- has them.
+-- The next $2 pending lines of the feeds $1 after the place $3 to $10 (NULL: from the first on), of
+-- calls that ended in [$11, $12) (NULL: at any time), with the back-off of their records. Live lines
+-- and backfill of each feed are read as their index has them.
 SELECT p.call_id, p.group_id, p.leg_id, p.code_id, p.feed, p.state, p.salesforce_id, p.attempts,
        p.last_status, p.last_error, p.taken_at, p.pending_since,
        greatest(p.next_try_at, k.until) AS next_try_at, p.settled_at
@@ -25,6 +25,8 @@ FROM (
     CROSS JOIN LATERAL (
         SELECT * FROM line AS l
         WHERE l.state = 'pending' AND l.feed = f.name AND l.backfill = b.backfill
+          AND l.call_ended >= coalesce($11::timestamptz, '-infinity')
+          AND l.call_ended < coalesce($12::timestamptz, 'infinity')
           AND ($3::boolean IS NULL
                OR (l.backfill, l.call_ended, l.call_id, l.ordinal, l.group_id, l.leg_id, l.code_id,
                    l.feed)

@@ -12,6 +12,7 @@ from daemon.ledger.alerts import AlertStore
 from daemon.ledger.instance import OperatorPause
 from daemon.ledger.locks import ACTIVE_LOCK, DAEMON_LOCK
 from daemon.ledger.overview import (
+    LATELY,
     AlertStatus,
     Backlog,
     FeedReport,
@@ -131,10 +132,17 @@ class OperatorStore:
     async def waiting(self) -> Backlog:
         """Return how many lines wait for Salesforce, and for an operator."""
         async with self.database.connection() as connection:
-            row = dict(await connection.fetchrow(_SQL["waiting"], self._feed))
+            row = dict(await connection.fetchrow(_SQL["waiting"], self._feed, LATELY))
+        taken = row.pop("taken_lately")
         oldest = _seconds(row.pop("oldest_pending_seconds"))
         oldest_kept = _seconds(row.pop("oldest_kept_seconds"))
-        return Backlog(row, oldest, oldest_kept)
+        return Backlog(row, taken, oldest, oldest_kept)
+
+    async def settled_lately(self) -> tuple[int, int]:
+        """Return how many lines were settled within `LATELY`, and how many of them taken, too."""
+        async with self.database.connection() as connection:
+            row = await connection.fetchrow(_SQL["settled_lately"], self._feed, LATELY)
+        return row["settled"], row["taken"]
 
     async def pace(self, since: datetime | None) -> tuple[datetime, int, int]:
         """Return the ledger's time, the lines that wait then, and those settled since."""
@@ -183,10 +191,10 @@ class OperatorStore:
         async with self.database.connection() as connection:
             return await listing.page(connection, query)
 
-    async def latest_acts(self, limit: int) -> list[RecordedAct]:
-        """Return what people did last, newest first."""
+    async def latest_acts(self, limit: int, before: int | None = None) -> list[RecordedAct]:
+        """Return what people did last, newest first; only acts before the one with that id."""
         async with self.database.connection() as connection:
-            rows = await connection.fetch(_SQL["latest_acts"], limit)
+            rows = await connection.fetch(_SQL["latest_acts"], limit, before)
         return [_recorded(dict(row)) for row in rows]
 
     async def daemon_runs(self) -> bool:
@@ -355,11 +363,11 @@ async def _begin(connection: Any, act: Act, *, over: bool) -> int:
 
 
 def _recorded(row: dict[str, Any]) -> RecordedAct:
-    about = {name: row.pop(name) for name in ("began_at", "ended_at", "lines")}
+    about = {name: row.pop(name) for name in ("id", "began_at", "ended_at", "lines")}
     row["kind"] = ActKind(row["kind"])
     row["states"] = tuple(map(State, row["states"]))
     row["feed"] = row["feed"] and FeedName(row["feed"])
-    return RecordedAct(Act(**row), **about)
+    return RecordedAct(act=Act(**row), **about)
 
 
 def _seconds(value: Any) -> float | None:

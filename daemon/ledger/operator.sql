@@ -5,14 +5,14 @@
 SELECT feed, state, count(*) AS lines FROM line GROUP BY feed, state
 
 -- name: waiting
--- Lines of the feed $1 per state that somebody waits for, the age of the oldest to send, and of the
--- oldest that an operator must look at, not_found ones of streaks among them; by partial indexes.
-SELECT (SELECT count(*) FROM line WHERE feed = $1 AND state = 'pending') AS pending,
+-- Lines of the feed $1 per state that somebody waits for, how many of the pending ones are so for
+-- $2 at most, the age of the oldest to send, and of the oldest that an operator must look at,
+-- not_found ones of streaks among them; by partial indexes.
+SELECT p.pending,
        (SELECT count(*) FROM line WHERE feed = $1 AND state = 'rejected') AS rejected,
        (SELECT count(*) FROM line WHERE feed = $1 AND state = 'expired') AS expired,
        (SELECT count(*) FROM line WHERE feed = $1 AND state = 'invalid') AS invalid,
-       (SELECT extract(epoch FROM now() - min(pending_since))
-        FROM line WHERE feed = $1 AND state = 'pending') AS oldest_pending_seconds,
+       p.taken_lately, p.oldest_pending_seconds,
        extract(epoch FROM now() - least(
            (SELECT min(settled_at) FROM (
                SELECT settled_at FROM line
@@ -24,6 +24,19 @@ SELECT (SELECT count(*) FROM line WHERE feed = $1 AND state = 'pending') AS pend
                  AND settled_at BETWEEN s.since AND s.until OFFSET 0
            ) AS n WHERE s.feed = $1)
        )) AS oldest_kept_seconds
+FROM (
+    SELECT count(*) AS pending,
+           count(*) FILTER (WHERE pending_since >= now() - $2::interval) AS taken_lately,
+           extract(epoch FROM now() - min(pending_since)) AS oldest_pending_seconds
+    FROM line WHERE feed = $1 AND state = 'pending'
+) AS p
+
+-- name: settled_lately
+-- How many lines of the feed $1 were settled for $2 at most, and how many of these had become
+-- pending in that time too.
+SELECT count(*) AS settled,
+       count(*) FILTER (WHERE pending_since >= now() - $2::interval) AS taken
+FROM line WHERE feed = $1 AND settled_at >= now() - $2::interval
 
 -- name: oldest
 -- Seconds since the oldest pending line of the feed $1 became so.
@@ -141,10 +154,10 @@ RETURNING id
 UPDATE act SET ended_at = now() WHERE id = $1
 
 -- name: latest_acts
--- The $1 latest acts, newest first.
-SELECT kind, who, states, since, until, settled_since, settled_until, call_id, backfill, resend,
+-- The $1 latest acts, newest first; of those before the act $2 (NULL: of all).
+SELECT id, kind, who, states, since, until, settled_since, settled_until, call_id, backfill, resend,
        reason, feed, began_at, ended_at, lines
-FROM act ORDER BY id DESC LIMIT $1
+FROM act WHERE id < coalesce($2::bigint, 9223372036854775807) ORDER BY id DESC LIMIT $1
 
 -- name: select_lines
 -- Lines in the states $1 of calls that ended in [$2, $3), of the call $4, from backfills only ($5),

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from daemon.ledger.acts import Act, ActKind, RecordedAct
 from daemon.ledger.instance import OperatorPause
 from daemon.lines import FeedName, LineKey, SkipReason, State, Streak
+
+LATELY = timedelta(minutes=1)
+"""How far back lines count as settled or taken lately."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +82,15 @@ class StatusReport(FeedReport):
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Lines that are pending or need action, per state; age in seconds of the oldest of each."""
+    """Lines that are pending or need action, per state; age in seconds of the oldest of each.
+
+    `taken_lately` are the pending ones that became so within `LATELY`.
+    """
 
     lines: dict[str, int]
+    taken_lately: int
     oldest_pending_seconds: float | None
-    oldest_kept_seconds: float | None = None
+    oldest_kept_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)

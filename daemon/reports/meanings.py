@@ -61,6 +61,11 @@ NEED_ACTION = (State.REJECTED, State.EXPIRED, State.INVALID)
 """States in which a line is kept until an operator requeues or discards it."""
 
 
+def remedy(state: State) -> str:
+    """Return what to do about lines in a state, without a command behind it."""
+    return REMEDIES[state].removesuffix(":") + "."
+
+
 def requeue_command(
     state: State, key: LineKey | None = None, feed: FeedName | None = None
 ) -> str | None:

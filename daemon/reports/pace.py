@@ -32,6 +32,14 @@ class Pace:
     empty_in: float | None
 
 
+def pace_of(minutes: float, pending: int, settled: int, taken: int) -> Pace:
+    """Return the pace of lines that were settled and taken in so many minutes."""
+    empty_in = None
+    if pending and settled > taken:
+        empty_in = 60 * minutes * pending / (settled - taken)
+    return Pace(settled / minutes, taken / minutes, pending, empty_in)
+
+
 class PaceMeter:
     """Keeps the looks of the last minute."""
 
@@ -54,10 +62,7 @@ class PaceMeter:
             return None
         settled = sum(one.settled for one in list(looks)[1:])
         taken = max(0, settled + look.pending - looks[0].pending)
-        empty_in = None
-        if look.pending and settled > taken:
-            empty_in = 60 * minutes * look.pending / (settled - taken)
-        return Pace(settled / minutes, taken / minutes, look.pending, empty_in)
+        return pace_of(minutes, look.pending, settled, taken)
 
 
 def pace_sentence(pace: Pace | None) -> str:

@@ -23,10 +23,15 @@ _IN_OPTION = "!$'()*,;=~@:/"
 
 @dataclass(frozen=True, slots=True)
 class Dsn:
-    """A Postgres URL that all URL parsers read alike; `place` contains no secret."""
+    """A Postgres URL that all URL parsers read alike; `place` contains no secret.
+
+    Where no database is named, `place` has the user's name, which is that of the database then, and
+    `public_place` nobody's.
+    """
 
     url: str
     place: str
+    public_place: str
 
 
 def read_dsn(text: str) -> Dsn:
@@ -64,7 +69,8 @@ def _read(text: str) -> Dsn:
     rest = f"{path or ''}{'?' if query else ''}{'&'.join(options)}"
     url = f"{scheme}://{login}{hosts}{rest}"
     urlsplit(url)  # rejects what Unicode normalisation could turn into another host
-    return Dsn(url, _place(hosts, path, "&".join(options), user))
+    named = "&".join(options)
+    return Dsn(url, _place(hosts, path, named, user), _place(hosts, path, named, ""))
 
 
 def _option(field: str) -> str:

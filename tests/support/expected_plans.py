@@ -9,6 +9,7 @@ from daemon.delivery.pending_reader import FETCH
 from daemon.ingest.columns import MIN_TIME
 from daemon.ingest.reader import PAGE
 from daemon.ledger.locks import ACTIVE_LOCK, DAEMON_LOCK, RETENTION_LOCK, UPGRADE_LOCK
+from daemon.ledger.overview import LATELY
 from daemon.ledger.sending import NEWEST_PAGE
 
 CALLS = 200_000
@@ -251,7 +252,10 @@ PLANNED = {"pending": "in_order", "newest": "in_order", "take": "in_bulk"}
 DESK = {
     # An operator's question about everything: it may read everything.
     "counts": by(rows=10**9),
-    "waiting": by("line_pending", "line_kept", "line_failed", rows=3 * BACKLOG, given=(FEED,)),
+    "waiting": by(
+        "line_pending", "line_kept", "line_failed", rows=2 * BACKLOG, given=(FEED, LATELY)
+    ),
+    "settled_lately": by("line_settled_at", rows=PER_HOUR + BLOCKS, given=(FEED, LATELY)),
     "oldest": by("line_pending", rows=BACKLOG + 1, given=(FEED,)),
     "status": small(FEED),
     "streaks": by("line_failed", rows=1000, given=(50, FEED)),
@@ -271,7 +275,7 @@ DESK = {
         *(None, False, None),
     ),
     "end_act": small(1),
-    "latest_acts": small(2),
+    "latest_acts": small(2, None),
     "select_lines": by(
         "line_kept", rows=SKIPPED, given=(*CHOICE, *BEFORE_ALL, "", 1000), also=["line_failed"]
     ),
@@ -311,11 +315,12 @@ ANYWHERE = (None,) * 9
 """The place before all lines of a list."""
 MIDDLE = (NOW - timedelta(days=50), False, NOW - timedelta(days=50), CALLS // 2, 1, 0, 0, 0, FEED)
 A_DAY = (NOW - timedelta(days=40), NOW - timedelta(days=39))
+PENDING_DAY = (NOW - timedelta(days=50), NOW - timedelta(days=49))
 LISTED = ("delivered", None, None)
 LISTING = {
     "for_values": small(),
     "place": by("line_pkey", rows=1, given=(100_014, 0, 0, 0, FEED)),
-    "list_pending": by("line_pending", rows=110, given=(FEEDS, 101, *ANYWHERE[1:])),
+    "list_pending": by("line_pending", rows=110, given=(FEEDS, 101, *ANYWHERE[1:], None, None)),
     "list_settled": by("line_listed", rows=110, given=(FEEDS, 101, *LISTED, *ANYWHERE)),
     "list_chosen": by(
         "line_call_ended",
@@ -324,7 +329,14 @@ LISTING = {
     ),
 }
 LISTS = [
-    ("list_pending", by("line_pending", rows=110, given=(FEEDS, 101, *MIDDLE[1:]))),
+    (
+        "list_pending",
+        by("line_pending", rows=110, given=(FEEDS, 101, *MIDDLE[1:], None, None)),
+    ),
+    (
+        "list_pending",
+        by("line_pending", rows=110, given=(FEEDS, 101, *ANYWHERE[1:], *PENDING_DAY)),
+    ),
     ("list_settled", by("line_listed", rows=110, given=(FEEDS, 101, *LISTED, *MIDDLE))),
     # One in a thousand, or none: as few rows are read as there are.
     (
@@ -345,15 +357,6 @@ LISTS = [
             "line_lane",
             rows=100,
             given=(FEEDS, 101, *LISTED, *ANYWHERE, None, None, "003000000000000"),
-        ),
-    ),
-    (
-        "list_chosen",
-        by(
-            "line_pending",
-            rows=BACKLOG,
-            given=(FEEDS, 101, "pending", None, None, *ANYWHERE, *A_DAY, None),
-            also=["line_call_ended"],
         ),
     ),
 ]

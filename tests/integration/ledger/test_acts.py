@@ -100,4 +100,4 @@ def test_an_act_is_shown_as_its_command(act: Act, command: str) -> None:
 def test_an_act_that_was_killed_is_not_finished(
     kind: ActKind, ended: datetime | None, lines: int, said: str
 ) -> None:
-    assert outcome(RecordedAct(Act(kind, "a@b"), NOON, ended, lines)) == said
+    assert outcome(RecordedAct(1, Act(kind, "a@b"), NOON, ended, lines)) == said
