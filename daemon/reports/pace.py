@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from daemon.reports.formats import rough_duration
+from daemon.reports.formats import MINUTE, rough_duration
 
 WINDOW = timedelta(minutes=1)
 """Rates are those of about the last minute."""
@@ -74,4 +74,6 @@ def pace_sentence(pace: Pace | None) -> str:
         return f"{rates}; nothing waits"
     if pace.empty_in is None:
         return f"{rates}; the backlog does not get smaller"
+    if pace.empty_in < MINUTE:
+        return f"{rates}; nothing waits in less than a minute"
     return f"{rates}; nothing waits in about {rough_duration(pace.empty_in)}"

@@ -5,10 +5,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, Self, TypeVar
 
-from daemon.errors import UnusableError
+from daemon.errors import UnreachableError, UnusableError
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.overview import AlertStatus, Backlog, LedgerStatus
 from daemon.lines import FeedName
+from daemon.tasks import run_within
 
 FRESH_FOR = 2.0
 """Seconds for which a result is used again."""
@@ -86,6 +87,25 @@ class StatusReader:
         for feed in FeedName:
             self._backlog[feed].close()
             self._status[feed].close()
+
+
+class BoundedReads:
+    """Reads that one visitor asks for: one at a time, and none waited for longer than `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._lock = asyncio.Lock()
+
+    async def read(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Return what the work returns; raises `UnusableError`, also after too long a wait."""
+        found = await run_within(self._seconds, self._in_turn(work))
+        if found is None:
+            raise UnreachableError(f"no answer within {self._seconds:g} s")
+        return found[0]
+
+    async def _in_turn(self, work: Callable[[], Awaitable[T]]) -> tuple[T]:
+        async with self._lock:
+            return (await work(),)
 
 
 class CachedQuery(Generic[T]):

@@ -3,19 +3,19 @@
 Read only, and complete without JavaScript, which only refreshes the live part.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import TypedDict
 
 from aiohttp import web
 
-from daemon import __version__
 from daemon.errors import UnreachableError, UnusableError
 from daemon.ingest.source import Source
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.overview import (
+    LATELY,
     AlertStatus,
     Backlog,
     HourlyCounts,
@@ -24,20 +24,20 @@ from daemon.ledger.overview import (
     RecentLines,
 )
 from daemon.ledger.store import Ledger
-from daemon.lines import FeedName
+from daemon.lines import FeedName, State
 from daemon.reports import explain
 from daemon.reports.lookup import look_up, rules_of
 from daemon.reports.meanings import StatusCard
+from daemon.reports.pace import Pace, pace_of
 from daemon.reports.telegra import TelegraReport, telegra_report
 from daemon.settings.model import Settings
-from daemon.tasks import run_within
-from daemon.urls import show_address
 from daemon.web import chart, wording
-from daemon.web.allowed_hosts import AllowedHosts
-from daemon.web.cache import CachedQuery, StatusReader
+from daemon.web.cache import BoundedReads, CachedQuery, StatusReader
+from daemon.web.frame import LEDGER_AWAY, Frame
 from daemon.web.health import HealthEndpoints, InstanceState
+from daemon.web.lists import Lists
 from daemon.web.masking import fields, masked
-from daemon.web.rendering import ASSETS, Renderer, load_assets
+from daemon.web.rendering import ASSETS, load_assets
 from daemon.web.search import SearchQuery, SearchQueryError, read_search
 
 TIMEOUT = 3.0
@@ -55,18 +55,6 @@ LEAST_LINES = 10
 LINES_PER_CALL = 20
 """Failed lines to read for each failure shown, because those of one call are one failure."""
 
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
-    "img-src 'self' data:; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; "
-    "base-uri 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Frame-Options": "DENY",
-}
-
-Handler = Callable[[web.Request], Awaitable[web.Response]]
-
 
 def watched(
     settings: Settings,
@@ -76,10 +64,13 @@ def watched(
     reader: StatusReader,
     timeout: float = TIMEOUT,
 ) -> web.Application:
-    """Return all that the listener serves: the health endpoints and the page."""
+    """Return all that the listener serves: the health endpoints, the page and the lists."""
     alerts = settings.alert_group_id is not None
     app = HealthEndpoints(source, ledger, condition, reader, alerts=alerts).app()
-    Page(settings, source, ledger, condition, reader, timeout).add_routes(app)
+    frame = Frame(settings)
+    operator_store = OperatorStore(ledger.database)
+    Page(settings, source, operator_store, condition, reader, frame, timeout).add_routes(app)
+    Lists(settings, operator_store, frame, 2 * timeout).add_routes(app)
     return app
 
 
@@ -96,20 +87,27 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What takes longer to count: lines that wait, and the last day by hour."""
+    """What takes longer to count: lines that wait, the last day by hour, and the last minute."""
 
     waiting: Backlog
     hourly: HourlyCounts
-    callbacks_waiting: Backlog | None = None
-    callbacks_hourly: HourlyCounts | None = None
+    pace: Pace
+
+
+class Numbers(TypedDict):
+    """What the page counts of a feed."""
+
+    feed: FeedName
+    counts: dict[str, int]
+    chart: chart.Chart
+    pace: Pace
 
 
 class CallbackRow(TypedDict):
-    """What the page says of callbacks; counts and chart are None while unknown."""
+    """What the page says of callbacks; the numbers are None while unknown."""
 
     card: StatusCard
-    counts: dict[str, int] | None
-    chart: chart.Chart | None
+    numbers: Numbers | None
 
 
 class Page:
@@ -119,9 +117,10 @@ class Page:
         self,
         settings: Settings,
         source: Source,
-        ledger: Ledger,
+        operator_store: OperatorStore,
         condition: InstanceState,
         reader: StatusReader,
+        frame: Frame,
         timeout: float,
     ) -> None:
         self._settings = settings
@@ -130,23 +129,21 @@ class Page:
         self._source = source
         self._condition = condition
         self._rules = rules_of(settings)
-        self._operator_store = OperatorStore(ledger.database)
-        self._callbacks = (
-            self._operator_store.of(FeedName.CALLBACKS) if settings.callback_url else None
-        )
-        self._hosts = AllowedHosts(settings.http_listen)
+        self._operator_store = operator_store
+        self._frame = frame
+        self._feeds = [FeedName.STATISTICS]
+        self._feeds += [FeedName.CALLBACKS] if settings.callback_url else []
         self._overview = CachedQuery(self._read_overview, timeout)
         self._counts = CachedQuery(self._read_counts, timeout)
-        self._search_lock = asyncio.Lock()
-        self._renderer = Renderer(settings.command_option)
+        self._searches = BoundedReads(2 * timeout)
         self._assets = load_assets()
 
     def add_routes(self, app: web.Application) -> None:
         """Add the page's routes to an application."""
-        app.router.add_get("/", self._guarded(self.page))
-        app.router.add_get("/live", self._guarded(self.live))
+        self._frame.add_route(app, "/", self.page)
+        self._frame.add_route(app, "/live", self.live)
         for name in ASSETS:
-            app.router.add_get(f"/{name}", self._guarded(self.asset))
+            self._frame.add_route(app, f"/{name}", self.asset)
         app.on_cleanup.append(self._close)
 
     async def page(self, request: web.Request) -> web.Response:
@@ -154,54 +151,24 @@ class Page:
         query = request.query.get("q", "").strip()
         found = await self._search(query) if query else {}
         values = await self._state() | found | {"query": query[:64]}
-        text = self._renderer.render("page.html", values)
-        return web.Response(text=text, content_type="text/html")
+        return self._frame.respond("page.html", values)
 
     async def live(self, _request: web.Request) -> web.Response:
         """Serve only the part that changes."""
-        text = self._renderer.render("live.html", await self._state())
-        return web.Response(text=text, content_type="text/html")
+        return self._frame.respond("live.html", await self._state())
 
     async def asset(self, request: web.Request) -> web.Response:
         """Serve the style sheet, the script or the icon."""
         name = request.path.rpartition("/")[2]
         return web.Response(text=self._assets[name], content_type=ASSETS[name])
 
-    def _guarded(self, handler: Handler) -> Handler:
-        """Refuse a Host header that is not ours (protection against DNS rebinding)."""
-
-        async def guarded(request: web.Request) -> web.Response:
-            if self._hosts.allows(request.headers.get("Host", "")):
-                response = await handler(request)
-            else:
-                address = request.get_extra_info("sockname")
-                response = web.Response(status=421, text=self._hosts.advice(address))
-            response.headers.update(HEADERS)
-            return response
-
-        return guarded
-
     async def _state(self) -> dict[str, object]:
         overview = await self._overview.get()
-        counts = await self._counts.get()
-        common: dict[str, object] = {
-            "away": self._overview.failing,
-            "settings": self._settings,
-            "api_address": self._settings.api_listen and show_address(self._settings.api_listen),
-            "version": __version__,
-            "chart": None,
-            "failures": [],
-            "streaks": [],
-            "waiting": [],
-            "acts": [],
-            "alert": None,
-            "counts": None,
-            "callbacks": None,
-            "telegra": None,
-        }
+        counts = await self._counts.get() or {}
+        calls = counts.get(FeedName.STATISTICS)
         if overview is None:
             card = wording.LEDGER_AWAY if self._overview.failing else wording.NOT_READ_YET
-            return common | {"view": None, "cards": [card], "headline": card.heading}
+            return {"view": None, "cards": [card], "headline": card.heading}
         recent = overview.recent
         view = wording.PageContext(
             recent.now,
@@ -211,19 +178,24 @@ class Page:
             self._source.unreachable,
             timedelta(seconds=self._settings.callback_delay),
         )
-        if counts is not None:
-            drawn = chart.chart(counts.hourly.settled, chart.first_hour(recent.now, view.zone))
-            common |= {"chart": drawn, "counts": counts.waiting.lines}
         cards = [wording.LEDGER_AWAY]
         if not self._overview.failing:
-            kept = counts.waiting.lines if counts and not recent.waiting else None
+            lines = calls.waiting.lines if calls and not recent.waiting else None
             cards = [
                 wording.taking(overview.status, view),
-                wording.sending(overview.status, view, kept),
+                wording.sending(overview.status, view, lines),
             ]
         callbacks = self._callback_row(overview, counts, view)
-        return common | {
+        return {
             "view": view,
+            "away": self._overview.failing,
+            "host": overview.status.host if overview.status.active else None,
+            "kept": wording.kept(
+                [one.waiting.lines for one in counts.values()],
+                self._feeds[0] if len(self._feeds) == 1 else None,
+                view.zone,
+            ),
+            "calls": _numbers(FeedName.STATISTICS, calls, view),
             "cards": cards,
             "headline": wording.headline(
                 cards[0], cards[-1], callbacks["card"] if callbacks else None
@@ -236,27 +208,23 @@ class Page:
             "streaks": recent.streaks[:STREAKS],
             "more_streaks": len(recent.streaks) > STREAKS,
             "acts": [
-                wording.operation(recorded, view, with_people=self._settings.log_personal_data)
+                wording.operation(recorded, view.zone, with_people=self._settings.log_personal_data)
                 for recorded in recent.acts
             ],
         }
 
     def _callback_row(
-        self, overview: Overview, counts: Counts | None, view: wording.PageContext
+        self, overview: Overview, counts: Mapping[FeedName, Counts], view: wording.PageContext
     ) -> CallbackRow | None:
         """Return what the page says of callbacks; None while they are off or the ledger is away."""
         if overview.callbacks is None or self._overview.failing:
             return None
-        waiting = counts and counts.callbacks_waiting
-        hourly = counts and counts.callbacks_hourly
+        found = counts.get(FeedName.CALLBACKS)
         waits = any(line.key.feed is FeedName.CALLBACKS for line in overview.recent.waiting)
-        lines = waiting.lines if waiting else None
+        lines = found.waiting.lines if found and not waits else None
         return {
-            "card": wording.callbacks(overview.callbacks, view, None if waits else lines),
-            "counts": lines,
-            "chart": chart.chart(hourly.settled, chart.first_hour(view.now, view.zone))
-            if hourly
-            else None,
+            "card": wording.callbacks(overview.callbacks, view, lines),
+            "numbers": _numbers(FeedName.CALLBACKS, found, view),
         }
 
     async def _search(self, text: str) -> dict[str, object]:
@@ -266,23 +234,20 @@ class Page:
         except SearchQueryError as error:
             return {"hint": str(error)}
         try:
-            found = await run_within(2 * self._timeout, self._look_up(query))
+            found = await self._searches.read(partial(self._look_up, query))
         except UnusableError:
-            found = None
-        if found is None:
-            return {"hint": "The ledger's database cannot be used now; please try again later."}
+            return {"hint": LEDGER_AWAY}
         return {"search": query, "found": found}
 
     async def _look_up(self, query: SearchQuery) -> list[dict[str, object]]:
-        async with self._search_lock:
-            found = await look_up(
-                self._settings,
-                self._source,
-                self._operator_store,
-                query.wanted,
-                within=self._timeout,
-                records=explain.SHOWN,
-            )
+        found = await look_up(
+            self._settings,
+            self._source,
+            self._operator_store,
+            query.wanted,
+            within=self._timeout,
+            records=explain.SHOWN,
+        )
         with_people = self._settings.log_personal_data
         # All calls of a record together show as many lines as one call.
         shown = max(explain.SHOWN // max(len(found), 1), LEAST_LINES)
@@ -312,9 +277,9 @@ class Page:
     async def _read_overview(self) -> Overview:
         recent = await self._operator_store.glance(WAITING, FAILURES * LINES_PER_CALL, ACTS)
         callbacks = None
-        if self._callbacks is not None:
-            requests = await self._callbacks.glance(WAITING, FAILURES, 0)
-            recent = _with_callbacks(recent, requests)
+        if FeedName.CALLBACKS in self._feeds:
+            requests = self._operator_store.of(FeedName.CALLBACKS)
+            recent = _with_callbacks(recent, await requests.glance(WAITING, FAILURES, 0))
             callbacks = await self._reader.status(feed=FeedName.CALLBACKS)
         recent = replace(
             recent,
@@ -327,24 +292,39 @@ class Page:
         )
         return Overview(await self._reader.status(), recent, callbacks, alert, telegra)
 
-    async def _read_counts(self) -> Counts:
+    async def _read_counts(self) -> dict[FeedName, Counts]:
         overview = await self._overview.get()
         if overview is None or self._overview.failing:
             raise UnreachableError("the ledger could not be read just before")
         first = chart.first_hour(overview.recent.now, self._rules.zone)
-        hourly = await self._operator_store.tally(first)
-        counts = Counts(await self._reader.backlog(), hourly)
-        if self._callbacks is None:
-            return counts
-        return replace(
-            counts,
-            callbacks_waiting=await self._reader.backlog(feed=FeedName.CALLBACKS),
-            callbacks_hourly=await self._callbacks.tally(first),
-        )
+        return {feed: await self._count(feed, first) for feed in self._feeds}
+
+    async def _count(self, feed: FeedName, first: datetime) -> Counts:
+        store = self._operator_store.of(feed)
+        hourly = await store.tally(first)
+        waiting = await self._reader.backlog(feed=feed)
+        settled, taken = await store.settled_lately()
+        minutes = LATELY / timedelta(minutes=1)
+        pending = waiting.lines[State.PENDING]
+        pace = pace_of(minutes, pending, settled, taken + waiting.taken_lately)
+        return Counts(waiting, hourly, pace)
 
     async def _close(self, _app: web.Application) -> None:
         self._overview.close()
         self._counts.close()
+
+
+def _numbers(feed: FeedName, counts: Counts | None, view: wording.PageContext) -> Numbers | None:
+    """Return what is counted of a feed; None while it is not."""
+    if counts is None:
+        return None
+    first = chart.first_hour(view.now, view.zone)
+    return {
+        "feed": feed,
+        "counts": counts.waiting.lines,
+        "chart": chart.chart(counts.hourly.settled, first),
+        "pace": counts.pace,
+    }
 
 
 def _with_callbacks(recent: RecentLines, requests: RecentLines) -> RecentLines:

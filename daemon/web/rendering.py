@@ -9,6 +9,8 @@ from markupsafe import Markup, escape
 from daemon.command_text import addressed
 from daemon.lines import State
 from daemon.reports import explain, meanings
+from daemon.reports.formats import local_time
+from daemon.reports.pace import pace_sentence
 from daemon.web import chart, wording
 
 ASSETS = {
@@ -38,9 +40,12 @@ class Renderer:
         self._environment.globals |= {
             "State": State,
             "STATES": chart.STATES,
+            "KINDS": chart.KINDS,
             "wording": wording,
             "meanings": meanings,
             "explain": explain,
+            "local_time": local_time,
+            "pace_sentence": pace_sentence,
         }
 
     def render(self, template: str, values: dict[str, object]) -> str:

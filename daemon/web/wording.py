@@ -1,26 +1,36 @@
 """The page's sentences about the daemon, for people who run a call centre. Pure."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from daemon.ledger.acts import RecordedAct, command_line, outcome
-from daemon.ledger.overview import AlertStatus, LedgerStatus, LineDetail
+from daemon.ledger.overview import (
+    AlertStatus,
+    LedgerStatus,
+    LineDetail,
+    LineFilter,
+    ListedLine,
+)
 from daemon.lines import FeedName, PauseReason, State
 from daemon.reports.alerts import alert_sentences
-from daemon.reports.formats import plural, rough_duration
+from daemon.reports.formats import local_time, plural, rough_duration
 from daemon.reports.gaps import gap_sentence, receiver_sentence
+from daemon.reports.lists import selected_again
 from daemon.reports.meanings import (
     NEED_ACTION,
     PAUSES_OF,
     RESUME,
     Severity,
     StatusCard,
+    remedy,
     requeue_command,
 )
 from daemon.reports.telegra import TelegraReport
 from daemon.web.chart import HOUR, Bar, Chart
+from daemon.web.list_query import ListQuery
 from daemon.web.masking import masked
 
 BEHIND = timedelta(minutes=5)
@@ -56,10 +66,29 @@ class Failure:
 class Operation:
     """A command that an operator ran; `who` is None if people are not named."""
 
-    when: datetime
+    when: str
     who: str | None
     command: str
     outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLines:
+    """Lines of a state that need action, and what to do about them."""
+
+    state: State
+    lines: int
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """All lines that need action, of one feed or all, and the command that sends them again."""
+
+    feed: FeedName | None
+    heading: str
+    states: Sequence[KeptLines]
+    command: str
 
 
 LEDGER_AWAY = StatusCard(
@@ -173,8 +202,8 @@ def sending(
         return StatusCard(Severity.WARN, "Not sending", f"The daemon is stopping. {last}")
     where = "" if view.active else f"{_other(status)} is sending. "
     if counts is not None and not counts[State.PENDING]:
-        if kept := sum(counts[state] for state in NEED_ACTION):
-            need = f"{plural(kept, 'line')} {'needs' if kept == 1 else 'need'} your action"
+        if lines := need_action(counts):
+            need = f"{plural(lines, 'line')} {'needs' if lines == 1 else 'need'} your action"
             return StatusCard(Severity.CALM, "Nothing is pending", f"{where}{need}. {last}")
         return StatusCard(Severity.GOOD, "All is sent", f"{where}Nothing is pending. {last}")
     return StatusCard(Severity.GOOD, "Sending", f"{where}{last}")
@@ -212,15 +241,40 @@ def failures(lines: list[LineDetail], limit: int) -> list[Failure]:
     return [Failure(found[0], len(found)) for found in list(alike.values())[:limit]]
 
 
-def operation(recorded: RecordedAct, view: PageContext, *, with_people: bool) -> Operation:
+def need_action(counts: Mapping[str, int]) -> int:
+    """Return how many lines need action, of counts per state."""
+    return sum(counts[state] for state in NEED_ACTION)
+
+
+def kept(
+    backlogs: Iterable[Mapping[str, int]], feed: FeedName | None, zone: ZoneInfo
+) -> Kept | None:
+    """Return what needs action in these counts per state; None if nothing does.
+
+    `feed` is that of the counts, if there are others.
+    """
+    lines = sum(map(Counter, backlogs), Counter[str]())
+    states = [state for state in NEED_ACTION if lines[state]]
+    if not states:
+        return None
+    total = need_action(lines)
+    return Kept(
+        feed,
+        "1 line needs your action" if total == 1 else f"{total:,} lines need your action",
+        [KeptLines(state, lines[state], remedy(state)) for state in states],
+        selected_again(LineFilter(tuple(states), feed=feed), zone),
+    )
+
+
+def operation(recorded: RecordedAct, zone: ZoneInfo, *, with_people: bool) -> Operation:
     """Return an operator's command, its reason masked; who ran it only `with_people`."""
     act = recorded.act
     if act.reason is not None:
         act = replace(act, reason=masked(act.reason))
     return Operation(
-        recorded.began_at,
+        local_time(recorded.began_at, zone),
         act.who if with_people else None,
-        f"callstatsd {command_line(act, view.zone)}",
+        f"callstatsd {command_line(act, zone)}",
         outcome(recorded),
     )
 
@@ -243,7 +297,62 @@ def why_waiting(line: LineDetail, view: PageContext) -> str:
     return f"{tries}{again}; {answer}{detail}"
 
 
-def reason(line: LineDetail) -> str:
+def list_heading(state: State | None) -> str:
+    """Return the heading of a list of lines."""
+    return "Lines" if state is None else f"Lines: {state}"
+
+
+def next_try(when: datetime, zone: ZoneInfo) -> str:
+    """Return when a line is tried again, or was to be."""
+    return f"next try {local_time(when, zone)}"
+
+
+def times_sent(attempts: int) -> str:
+    """Return how often a line was sent."""
+    return {0: "never", 1: "once"}.get(attempts, f"{attempts:,} times")
+
+
+def who_is_shown(*, with_people: bool) -> str:
+    """Return why the names of those who ran commands are shown, or not."""
+    if with_people:
+        return (
+            "Who ran them is shown because `CALLSTATSD_LOG_PERSONAL_DATA` is true. Commands are "
+            "kept as long as settled lines."
+        )
+    return (
+        "Who ran them is kept in the ledger, but hidden here: names of people are shown only with "
+        "`CALLSTATSD_LOG_PERSONAL_DATA=true`. Commands are kept as long as settled lines."
+    )
+
+
+def list_order(state: State) -> str:
+    """Return how a list of lines is sorted."""
+    if state is State.PENDING:
+        return "In the order in which they are sent: live lines before backfill, oldest first."
+    return "Those settled last come first."
+
+
+def day_meaning(state: State | None, zone: ZoneInfo) -> str:
+    """Return what the day of a list is, on the ACD's clocks."""
+    if state is None:
+        return f"Days are those of the time zone {zone.key}."
+    if state is State.PENDING:
+        return (
+            "The day is the one on which the call ended, or the callback was requested, in the "
+            f"time zone {zone.key}."
+        )
+    return f"The day is the one on which the line was settled, in the time zone {zone.key}."
+
+
+def left_the_list(query: ListQuery) -> str:
+    """Return why a page of a list cannot be shown: the line that it follows is not in it."""
+    return (
+        f"The line {query.after} is not {query.state} any more, so nobody can tell which lines "
+        "come next: begin again with the first page."
+    )
+
+
+def reason(line: LineDetail | ListedLine) -> str:
     """Return why a line failed: the response's status and error."""
     parts = [str(line.last_status)] if line.last_status is not None else []
     if line.last_error:

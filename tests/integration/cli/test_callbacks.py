@@ -11,11 +11,11 @@ from daemon.demo.rows import Event
 from daemon.demo.standin import CALLBACK_PATH, Reply, platform_error
 from daemon.ledger.locks import ACTIVE_LOCK
 from tests.integration.web.test_health import free_port, samples
-from tests.integration.web.test_page import get
 from tests.support import rows
 from tests.support.call_centre import CallCentre
 from tests.support.calls import plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
+from tests.support.look import get
 
 CREATED = datetime(2026, 11, 20, 9, tzinfo=UTC)
 ON = {"callback_url": "/services/apexrest/jtelACD/createCallback"}

@@ -47,7 +47,7 @@ async def test_on_a_terminal_each_look_replaces_the_last_one(
         await says("known with the next look")
         await says("0 lines settled and 0 taken per minute; the backlog does not")
         await centre.db.execute(SETTLE, 1)
-        await says(r"[1-9]\d* lines settled and 0 taken per minute; nothing waits in about")
+        await says(r"[1-9]\d* lines settled and 0 taken per minute; nothing waits in")
         await centre.db.execute(SETTLE, 2)
         await says(r"[1-9]\d* lines settled and 0 taken per minute; nothing waits\s+state")
         shown.press(CTRL_C)

@@ -7,7 +7,7 @@ import asyncpg
 
 from daemon.lines import State
 from tests.integration.web.test_health import samples
-from tests.integration.web.test_page import holder, looking
+from tests.support.look import holder, looking
 
 __all__ = ["holder"]
 

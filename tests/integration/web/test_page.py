@@ -4,139 +4,30 @@ import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
-from zoneinfo import ZoneInfo
 
-import aiohttp
 import asyncpg
 import pytest
-from aiohttp import web
 
 from daemon.database import statements
 from daemon.demo.standin import Reply
-from daemon.ingest.source import open_source
 from daemon.ledger.acts import Act, ActKind
-from daemon.ledger.instance import InstanceStatus, Tenure
-from daemon.ledger.locks import ACTIVE_LOCK
 from daemon.ledger.operator import OperatorStore
-from daemon.ledger.store import Ledger, open_ledger
-from daemon.lines import FeedName, LineKey, NewLine, PauseReason, State
+from daemon.ledger.store import open_ledger
+from daemon.lines import FeedName, PauseReason, State
 from daemon.reports import meanings
-from daemon.settings.model import Settings
-from daemon.web import page, wording
-from daemon.web.cache import StatusReader
-from daemon.web.health import InstanceState
+from daemon.web import wording
 from tests.integration.web.test_health import free_port
 from tests.support.call_centre import CallCentre
-from tests.support.calls import long_id, masters, plain_call, record_id
+from tests.support.calls import masters, plain_call, record_id
 from tests.support.daemon_process import PATIENCE, running
 from tests.support.load import stretched
+from tests.support.look import BERLIN, NOW, Look, get, holder, looking
 from tests.support.markup import Strict
 from tests.support.proxy import Mode, proxied
 
-BERLIN = ZoneInfo("Europe/Berlin")
-NOW = datetime(2026, 11, 20, 12, 34, 56, tzinfo=UTC)
-
-
-@dataclass
-class Shown:
-    """An answer of the page."""
-
-    status: int
-    headers: dict[str, str]
-    html: str
-
-    @property
-    def text(self) -> str:
-        """What people read; the markup must be without fault."""
-        read = Strict(self.html)
-        assert read.faults == []
-        return read.text
-
-
-async def get(port: int, path: str = "/", method: str = "GET", **headers: str) -> Shown:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.request(method, f"http://127.0.0.1:{port}{path}", headers=headers) as answer,
-    ):
-        return Shown(answer.status, dict(answer.headers), await answer.text())
-
-
-@dataclass
-class Look:
-    """A page that is served, and the ledger behind it."""
-
-    port: int
-    condition: InstanceState
-    ledger: Ledger
-    db: asyncpg.Connection
-
-    async def get(self, path: str = "/", method: str = "GET", **headers: str) -> Shown:
-        return await get(self.port, path, method, **headers)
-
-    async def line(self, call: int, state: State, **columns: Any) -> None:
-        """A line in that state, settled now unless told otherwise."""
-        record = columns.pop("record", '{"CallerID":"4930998877"}')
-        entry = NewLine(
-            LineKey(call, 0, 0, columns.pop("code", 0)), 1, record_id(call), record_id(call),
-            NOW + timedelta(seconds=call), state, record,
-        )  # fmt: skip
-        await self.ledger.take(
-            FeedName.STATISTICS, [entry], backfill=columns.pop("backfill", False)
-        )
-        for name, value in columns.items():
-            await self.db.execute(
-                f"UPDATE line SET {name} = $1 WHERE call_id = $2 AND code_id = $3",
-                value, call, entry.key.code_id,
-            )  # fmt: skip
-
-    async def beat(self, reason: str | None = None, retry_in: float | None = None) -> None:
-        """Let the active instance say what it does."""
-        state = "paused" if reason else "sending"
-        await self.ledger.write_heartbeat(
-            InstanceStatus("acd-01", 4711, "0", 1, state, reason, retry_in), Tenure()
-        )
-
-
-@asynccontextmanager
-async def looking(
-    dsn: str,
-    db: asyncpg.Connection,
-    ledger_dsn: str | None = None,
-    seconds: float = page.TIMEOUT,
-    port: int = 0,
-    **more: Any,
-) -> AsyncIterator[Look]:
-    settings = Settings(source_dsn=dsn, ledger_dsn=ledger_dsn or dsn, **more)
-    condition = InstanceState(active=True)
-    async with (
-        open_source(dsn, ("jtelstats",), BERLIN, None) as source,
-        open_ledger(settings.ledger_dsn.get_secret_value(), "callstatsd") as ledger,
-        open_ledger(dsn, "callstatsd") as straight,
-        StatusReader(OperatorStore(ledger.database)) as reader,
-    ):
-        runner = web.AppRunner(page.watched(settings, source, ledger, condition, reader, seconds))
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", port).start()
-            yield Look(runner.addresses[0][1], condition, straight, db)
-        finally:
-            await runner.cleanup()
-
-
-@pytest.fixture
-async def holder(dsn: str) -> AsyncIterator[None]:
-    """Somebody who holds the ledger's lock."""
-    connection = await asyncpg.connect(dsn, server_settings={"search_path": "callstatsd"})
-    await connection.fetch(
-        "SELECT pg_advisory_lock($1::integer, 'ledger'::regclass::oid::bigint::bit(32)::integer)",
-        ACTIVE_LOCK,
-    )
-    yield
-    await connection.close()
+__all__ = ["holder"]
 
 
 @pytest.fixture
@@ -165,7 +56,10 @@ async def test_the_page_is_whole_without_a_line(look: Look) -> None:
     assert '<html lang="en">' in shown.html
 
 
-@pytest.mark.parametrize("path", ["/", "/live", "/page.css", "/page.js", "/page.svg", "/?q=1"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/live", "/page.css", "/page.js", "/page.svg", "/?q=1", "/lines?state=pending", "/acts"],
+)
 async def test_nothing_is_kept_framed_guessed_or_run_that_is_not_ours(
     look: Look, path: str
 ) -> None:
@@ -197,7 +91,7 @@ async def test_the_page_can_only_be_read(look: Look) -> None:
 
 async def test_a_strange_name_gets_advice_instead_of_the_page(look: Look) -> None:
     for host in ("evil.example", f"evil.example:{look.port}", "", "127.0.0.1.evil.example", "a@b"):
-        for path in ("/", "/live", "/?q=1", "/page.js"):
+        for path in ("/", "/live", "/?q=1", "/page.js", "/lines?state=pending", "/acts"):
             shown = await look.get(path, Host=host)
             assert shown.status == 421
             assert f"http://127.0.0.1:{look.port}/" in shown.html
@@ -385,76 +279,6 @@ async def test_what_salesforce_or_a_visitor_says_is_never_markup(look: Look) -> 
         assert "<script>" not in shown.html
         assert "<img" not in shown.html
         assert "alert(1)" in shown.text or "&lt;script&gt;" in shown.html
-
-
-# Asking
-
-
-async def test_a_search_tells_what_show_tells(centre: CallCentre) -> None:
-    port = free_port()
-    await plain_call(centre.db, 1, record=long_id(1))
-    await plain_call(centre.db, 2, record=None)
-    settings = centre.settings(http_listen=f"127.0.0.1:{port}")
-    async with running(settings, centre.folder) as daemon:
-        await centre.until(delivered=1, skipped=1)
-        for call in (1, 2, 77):
-            shown = await get(port, f"/?q={call}")
-            _, told, _ = await centre.run("show", str(call))
-            for line in told.splitlines():
-                if line.startswith(("Call", "The source", "  delivered", "  skipped")):
-                    assert " ".join(line.replace("`", "").split()) in shown.text
-            assert f"callstatsd show {call}" in shown.text
-        for q in (record_id(1), long_id(1), "1-0-0-0", "%201%20"):
-            assert "Salesforce has it" in (await get(port, f"/?q={q}")).text
-        assert (
-            "The ledger has no line for this record."
-            in (await get(port, f"/?q={record_id(9)}")).text
-        )
-        assert await daemon.stop() == 0
-
-
-async def test_of_a_call_with_thousands_of_lines_the_first_are_shown(look: Look) -> None:
-    record = record_id(1)
-    await look.db.execute(
-        "INSERT INTO line (call_id, group_id, leg_id, code_id, ordinal, lane, salesforce_id,"
-        " call_ended, backfill, state, record, last_error)"
-        " SELECT c, 0, n, 0, n, $1, $1, now(), false, 'pending', '{\"CONNRES\":1}',"
-        " 'call 4930998877'"
-        " FROM generate_series(1, 4) AS c, generate_series(1, 10000 / c) AS n",
-        record,
-    )
-    shown = await look.get("/?q=1")
-    assert shown.html.count('<dl class="record">') == 200
-    assert "1-0-200-0" in shown.text
-    assert "These are the first 200 lines of 10,000; 9,800 are not shown." in shown.text
-    assert "callstatsd show 1 --json" in shown.text
-    assert "998877" not in shown.html
-    assert len(shown.html) < 200_000
-    several = await look.get(f"/?q={record}")
-    assert "5,000 lines" in several.text
-    assert "These are the first 50 lines of 3,333; 3,283 are not shown." in several.text
-
-
-@pytest.mark.parametrize(
-    ("q", "hint"),
-    [
-        ("9223372036854775808", "too large for a call id"),
-        ("0" * 30 + "1", "too large for a call id"),
-        ("0035g00000LnZXkAAB", "last three characters"),
-        ("0035g00000", "has 15 or 18 letters and digits; this has 10"),
-        ("hello world", "Type a call id"),
-        ("-5", "Type a call id"),
-        ("%00", "Type a call id"),
-        ("1%00", "Type a call id"),
-        ("%D9%A1", "Type a call id"),
-        ("x" * 5000, "this has 5000"),
-    ],
-)
-async def test_what_is_no_id_gets_a_hint(look: Look, q: str, hint: str) -> None:
-    shown = await look.get(f"/?q={q}")
-    assert shown.status == 200
-    assert hint in shown.text
-    assert 'aria-invalid="true"' in shown.html
 
 
 # What must not hold it up

@@ -68,6 +68,10 @@ def test_the_next_look_counts_from_the_last_one_on() -> None:
             "1,200 lines settled and 100 taken per minute; nothing waits in about 5 minutes",
         ),
         (
+            Pace(1200, 100, 18, 59.9),
+            "1,200 lines settled and 100 taken per minute; nothing waits in less than a minute",
+        ),
+        (
             Pace(10, 100, 5500, None),
             "10 lines settled and 100 taken per minute; the backlog does not get smaller",
         ),

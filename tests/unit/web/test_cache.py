@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from daemon.errors import UnreachableError
-from daemon.web.cache import CachedQuery, SharedQuery
+from daemon.web.cache import BoundedReads, CachedQuery, SharedQuery
 
 
 async def test_a_reading_that_was_slow_is_kept_for_longer() -> None:
@@ -84,3 +84,25 @@ async def test_who_gives_up_does_not_end_the_query_of_the_others() -> None:
     impatient.cancel()
     counting.gate.set()
     assert await patient == 1
+
+
+async def test_a_visitors_reads_take_turns_and_none_waits_for_ever() -> None:
+    reads = BoundedReads(0.05)
+    gate = asyncio.Event()
+    begun = 0
+
+    async def slow() -> int:
+        nonlocal begun
+        begun += 1
+        await gate.wait()
+        return begun
+
+    async def nothing() -> int | None:
+        return None
+
+    results = await asyncio.gather(reads.read(slow), reads.read(slow), return_exceptions=True)
+    assert [type(result) for result in results] == [UnreachableError, UnreachableError]
+    assert begun == 1
+    gate.set()
+    assert await reads.read(nothing) is None
+    assert await reads.read(slow) == 2

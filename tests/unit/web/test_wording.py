@@ -8,7 +8,7 @@ import pytest
 
 from daemon.ledger.instance import OperatorPause
 from daemon.ledger.overview import LedgerStatus
-from daemon.lines import PauseReason
+from daemon.lines import FeedName, PauseReason
 from daemon.reports.meanings import CALLBACK_PAUSES, PAUSES, RESUME, Severity
 from daemon.web import wording
 
@@ -100,3 +100,23 @@ def test_callbacks_are_the_headline_only_where_nothing_else_is_as_bad() -> None:
     assert wording.headline(taken, sent, ill) == "Callbacks: sending pauses"
     both = wording.sending(missing, VIEW, NONE)
     assert wording.headline(taken, both, ill) == "Sending pauses"
+
+
+def test_what_needs_action_is_counted_over_feeds_and_has_one_command() -> None:
+    one = wording.kept([NONE | {"rejected": 1}], FeedName.STATISTICS, VIEW.zone)
+    assert one is not None
+    assert one.heading == "1 line needs your action"
+    assert one.command == "callstatsd requeue --state rejected --feed statistics"
+    both = wording.kept(
+        [NONE | {"rejected": 1200, "pending": 7}, NONE | {"rejected": 34, "invalid": 1}],
+        None,
+        VIEW.zone,
+    )
+    assert both is not None
+    assert both.heading == "1,235 lines need your action"
+    assert [(part.state, part.lines, part.remedy) for part in both.states] == [
+        ("rejected", 1234, "Fix what the reason names, then send it again."),
+        ("invalid", 1, "Fix the row in the ACD's tables, then send it again."),
+    ]
+    assert both.command == "callstatsd requeue --state rejected --state invalid"
+    assert wording.kept([NONE | {"pending": 7}], None, VIEW.zone) is None
