@@ -54,9 +54,10 @@ def masked(text: str, known: Collection[int] = ()) -> str:
     """
     if len(text) > MOST:
         text = re.sub(r"[\d\W_]+$", "", text[:MOST]) + "…"
-    if not known:
+    ids = ["-".join(map(str, known)), *(str(part) for part in known if part >= LEAST)]
+    spared = [one for one in ids if one and one in text]
+    if not spared:
         return _TEXT.sub(_shorten, text)
-    spared = ["-".join(map(str, known)), *(str(part) for part in known if part >= LEAST)]
     pieces = re.split(rf"(?<!\d)({'|'.join(spared)})(?!\d)", text)
     pieces[::2] = [_TEXT.sub(_shorten, piece) for piece in pieces[::2]]
     return "".join(pieces)

@@ -15,6 +15,7 @@ from tests.benchmark.drain import drain
 from tests.benchmark.endpoints import hot, slow
 from tests.benchmark.harness import PATIENCE, Harness, open_harness
 from tests.benchmark.history import idle, sweep
+from tests.benchmark.page import page
 from tests.benchmark.prompt import latency, life
 from tests.benchmark.queues import graphile_worker, pgqueuer
 from tests.benchmark.result import Effort, Result, SkippedError, markdown, show, this_machine
@@ -37,6 +38,7 @@ SCENARIOS: dict[str, Scenario] = {
     "backfill": backfill,
     "latency": latency,
     "life": life,
+    "page": page,
 }
 
 
