@@ -17,6 +17,9 @@ from daemon.tasks import sleep_or_stop
 
 _log = structlog.get_logger()
 
+REPORTED = 100_000
+"""Lines after which a poll that catches up says what it has taken so far."""
+
 
 class Poller:
     """Covers (W, T] at each poll; W is the ledger's watermark, T the source's now less the delay.
@@ -32,6 +35,7 @@ class Poller:
         intake: Intake,
         on_taken: Callable[[], None],
         on_progress: Callable[[float], None] = lambda _rest: None,
+        reported: int = REPORTED,
     ) -> None:
         """Call `on_taken` when new lines are in the ledger.
 
@@ -42,6 +46,7 @@ class Poller:
         self._intake = intake
         self._on_taken = on_taken
         self._on_progress = on_progress
+        self._reported = reported
 
     async def prepare(self, clients_id: int | None, schemas: tuple[str, ...]) -> None:
         """Check that the source is the one this ledger holds; keep START_FROM at the first start.
@@ -77,8 +82,8 @@ class Poller:
             await sleep_or_stop(stop, rest)
 
     async def poll(self) -> TakeResult:
-        """Take what became ready since the last time."""
-        started = time.perf_counter()
+        """Take what became ready since the last time; returns what is logged at its end."""
+        started = since = time.perf_counter()
         clock = await self._feed.clock()
         progress = await self._ledger.progress(self._feed.name)
         floor, watermark = progress.floor, progress.watermark
@@ -102,8 +107,11 @@ class Poller:
                 if new:
                     self._on_taken()  # now: they can be sent while more is taken
                 self._on_progress(0.0)
+                if taken.lines >= self._reported:
+                    log_taken(self._feed.name, taken, since)
+                    taken, since = TakeResult(), time.perf_counter()
         finally:
             metrics.POLL_SECONDS.observe(time.perf_counter() - started)
             # What a failing poll took before is in the ledger for good.
-            log_taken(self._feed.name, taken, started)
+            log_taken(self._feed.name, taken, since)
         return taken

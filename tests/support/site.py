@@ -17,7 +17,7 @@ from daemon.ingest import reference_schema
 from daemon.ingest.callbacks import END_WITHIN, CallbackFeed, CallbackOptions, CallbackSource
 from daemon.ingest.filters import Filters
 from daemon.ingest.intake import Intake
-from daemon.ingest.poller import Poller
+from daemon.ingest.poller import REPORTED, Poller
 from daemon.ingest.reader import PAGE
 from daemon.ingest.readiness import ReadinessRules
 from daemon.ingest.source import open_source
@@ -129,6 +129,7 @@ class Site:
         send_without_id: bool = False,
         filters: Filters | None = None,
         page: int = PAGE,
+        reported: int = REPORTED,
         feed_type: type[StatisticsFeed] = StatisticsFeed,
         ledger_type: type[Ledger] = Ledger,
     ) -> AsyncIterator[tuple[Poller, Sweeper]]:
@@ -148,7 +149,7 @@ class Site:
         async with self.taking(
             options, rules=rules, page=page, feed_type=feed_type, ledger_type=ledger_type
         ) as (feed, ledger, intake):
-            poller = Poller(feed, ledger, intake, announce)
+            poller = Poller(feed, ledger, intake, announce, reported=reported)
             if prepared:
                 await poller.prepare(clients_id, SCHEMAS)
             yield poller, Sweeper(feed, ledger, intake, lookback, announce)
@@ -162,6 +163,7 @@ class Site:
         start_from: datetime | None = None,
         prepared: bool = True,
         page: int = PAGE,
+        reported: int = REPORTED,
         ledger_type: type[Ledger] = Ledger,
     ) -> AsyncIterator[Poller]:
         """Start a poller alone."""
@@ -171,6 +173,7 @@ class Site:
             start_from=start_from,
             prepared=prepared,
             page=page,
+            reported=reported,
             ledger_type=ledger_type,
         ) as (poller, _):
             yield poller

@@ -193,6 +193,16 @@ async def test_after_downtime_a_poll_covers_all_of_it_in_pages(site: Site) -> No
     assert await site.watermark() == site.ago(seconds=120)
 
 
+async def test_a_poll_that_catches_up_says_meanwhile_what_it_has_taken(site: Site) -> None:
+    await site.add(*(ended(n, site.ago(hours=2, seconds=-n)) for n in range(1, 26)))
+    async with site.poller(start_from=LONG_AGO, page=5, reported=10) as poller:
+        with capture_logs() as events:
+            taken = await poller.poll()
+    assert [(event["lines"], event["calls"]) for event in events] == [(10, 10), (10, 10), (5, 5)]
+    assert taken.lines == 5
+    assert len(await site.lines()) == 25
+
+
 @EITHER_WAY
 async def test_the_watermark_never_passes_a_line_that_is_not_in_the_ledger(site: Site) -> None:
     begin = site.ago(hours=1)
