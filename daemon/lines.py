@@ -8,6 +8,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
+from daemon.language import mark
+
 MICROSECOND = timedelta(microseconds=1)
 """The least difference of two times in Postgres."""
 BIGINT_MIN = -(2**63)
@@ -40,8 +42,10 @@ class SkipReason(StrEnum):
     FILTERED = "filtered"
 
 
-NO_ID = "no Salesforce id in the code's or the call's UserData"
+NO_ID = mark("no Salesforce id in the code's or the call's UserData")
 """The `error` of a line skipped for `SkipReason.NO_ID`."""
+KEPT_OUT = mark("kept out by {setting}")
+"""The `error` of a line skipped for `SkipReason.FILTERED`."""
 
 
 class State(StrEnum):

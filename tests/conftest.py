@@ -34,7 +34,13 @@ _numbers = itertools.count(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Where no bytecode may be kept beside the sources, all processes of a run share a folder."""
+    """The tests and their processes speak English, whatever language the developer's shell has.
+
+    Where no bytecode may be kept beside the sources, all processes of a run share a folder.
+    """
+    for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES"):
+        os.environ.pop(name, None)
+    os.environ["LANG"] = "C.UTF-8"
     if sys.dont_write_bytecode:
         folder = tempfile.mkdtemp(prefix="callstatsd-bytecode-")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))

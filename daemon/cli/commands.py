@@ -25,6 +25,7 @@ from daemon.cli.runtime import (
 )
 from daemon.command_text import printable
 from daemon.errors import CallstatsdError, ConfigurationError
+from daemon.language import ENGLISH, _, of_terminal, use_language
 from daemon.ledger.operator import OperatorStore
 from daemon.lines import FeedName, State, Subject
 from daemon.reports import explain
@@ -195,11 +196,12 @@ def show(
         for one in shown:
             one["note"] = printable(one["note"])
         typer.echo(orjson.dumps(shown if salesforce_id is not None else shown[0]))
-    elif found:
+        return
+    with use_language(of_terminal()):
         for history in found:
             output.show_history(history, rules, verbose=verbose)
-    else:
-        say(f"The ledger has no line for the Salesforce record {salesforce_id}.")
+        if not found:
+            say(_("The ledger has no line for the Salesforce record {id}.", id=salesforce_id))
 
 
 def backfill(
@@ -337,7 +339,11 @@ async def _look_up(settings: Settings, wanted: Subject | str) -> list[explain.Hi
 
 
 def _show_no_call(taskid: str, *, as_json: bool) -> None:
-    note = f"No call of the taskid {taskid} was told of, or it is gone with its rows."
+    with use_language(ENGLISH if as_json else of_terminal()):
+        note = _(
+            "No call of the taskid {taskid} was told of, or it is gone with its rows.",
+            taskid=taskid,
+        )
     nothing: dict[str, object] = {"call_id": None, "lines": [], "note": printable(note)}
     typer.echo(orjson.dumps(nothing)) if as_json else say(note)
 

@@ -10,18 +10,24 @@ import typer
 
 from daemon.cli.line_commands import From, OneFeed, SettledFrom, SettledTo, To, read_window
 from daemon.cli.runtime import open_operator_store, require_settings, require_utf8, run_async
+from daemon.language import _, mark, of_terminal, use_language
 from daemon.ledger.overview import LinePage, LineQuery, ListedLine
 from daemon.lines import LineKey, State
+from daemon.reports.explain import times_of
 from daemon.reports.formats import iso_time, local_time
 from daemon.reports.lists import USUAL, command_line
 from daemon.reports.lookup import record_lane
+from daemon.reports.meanings import error_text
 from daemon.settings.model import Settings
 from daemon.terminal import say, say_command
 from daemon.web.masking import masked
 
 MOST = 1000
 """The most lines that one page may have."""
-ORDERS = {True: "in sending order: live before backfill, oldest first", False: "newest first"}
+ORDERS = {
+    True: mark("{state} lines, in sending order: live before backfill, oldest first"),
+    False: mark("{state} lines, newest first"),
+}
 """How pending lines are listed, and how settled ones are."""
 
 
@@ -75,7 +81,8 @@ def lines(
     if as_json:
         typer.echo(orjson.dumps(lines_json(page)))
     else:
-        show_lines(page, query, settings.source_timezone)
+        with use_language(of_terminal()):
+            show_lines(page, query, settings.source_timezone)
 
 
 def lines_json(page: LinePage) -> dict[str, Any]:
@@ -104,20 +111,21 @@ def lines_json(page: LinePage) -> dict[str, Any]:
 def show_lines(page: LinePage, query: LineQuery, zone: ZoneInfo) -> None:
     """Print a page as a table, a line of a terminal or more for each line, and how to go on."""
     if not page.lines:
-        say(f"No such line is {query.state}.")
+        say(_("No such line is {state}.", state=query.state))
         return
     pending = query.state is State.PENDING
-    times = ("pending since", "next try") if pending else ("settled",)
-    say(f"{query.state} lines, {ORDERS[pending]}")
-    rows: list[Sequence[str]] = [("key", *times, "Salesforce record", "sent", "answer", "reason")]
+    times = (_("pending since"), _("next try")) if pending else (_("settled"),)
+    say(_(ORDERS[pending], state=query.state))
+    answer = (_("Salesforce record"), _("sent"), _("answer"), _("reason"))
+    rows: list[Sequence[str]] = [(_("key"), *times, *answer)]
     rows += [_row(line, zone) for line in page.lines]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         say("  ".join(cells).rstrip(), hanging=4)
-    say(f"Times are in the time zone {zone.key}.")
+    say(times_of(zone))
     if page.after is not None:
-        say("There are more:")
+        say(_("There are more:"))
         say_command(command_line(replace(query, after=page.after), zone))
 
 
@@ -131,7 +139,7 @@ def _row(line: ListedLine, zone: ZoneInfo) -> Sequence[str]:
         line.salesforce_id or "-",
         str(line.attempts),
         "-" if line.last_status is None else str(line.last_status),
-        _error(line) or "-",
+        error_text(_error(line) or "-"),
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NotRequired, TypedDict, assert_never
 from zoneinfo import ZoneInfo
 
@@ -11,12 +11,13 @@ from rich.table import Table
 from daemon.cli import operations
 from daemon.command_text import printable
 from daemon.ingest.readiness import ReadinessRules
+from daemon.language import _, grouped, mark
 from daemon.ledger.acts import command_line, outcome
 from daemon.ledger.overview import AlertStatus, FeedReport, LedgerStatus, StatusReport
 from daemon.lines import ORG_REASONS, FeedName, State
 from daemon.reports import explain
 from daemon.reports.alerts import alert_sentences
-from daemon.reports.formats import iso_time, local_time
+from daemon.reports.formats import exact_duration, iso_time, local_time
 from daemon.reports.gaps import gap_sentence, receiver_sentence
 from daemon.reports.meanings import (
     CALLBACK_PAUSES,
@@ -30,6 +31,14 @@ from daemon.reports.meanings import (
 )
 from daemon.reports.telegra import TelegraReport
 from daemon.terminal import columns, console, say, say_command, wrap
+
+SENDER, TO_DO, OLDEST = mark("sender"), mark("what to do"), mark("oldest pending")
+TAKEN, DELIVERED, ALERTS = mark("taken up to"), mark("last delivered"), mark("alerts")
+REFUSED, COMMANDS = mark("refused"), mark("last commands")
+LABELS = (SENDER, TO_DO, OLDEST, TAKEN, DELIVERED, ALERTS, REFUSED, COMMANDS)
+"""What is said of a feed, and of all, in `status`; each text begins in the same column."""
+DOING = {"sending": mark("sending"), "paused": mark("paused"), "stopped": mark("stopped")}
+"""What the sender does, by its state in JSON."""
 
 
 class SenderStatus(TypedDict):
@@ -169,14 +178,14 @@ def show_status(
         say("")
     if overview.alert is not None:
         said = alert_sentences(overview.alert, lambda when: local_time(when, zone))
-        say(f"{'alerts':16}{said}", hanging=16)
+        say_labelled(_(ALERTS), said)
     if telegra is not None:
         _show_telegra(telegra, zone)
     for number, recorded in enumerate(overview.acts):
         act = recorded.act
         said = ", ".join(filter(None, (command_line(act, zone), outcome(recorded))))
-        heading = "last commands" if number == 0 else ""
-        say(f"{heading:16}{local_time(recorded.began_at, zone)}  {act.who}: {said}", hanging=16)
+        said = f"{local_time(recorded.began_at, zone)}  {act.who}: {said}"
+        say_labelled("" if number else _(COMMANDS), said)
     for streak in (*overview.streaks, *(callbacks.streaks if callbacks else ())):
         say(f"\n{explain.streak_sentence(streak)}")
         say_command(explain.streak_command(streak, zone))
@@ -184,9 +193,9 @@ def show_status(
 
 
 def _show_telegra(report: TelegraReport, zone: ZoneInfo) -> None:
-    say(f"telegra         {receiver_sentence(report.overview, zone)}", hanging=16)
+    say_labelled("telegra", receiver_sentence(report.overview, zone))
     for number, gap in enumerate(report.gaps):
-        say(f"{'refused' if number == 0 else '':16}{gap_sentence(gap, zone)}", hanging=16)
+        say_labelled("" if number else _(REFUSED), gap_sentence(gap, zone))
 
 
 def _show_feed(report: FeedReport, zone: ZoneInfo, feed: FeedName, *, alone: bool) -> None:
@@ -194,33 +203,40 @@ def _show_feed(report: FeedReport, zone: ZoneInfo, feed: FeedName, *, alone: boo
 
     Commands name the feed unless it is `alone`.
     """
-    noun = "lines" if feed is FeedName.STATISTICS else "requests"
-    table = Table("state", noun, "meaning", box=None, pad_edge=False)
+    noun = _("lines") if feed is FeedName.STATISTICS else _("requests")
+    table = Table(_("state"), noun, _("meaning"), box=None, pad_edge=False)
     table.columns[1].justify = "right"
     for state, lines in report.lines.items():
-        table.add_row(state, f"{lines:,}", MEANINGS[State(state)] if lines else "")
+        table.add_row(state, grouped(lines), _(MEANINGS[State(state)]) if lines else "")
     console().print(table)
     to_do = [state for state in NEED_ACTION if report.lines.get(state)]
     if to_do:
-        say("\nwhat to do about")
+        say("\n" + _("what to do about"))
     for state in to_do:
-        say(f"  {state:10} {REMEDIES[state]}", hanging=13)
+        say(f"  {state:10} {_(REMEDIES[state])}", hanging=13)
         if command := requeue_command(state, feed=None if alone else feed):
             say_command(command, indent=13)
     status = report.status
-    say(f"\nsender          {_sender_sentence(report, zone)}", hanging=16)
+    say("")
+    say_labelled(_(SENDER), _sender_sentence(report, zone))
     if advice := _advice(report, feed):
-        say(f"what to do      {advice}", hanging=16)
+        say_labelled(_(TO_DO), advice)
     oldest = report.oldest_pending_seconds
-    waiting = "nothing is pending" if oldest is None else str(timedelta(seconds=round(oldest)))
-    say(f"oldest pending  {waiting}")
-    say(f"taken up to     {_time(status.watermark, zone) or 'not started yet'}")
-    say(f"last delivered  {_time(status.last_delivered_at, zone) or 'never'}")
+    waiting = _("nothing is pending") if oldest is None else exact_duration(oldest)
+    say_labelled(_(OLDEST), waiting)
+    say_labelled(_(TAKEN), _time(status.watermark, zone) or _("not started yet"))
+    say_labelled(_(DELIVERED), _time(status.last_delivered_at, zone) or _("never"))
+
+
+def say_labelled(label: str, text: str) -> None:
+    """Print a text behind its label, which is in the current language."""
+    width = max(len(_(each)) for each in LABELS) + 2
+    say(f"{label:{width}}{text}", hanging=width)
 
 
 def _sender_sentence(report: FeedReport, zone: ZoneInfo) -> str:
     status, sender = report.status, _sender(report)
-    text = sender["state"]
+    text = _(DOING[sender["state"]])
     if sender["reason"]:
         text += f" ({sender['reason']})"
     if not report.on:
@@ -228,7 +244,8 @@ def _sender_sentence(report: FeedReport, zone: ZoneInfo) -> str:
     if status.operator_pause is not None and status.operator_pause.reason:
         text += f": {status.operator_pause.reason}"
     elif status.state == "paused" and status.retry_at is not None and sender["retry_at"]:
-        text += f", next try {local_time(status.retry_at, zone)}"
+        next_try = _("next try {time}", time=local_time(status.retry_at, zone))
+        text += f", {next_try}"
     if status.active:
         text += f", {status.host} pid {status.pid}"
     return text
@@ -238,13 +255,16 @@ def _advice(report: FeedReport, feed: FeedName) -> str | None:
     """Return what to do so that lines are sent; None if they are."""
     status = report.status
     if not report.on:
-        return "Set CALLSTATSD_CALLBACK_URL to take and send callback requests again."
+        return _("Set CALLSTATSD_CALLBACK_URL to take and send callback requests again.")
     if status.operator_pause is not None:
-        return RESUME
+        return _(RESUME)
     if not status.active:
-        return "No daemon is running: start the service, or run `callstatsd run`."
+        return _("No daemon is running: start the service, or run `callstatsd run`.")
     pause = PAUSES_OF[feed].get(status.reason or "") if status.state == "paused" else None
-    return None if pause is None else f"{pause.text} {pause.remedy or ''}".rstrip()
+    if pause is None:
+        return None
+    said = pause.translated()
+    return f"{said.text} {said.remedy or ''}".rstrip()
 
 
 def resume_sentence(result: operations.AfterResume, zone: ZoneInfo) -> str:
@@ -313,17 +333,19 @@ def show_history(history: explain.History, rules: ReadinessRules, *, verbose: bo
         say(f"  {explain.line_sentence(line, rules.zone)}", hanging=2)
         if step := explain.next_step(line):
             remedy, command = step
-            say(f"  Next: {remedy}", hanging=2)
+            say("  " + _("Next: {remedy}", remedy=remedy), hanging=2)
             if command:
                 say_command(command, indent=4)
         if line.salesforce_id:
-            say(f"  Salesforce record {line.salesforce_id}", hanging=2)
+            say("  " + _("Salesforce record {id}", id=line.salesforce_id), hanging=2)
         if line.record:
             _show_record(line.record, verbose=verbose)
         if line.answer:
-            say(f"  Answer: {line.answer}", hanging=2)
+            say("  " + _("Answer: {answer}", answer=line.answer), hanging=2)
     if rest := explain.rest_sentence(len(history.lines), explain.SHOWN):
-        say(f"\n{rest} `{explain.show_command(history.subject)} --json` has all of them.")
+        command = f"{explain.show_command(history.subject)} --json"
+        all_lines = _("`{command}` has all of them.", command=command)
+        say(f"\n{rest} {all_lines}")
 
 
 def _show_record(record: str, *, verbose: bool) -> None:
@@ -335,7 +357,7 @@ def _show_record(record: str, *, verbose: bool) -> None:
         return
     names = max(map(len, members), default=0)
     for name, value in members.items():
-        text = "(empty)" if value is None or value == "" else value
+        text = _("(empty)") if value is None or value == "" else value
         say(f"  {name:{names}}  {text}", hanging=names + 4)
 
 

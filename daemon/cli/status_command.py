@@ -8,6 +8,7 @@ import typer
 from daemon.cli import output, watch
 from daemon.cli.runtime import require_settings, run_async
 from daemon.cli.status_reader import Status, open_status
+from daemon.language import of_terminal, use_language
 from daemon.settings.model import Settings
 
 
@@ -31,14 +32,15 @@ def status(
         raise typer.BadParameter("SECONDS needs --watch")
     settings = require_settings()
     zone = settings.source_timezone
-    if again:
-        run_async(watch.watch(settings, seconds or watch.EVERY, as_json=as_json))
-        return
-    found = run_async(_read(settings))
-    if as_json:
-        typer.echo(orjson.dumps(output.status_json(found.report, zone, found.telegra)))
-    else:
-        output.show_status(found.report, zone, found.telegra)
+    with use_language(of_terminal()):
+        if again:
+            run_async(watch.watch(settings, seconds or watch.EVERY, as_json=as_json))
+            return
+        found = run_async(_read(settings))
+        if as_json:
+            typer.echo(orjson.dumps(output.status_json(found.report, zone, found.telegra)))
+        else:
+            output.show_status(found.report, zone, found.telegra)
 
 
 async def _read(settings: Settings) -> Status:

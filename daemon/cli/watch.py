@@ -20,6 +20,7 @@ from daemon.cli import output
 from daemon.cli.faults import faults_of
 from daemon.cli.status_reader import Status, StatusReader, open_status
 from daemon.errors import UnusableError
+from daemon.language import _
 from daemon.lines import FeedName
 from daemon.reports.formats import iso_time, local_time
 from daemon.reports.pace import Look, Pace, PaceMeter, pace_sentence
@@ -126,7 +127,7 @@ def _screen(settings: Settings, every: float, *, as_json: bool) -> Iterator[Show
 
     def write(seen: Observation, faults: Sequence[str]) -> None:
         if not as_json:
-            _write(seen, settings.source_timezone, every, faults)
+            show_observation(seen, settings.source_timezone, every, faults)
             return
         for fault in faults:
             say(f"Not read: {fault}", err=True, hanging=2)
@@ -148,12 +149,16 @@ def _screen(settings: Settings, every: float, *, as_json: bool) -> Iterator[Show
         yield replace
 
 
-def _write(seen: Observation, zone: ZoneInfo, every: float, faults: Sequence[str]) -> None:
-    say(f"{local_time(seen.at, zone)}, again every {every:g} s until Ctrl-C")
+def show_observation(
+    seen: Observation, zone: ZoneInfo, every: float, faults: Sequence[str]
+) -> None:
+    """Print the status with rates, for people; `faults` are why there is no later one."""
+    time = local_time(seen.at, zone)
+    say(_("{time}, again every {seconds} s until Ctrl-C", time=time, seconds=f"{every:g}"))
     for fault in faults:
-        say(f"Not read since then: {fault}", hanging=2)
+        say(_("Not read since then: {fault}", fault=fault), hanging=2)
     for feed, pace in seen.paces.items():
-        say(f"{feed:16}{pace_sentence(pace)}", hanging=16)
+        output.say_labelled(feed, pace_sentence(pace))
     say("")
     output.show_status(seen.status.report, zone, seen.status.telegra)
 

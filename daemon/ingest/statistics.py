@@ -15,6 +15,7 @@ from daemon.ingest.readiness import Clock, ReadinessRules, Window
 from daemon.ingest.record import call_statistics, lane, to_json
 from daemon.ingest.source import Source
 from daemon.lines import (
+    KEPT_OUT,
     NO_ID,
     NON_NUMERIC_ID,
     NOT_AN_ID,
@@ -190,7 +191,7 @@ def _filtered(line: DataLine, setting: str) -> NewLine:
         call_ended=line.call_ended,
         state=State.SKIPPED,
         record=None,
-        error=f"kept out by {setting}",
+        error=KEPT_OUT.format(setting=setting),
         skip_reason=SkipReason.FILTERED,
     )
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
+from daemon.language import ngettext
 from daemon.lines import FeedName, State
 
 LONGEST_NAME = 64
@@ -94,8 +95,11 @@ def outcome(recorded: RecordedAct) -> str:
     """Return how many lines an act changed, in words; empty for pause and resume."""
     if recorded.act.kind in {ActKind.PAUSE, ActKind.RESUME}:
         return ""
-    lines = f"{recorded.lines:,} line" if recorded.lines == 1 else f"{recorded.lines:,} lines"
-    return lines if recorded.ended_at is not None else f"{lines} so far, not finished"
+    if recorded.ended_at is not None:
+        return ngettext("{count} line", "{count} lines", recorded.lines)
+    return ngettext(
+        "{count} line so far, not finished", "{count} lines so far, not finished", recorded.lines
+    )
 
 
 def _login_name(uid: int) -> str:

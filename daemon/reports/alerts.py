@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from datetime import datetime
 
+from daemon.language import _, ngettext
 from daemon.ledger.overview import AlertStatus
-from daemon.reports.formats import plural
 
 
 def alert_sentences(alert: AlertStatus, moment: Callable[[datetime], str]) -> str:
@@ -12,14 +12,38 @@ def alert_sentences(alert: AlertStatus, moment: Callable[[datetime], str]) -> st
 
     `moment` writes a time for those who read this.
     """
-    said = ["Alerts are on; none has been raised yet."]
-    if alert.raised_at is not None:
-        event = "" if alert.acd_events_id is None else f" (event {alert.acd_events_id} of the ACD)"
-        lines = plural(alert.lines or 0, "line")
-        said = [f"Alert raised at {moment(alert.raised_at)} about {lines}{event}."]
+    said = [_last_alert(alert, moment)]
     if alert.waiting:
-        verb = "waits" if alert.waiting == 1 else "wait"
-        said.append(f"{plural(alert.waiting, 'line')} {verb} for the next one.")
+        said.append(
+            ngettext(
+                "{count} line waits for the next one.",
+                "{count} lines wait for the next one.",
+                alert.waiting,
+            )
+        )
     if alert.error:
-        said.append(f"The last try failed: {alert.error}. `callstatsd check` says what to do.")
+        failed = _(
+            "The last try failed: {error}. `callstatsd check` says what to do.", error=alert.error
+        )
+        said.append(failed)
     return " ".join(said)
+
+
+def _last_alert(alert: AlertStatus, moment: Callable[[datetime], str]) -> str:
+    if alert.raised_at is None:
+        return _("Alerts are on; none has been raised yet.")
+    time, lines = moment(alert.raised_at), alert.lines or 0
+    if alert.acd_events_id is None:
+        return ngettext(
+            "Alert raised at {time} about {count} line.",
+            "Alert raised at {time} about {count} lines.",
+            lines,
+            time=time,
+        )
+    return ngettext(
+        "Alert raised at {time} about {count} line (event {event} of the ACD).",
+        "Alert raised at {time} about {count} lines (event {event} of the ACD).",
+        lines,
+        time=time,
+        event=alert.acd_events_id,
+    )

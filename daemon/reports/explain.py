@@ -9,6 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from daemon.ingest.readiness import CallFacts, Clock, ReadinessRules
+from daemon.language import ENGLISH, _, grouped, mark, ngettext, use_language
 from daemon.ledger.acts import ActKind
 from daemon.ledger.gaps import NotedGap
 from daemon.ledger.overview import LedgerStatus, LineDetail
@@ -21,6 +22,7 @@ from daemon.reports.meanings import (
     MEANINGS,
     REMEDIES,
     RESUME,
+    error_text,
     requeue_command,
 )
 
@@ -71,27 +73,35 @@ def streak_command(streak: Streak, zone: ZoneInfo) -> str:
 def streak_sentence(streak: Streak) -> str:
     """Return how many lines a failing endpoint has refused, and what to do about it."""
     refused = streak.rejected + streak.not_found
-    lines = plural(refused, "line" if streak.feed is FeedName.STATISTICS else "callback")
-    was = "was" if refused == 1 else "were"
-    return (
-        f"{lines} {was} refused while the endpoint was failing. Once it works, send "
-        f"{'it' if was == 'was' else 'them'} again:"
+    if streak.feed is FeedName.CALLBACKS:
+        return ngettext(
+            "{count} callback was refused while the endpoint was failing. Once it works, send it "
+            "again:",
+            "{count} callbacks were refused while the endpoint was failing. Once it works, send "
+            "them again:",
+            refused,
+        )
+    return ngettext(
+        "{count} line was refused while the endpoint was failing. Once it works, send it again:",
+        "{count} lines were refused while the endpoint was failing. Once it works, send them "
+        "again:",
+        refused,
     )
 
 
 def as_json(history: History, rules: ReadinessRules) -> dict[str, Any]:
-    """Return `show --json`; times are ISO 8601 with offset."""
+    """Return `show --json`, whose note is English; times are ISO 8601 with offset."""
     row = "call_id" if isinstance(history, CallHistory) else "callback_id"
+    with use_language(ENGLISH):
+        note = [
+            *sentences(history, rules),
+            *_of_acts(history.lines, rules.zone),
+            times_of(rules.zone),
+        ]
     return {
         row: history.subject.row_id,
         "lines": [_line_json(line) for line in history.lines],
-        "note": " ".join(
-            [
-                *sentences(history, rules),
-                *_of_acts(history.lines, rules.zone),
-                times_of(rules.zone),
-            ]
-        ),
+        "note": " ".join(note),
     }
 
 
@@ -120,26 +130,48 @@ def sentences(history: History, rules: ReadinessRules) -> list[str]:
         parts += _of_pending(history, rules)
         missing = missing_keys(history.keys, [line.key for line in history.lines])
         if missing and history.facts is not None:
-            named = ", ".join(map(str, sorted(missing)[:NAMED]))
-            more = f" and {len(missing) - NAMED:,} more" if len(missing) > NAMED else ""
-            parts.append(
-                f"{len(missing)} of its {len(history.keys)} lines are not taken yet: {named}{more}."
-            )
+            parts.append(_missing_sentence(missing, len(history.keys)))
     elif history.facts is not None and history.clock is not None:
         parts.append(why_not_taken(history.facts, history.clock, history.status, rules))
     return [*parts, *call_sentences(history.gaps, rules.zone)]
+
+
+def _missing_sentence(missing: set[LineKey], lines: int) -> str:
+    """Return which of a call's lines are not in the ledger; the first of them by name."""
+    keys, more = ", ".join(map(str, sorted(missing)[:NAMED])), len(missing) - NAMED
+    if more <= 0:
+        return _(
+            "{missing} of its {lines} lines are not taken yet: {keys}.",
+            missing=len(missing),
+            lines=lines,
+            keys=keys,
+        )
+    return _(
+        "{missing} of its {lines} lines are not taken yet: {keys} and {more} more.",
+        missing=len(missing),
+        lines=lines,
+        keys=keys,
+        more=grouped(more),
+    )
 
 
 def rest_sentence(lines: int, shown: int) -> str | None:
     """Return how many lines are not shown; None if all are."""
     if lines <= shown:
         return None
-    return f"These are the first {shown} lines of {lines:,}; {lines - shown:,} are not shown."
+    return _(
+        "These are the first {shown} lines of {lines}; {more} are not shown.",
+        shown=shown,
+        lines=grouped(lines),
+        more=grouped(lines - shown),
+    )
 
 
 def heading(subject: Subject) -> str:
     """Return what to call a call or an event."""
-    return f"{'Call' if subject.feed is FeedName.STATISTICS else 'Callback'} {subject.row_id}"
+    if subject.feed is FeedName.CALLBACKS:
+        return _("Callback {event}", event=subject.row_id)
+    return _("Call {call}", call=subject.row_id)
 
 
 def show_command(subject: Subject) -> str:
@@ -150,49 +182,66 @@ def show_command(subject: Subject) -> str:
 
 def line_sentence(line: LineDetail, zone: ZoneInfo) -> str:
     """Return the state of a line in words: its outcome, or what happens next."""
-    if line.state is not State.PENDING:
-        when = "" if line.settled_at is None else f" at {local_time(line.settled_at, zone)}"
-        reason = f": {line.last_error}" if line.last_error else ""
-        ending = MEANINGS[line.state]
-        if line.skip_reason is SkipReason.DISCARDED:
-            ending, reason = f"withdrawn by {_by_whom(line, zone)}", ""
-        elif line.state is State.SKIPPED:
-            ending = "it is not sent again" if line.attempts else "it was not sent"
-        text = f"{line.state}{when}: {ending}{reason}."
-    elif line.generation and line.next_try_at is None and line.last_error is None:
-        text = f"pending: put back by {_by_whom(line, zone)}, to be sent next."
-    elif line.attempts == 0:
-        reason = f" ({line.last_error})" if line.last_error else ""
-        text = f"pending: not sent yet{reason}."
+    said = [_of_settled(line, zone) if line.state is not State.PENDING else _of_waiting(line, zone)]
+    if (act := _act(line, zone)) is not None and _by_whom(line, zone) not in said[0]:
+        said.append(f"{act}.")
+    if line.attempts:
+        said.append(_attempts(line))
+    return " ".join(said)
+
+
+def _of_settled(line: LineDetail, zone: ZoneInfo) -> str:
+    meaning = _(MEANINGS[line.state])
+    if line.state is State.SKIPPED:
+        meaning = _("it is not sent again") if line.attempts else _("it was not sent")
+    if line.skip_reason is SkipReason.DISCARDED:
+        meaning = _("withdrawn by {whom}", whom=_by_whom(line, zone))
+    elif line.last_error:
+        meaning += f": {error_text(line.last_error)}"
+    if line.settled_at is None:
+        return f"{line.state}: {meaning}."
+    time = local_time(line.settled_at, zone)
+    return _("{state} at {time}: {meaning}.", state=line.state, time=time, meaning=meaning)
+
+
+def _of_waiting(line: LineDetail, zone: ZoneInfo) -> str:
+    if line.generation and line.next_try_at is None and line.last_error is None:
+        return _("pending: put back by {whom}, to be sent next.", whom=_by_whom(line, zone))
+    if not line.attempts:
+        answer = _("not sent yet")
+    elif line.last_status is None:
+        answer = _("no response")
     else:
-        again = f", tried again at {local_time(line.next_try_at, zone)}" if line.next_try_at else ""
-        said = "no response" if line.last_status is None else f"answered {line.last_status}"
-        reason = f" ({line.last_error})" if line.last_error else ""
-        text = f"pending: {said}{reason}{again}."
-    if (act := _act(line, zone)) is not None and _by_whom(line, zone) not in text:
-        text += f" {act}."
-    return f"{text} {_attempts(line)}".rstrip()
+        answer = _("answered {status}", status=line.last_status)
+    if line.last_error:
+        answer += f" ({error_text(line.last_error)})"
+    if not line.attempts or not line.next_try_at:
+        return f"{State.PENDING}: {answer}."
+    time = local_time(line.next_try_at, zone)
+    return _("pending: {answer}, tried again at {time}.", answer=answer, time=time)
 
 
 def next_step(line: LineDetail) -> tuple[str, str | None] | None:
     """Return what to do about a line, and the command for it; None if nothing is to be done."""
     if line.skip_reason is SkipReason.FILTERED:
-        return FILTERED_REMEDY, None
+        return _(FILTERED_REMEDY), None
     if line.state is State.SKIPPED and line.skip_reason is not SkipReason.NO_ID:
         return None
     remedy = REMEDIES.get(line.state)
-    return None if remedy is None else (remedy, requeue_command(line.state, line.key))
+    return None if remedy is None else (_(remedy), requeue_command(line.state, line.key))
 
 
 def times_of(zone: ZoneInfo) -> str:
     """Return in which time zone all times are."""
-    return f"Times are in the time zone {zone.key}."
+    return _("Times are in the time zone {zone}.", zone=zone.key)
 
 
 def _by_whom(line: LineDetail, zone: ZoneInfo) -> str:
-    """Return who requeued, discarded or backfilled a line; `an operator` if that is unknown."""
-    when = "" if line.act_at is None else f" at {local_time(line.act_at, zone)}"
-    return f"{line.act_who or 'an operator'}{when}"
+    """Return who requeued, discarded or backfilled a line, and when, as it follows `by`."""
+    who = line.act_who or _("an operator")
+    if line.act_at is None:
+        return who
+    return _("{who} at {time}", who=who, time=local_time(line.act_at, zone))
 
 
 def _act(line: LineDetail, zone: ZoneInfo) -> str | None:
@@ -200,34 +249,41 @@ def _act(line: LineDetail, zone: ZoneInfo) -> str | None:
     if line.act is None:
         return None
     done = {
-        ActKind.REQUEUE: "Put back",
-        ActKind.DISCARD: "Withdrawn",
-        ActKind.BACKFILL: "Sent again with a backfill"
+        ActKind.REQUEUE: mark("Put back by {whom}"),
+        ActKind.DISCARD: mark("Withdrawn by {whom}"),
+        ActKind.BACKFILL: mark("Sent again with a backfill by {whom}")
         if line.generation
-        else "Taken by a backfill",
+        else mark("Taken by a backfill by {whom}"),
     }
-    return f"{done[ActKind(line.act)]} by {_by_whom(line, zone)}"
+    return _(done[ActKind(line.act)], whom=_by_whom(line, zone))
 
 
 def _of_acts(lines: Sequence[LineDetail], zone: ZoneInfo) -> list[str]:
-    """Return the last operator commands that changed a call's lines, each once."""
+    """Return the last operator commands that changed a call's lines, each once, in English."""
     acts = Counter(act for line in lines if (act := _act(line, zone)) is not None)
     return [f"{act}: {plural(number, 'line')}." for act, number in acts.items()]
 
 
 def _attempts(line: LineDetail) -> str:
     """Return how often a line was sent, and what unanswered requests may mean."""
-    if not line.attempts:
-        return ""
-    text = "Sent once" if line.attempts == 1 else f"Sent {line.attempts} times"
     if not line.unanswered:
-        return f"{text}."
-    some = "unanswered" if line.attempts == 1 else f"{line.unanswered} of them unanswered"
-    meaning = {
-        State.DELIVERED: "one of which may have been written too",
-        State.CONFLICT: "so it was probably written the first time",
-    }.get(line.state, "so it may have arrived")
-    return f"{text}, {some}, {meaning}."
+        return ngettext("Sent once.", "Sent {count} times.", line.attempts)
+    said = {
+        State.DELIVERED: mark(
+            "Sent {attempts} times, {unanswered} of them unanswered, one of which may have been "
+            "written too."
+        ),
+        State.CONFLICT: mark(
+            "Sent {attempts} times, {unanswered} of them unanswered, so it was probably written "
+            "the first time."
+        ),
+    }.get(
+        line.state,
+        mark("Sent {attempts} times, {unanswered} of them unanswered, so it may have arrived."),
+    )
+    if line.attempts == 1:
+        said = mark("Sent once, unanswered, so it may have arrived.")
+    return _(said, attempts=line.attempts, unanswered=line.unanswered)
 
 
 def why_not_taken(
@@ -236,59 +292,73 @@ def why_not_taken(
     """Return why a call of the source has no line in the ledger."""
     ended = facts.ended
     if rules.clients_id is not None and facts.clients_id != rules.clients_id:
-        return (
-            f"It belongs to client {facts.clients_id}; this ledger takes calls of client "
-            f"{rules.clients_id}."
+        return _(
+            "It belongs to client {other}; this ledger takes calls of client {client}.",
+            other=facts.clients_id,
+            client=rules.clients_id,
         )
     if ended is None and facts.started is None:
-        return "It has neither start nor end, so it is never taken."
+        return _("It has neither start nor end, so it is never taken.")
     moment = ended or facts.started or clock.now
     if ended is None:
         due = moment + rules.stale_call_after
-        waiting = f"It has no end yet; without one it is taken at {local_time(due, rules.zone)}."
+        waiting = mark("It has no end yet; without one it is taken at {time}.")
     else:
         due = moment + rules.settle_delay
-        waiting = f"It is taken after the settle delay, at {local_time(due, rules.zone)}."
+        waiting = mark("It is taken after the settle delay, at {time}.")
     if clock.now < due:
-        return waiting
+        return _(waiting, time=local_time(due, rules.zone))
     if status.start_from is None:
-        return "No call has ever been taken: start `callstatsd run`."
+        return _("No call has ever been taken: start `callstatsd run`.")
     if moment < status.start_from:
-        start_from = local_time(status.start_from, rules.zone)
-        return (
-            f"It ended before CALLSTATSD_START_FROM ({start_from}), "
-            "so only `callstatsd backfill` takes it."
+        return _(
+            "It ended before CALLSTATSD_START_FROM ({time}), so only `callstatsd backfill` takes "
+            "it.",
+            time=local_time(status.start_from, rules.zone),
         )
     if not status.active:
-        return "It is ready to be taken, but no daemon is running: start `callstatsd run`."
+        return _("It is ready to be taken, but no daemon is running: start `callstatsd run`.")
     # A call without an end is ready by its start, so much later than that.
     passed = None if status.watermark is None else status.watermark + rules.settle_delay
     if passed is None or passed < due:
-        return "It is ready and will be taken by the next poll."
-    return (
+        return _("It is ready and will be taken by the next poll.")
+    return _(
         "It should have been taken, but its rows appeared late. The next sweep takes it if it "
         "ended within CALLSTATSD_LOOKBACK; else use `callstatsd backfill`."
     )
 
 
 def _of_the_source(history: CallHistory, rules: ReadinessRules) -> list[str]:
-    facts = history.facts
+    call, facts = history.call_id, history.facts
     if history.clock is None:
-        return ["The source database cannot be reached, so this is only what the ledger has."]
+        return [_("The source database cannot be reached, so this is only what the ledger has.")]
+    if facts is None and history.lines:
+        return [_("Call {call} is no longer in the source's StatisticsPartA.", call=call)]
     if facts is None:
-        gone = "no longer in" if history.lines else "not in"
-        return [f"Call {history.call_id} is {gone} the source's StatisticsPartA."]
-    started = local_time(facts.started, rules.zone) if facts.started else "at an unknown time"
-    ended = f"ended {local_time(facts.ended, rules.zone)}" if facts.ended else "has no end"
-    rows = (
-        f"{plural(facts.visits, 'group visit')}, {plural(facts.legs, 'attempt')} and "
-        f"{plural(facts.codes, 'transaction code')}"
-    )
-    lines = plural(len(history.keys), "line")
+        return [_("Call {call} is not in the source's StatisticsPartA.", call=call)]
     return [
-        f"Call {history.call_id} started {started} and {ended}.",
-        f"The source has {rows} for it, which make {lines}.",
+        _started_and_ended(call, facts, rules.zone),
+        _(
+            "The source has {visits}, {attempts} and {codes} for it, which make {lines}.",
+            visits=ngettext("{count} group visit", "{count} group visits", facts.visits),
+            attempts=ngettext("{count} attempt", "{count} attempts", facts.legs),
+            codes=ngettext("{count} transaction code", "{count} transaction codes", facts.codes),
+            lines=ngettext("{count} line", "{count} lines", len(history.keys)),
+        ),
     ]
+
+
+def _started_and_ended(call: int, facts: CallFacts, zone: ZoneInfo) -> str:
+    said = {
+        (True, True): mark("Call {call} started {started} and ended {ended}."),
+        (True, False): mark("Call {call} started {started} and has no end."),
+        (False, True): mark("Call {call} started at an unknown time and ended {ended}."),
+        (False, False): mark("Call {call} started at an unknown time and has no end."),
+    }[facts.started is not None, facts.ended is not None]
+    started, ended = (
+        None if time is None else local_time(time, zone) for time in (facts.started, facts.ended)
+    )
+    return _(said, call=call, started=started, ended=ended)
 
 
 def _of_pending(history: History, rules: ReadinessRules) -> list[str]:
@@ -298,18 +368,21 @@ def _of_pending(history: History, rules: ReadinessRules) -> list[str]:
     if not pending:
         return parts
     if status.operator_pause is not None:
-        parts.append(f"Sending is paused by an operator: {RESUME}")
+        parts.append(_("Sending is paused by an operator: {resume}", resume=_(RESUME)))
     elif not status.active:
-        parts.append("No daemon is running: `callstatsd run` sends what is pending.")
+        parts.append(_("No daemon is running: `callstatsd run` sends what is pending."))
     elif status.state == "paused":
-        parts.append(f"The sender is paused ({status.reason}).")
+        parts.append(_("The sender is paused ({reason}).", reason=status.reason))
         if status.retry_at:
-            parts.append(f"It tries again at {local_time(status.retry_at, rules.zone)}.")
+            again = local_time(status.retry_at, rules.zone)
+            parts.append(_("It tries again at {time}.", time=again))
     killed = not status.active and status.started_at is not None and status.stopped_at is None
     unclean = status.unclean_at
     if killed or (unclean is not None and any(line.pending_since <= unclean for line in pending)):
         parts.append(
-            "The daemon was killed while this was pending: it may have arrived, and will be sent "
-            "again under the same key."
+            _(
+                "The daemon was killed while this was pending: it may have arrived, and will be "
+                "sent again under the same key."
+            )
         )
     return parts

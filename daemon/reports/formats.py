@@ -1,13 +1,15 @@
 """How numbers, times and durations are written for people and programs. Pure."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
+
+from daemon.language import _, ngettext
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
 def plural(number: int, noun: str) -> str:
-    """Return `1 line`, `2 lines` or `1,000 lines`."""
+    """Return `1 line`, `2 lines` or `1,000 lines`, for texts that are English only."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
@@ -31,9 +33,21 @@ def short_duration(seconds: float) -> str:
 
 def rough_duration(seconds: float) -> str:
     """Return a duration in words, such as `90 minutes` or `3 days`."""
-    for unit, length in (("day", DAY), ("hour", HOUR)):
-        if seconds >= 2 * length:
-            return plural(int(seconds // length), unit)
+    if seconds >= 2 * DAY:
+        return ngettext("{count} day", "{count} days", int(seconds // DAY))
+    if seconds >= 2 * HOUR:
+        return ngettext("{count} hour", "{count} hours", int(seconds // HOUR))
     if seconds >= MINUTE:
-        return plural(int(seconds // MINUTE), "minute")
-    return "less than a minute"
+        return ngettext("{count} minute", "{count} minutes", int(seconds // MINUTE))
+    return _("less than a minute")
+
+
+def exact_duration(seconds: float) -> str:
+    """Return a duration to the second, such as `2:03:04` or `1 day, 2:03:04`."""
+    days, rest = divmod(round(seconds), DAY)
+    clock = str(timedelta(seconds=rest))
+    return (
+        ngettext("{count} day, {clock}", "{count} days, {clock}", days, clock=clock)
+        if days
+        else clock
+    )

@@ -3,17 +3,20 @@
 from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
+from daemon.language import _, ngettext
 from daemon.ledger.gaps import NotedGap
-from daemon.reports.formats import local_time, plural
+from daemon.reports.formats import local_time
 from daemon.telegra.reading import Overview
 
 
 def gap_sentence(gap: NotedGap, zone: ZoneInfo) -> str:
     """Return when notifications were refused, and how many."""
-    were = "was" if gap.refused == 1 else "were"
-    return (
-        f"{plural(gap.refused, 'notification')} {were} refused from "
-        f"{local_time(gap.since, zone)} to {local_time(gap.until, zone)}."
+    return ngettext(
+        "{count} notification was refused from {since} to {until}.",
+        "{count} notifications were refused from {since} to {until}.",
+        gap.refused,
+        since=local_time(gap.since, zone),
+        until=local_time(gap.until, zone),
     )
 
 
@@ -22,19 +25,24 @@ def call_sentences(gaps: Sequence[NotedGap], zone: ZoneInfo) -> list[str]:
     if not gaps:
         return []
     said = " ".join(gap_sentence(gap, zone) for gap in gaps)
-    return [f"{said} Some may be of this call: what the ACD did not repeat is missing in it."]
+    meaning = _("Some may be of this call: what the ACD did not repeat is missing in it.")
+    return [f"{said} {meaning}"]
 
 
 def receiver_sentence(found: Overview | None, zone: ZoneInfo) -> str:
     """Return how the receiver is doing; `found` is None while the source is away."""
     if found is None:
-        return "The source database cannot be reached: notifications are refused."
+        return _("The source database cannot be reached: notifications are refused.")
     if found.last_notification_at is None:
-        return "No notification in the last 7 days."
-    open_calls = plural(found.open_calls, "open call")
-    waiting = ""
-    if found.waiting_codes:
-        waits = "waits for its call" if found.waiting_codes == 1 else "wait for their calls"
-        waiting = f"; {plural(found.waiting_codes, 'classification')} {waits}"
+        return _("No notification in the last 7 days.")
     latest = local_time(found.last_notification_at, zone)
-    return f"Latest notification {latest}; {open_calls}{waiting}."
+    calls = ngettext("{count} open call", "{count} open calls", found.open_calls)
+    if not found.waiting_codes:
+        return _("Latest notification {latest}; {open_calls}.", latest=latest, open_calls=calls)
+    return ngettext(
+        "Latest notification {latest}; {open_calls}; {count} classification waits for its call.",
+        "Latest notification {latest}; {open_calls}; {count} classifications wait for their calls.",
+        found.waiting_codes,
+        latest=latest,
+        open_calls=calls,
+    )

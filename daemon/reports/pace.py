@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from daemon.language import _, grouped
 from daemon.reports.formats import MINUTE, rough_duration
 
 WINDOW = timedelta(minutes=1)
@@ -68,12 +69,31 @@ class PaceMeter:
 def pace_sentence(pace: Pace | None) -> str:
     """Return the rates in words, and how long the backlog will take."""
     if pace is None:
-        return "known with the next look"
-    rates = f"{pace.settled:,.0f} lines settled and {pace.taken:,.0f} taken per minute"
+        return _("known with the next look")
+    settled, taken = grouped(pace.settled), grouped(pace.taken)
     if not pace.pending:
-        return f"{rates}; nothing waits"
+        return _(
+            "{settled} lines settled and {taken} taken per minute; nothing waits",
+            settled=settled,
+            taken=taken,
+        )
     if pace.empty_in is None:
-        return f"{rates}; the backlog does not get smaller"
+        return _(
+            "{settled} lines settled and {taken} taken per minute; the backlog does not get "
+            "smaller",
+            settled=settled,
+            taken=taken,
+        )
     if pace.empty_in < MINUTE:
-        return f"{rates}; nothing waits in less than a minute"
-    return f"{rates}; nothing waits in about {rough_duration(pace.empty_in)}"
+        return _(
+            "{settled} lines settled and {taken} taken per minute; nothing waits in less than a "
+            "minute",
+            settled=settled,
+            taken=taken,
+        )
+    return _(
+        "{settled} lines settled and {taken} taken per minute; nothing waits in about {duration}",
+        settled=settled,
+        taken=taken,
+        duration=rough_duration(pace.empty_in),
+    )

@@ -1,7 +1,7 @@
 """Writes what the documentation takes from the program: `python -m tests.project.generate`.
 
 One source for each: settings from their descriptions, states and pauses from `reports.meanings`,
-modules from the first line of their docstrings.
+modules from the first line of their docstrings. And adds new English texts to the German catalog.
 """
 
 import ast
@@ -19,6 +19,7 @@ from daemon.reports.meanings import MEANINGS, PAUSES
 from daemon.settings.model import Settings
 from daemon.settings.sources import PREFIX
 from daemon.settings.values import DAY, HOUR, read_seconds
+from tests.project import catalog
 
 PROJECT = Path(__file__).parents[2]
 DOCS = PROJECT / "docs"
@@ -151,6 +152,7 @@ def main() -> None:
     ENV_EXAMPLE.write_text(env_example(), encoding="utf-8")
     for name in PARTS:
         (DOCS / name).write_text(page(name), encoding="utf-8")
+    catalog.update()
 
 
 if __name__ == "__main__":

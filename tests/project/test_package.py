@@ -82,6 +82,7 @@ def test_the_wheel_holds_the_program_and_all_it_reads(artefacts: dict[str, Path]
         names = set(wheel.namelist())
     read = [
         *PROJECT.glob("daemon/**/*.sql"),
+        *PROJECT.glob("daemon/**/*.po"),
         *(file for file in PROJECT.glob("daemon/salesforce/apex/*") if file.is_file()),
         *PROJECT.glob("daemon/**/*.py"),
     ]

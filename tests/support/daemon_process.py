@@ -70,7 +70,7 @@ async def start(
 def needs_an_interpreter(environment: Mapping[str, str], folder: Path) -> bool:
     """Whether Python itself reads one of these variables, or finds another program there."""
     return (folder / "daemon").exists() or any(
-        name.startswith(("PYTHON", "LC_", "LANG")) and os.environ.get(name) != value
+        (name == "LANG" or name.startswith(("PYTHON", "LC_"))) and os.environ.get(name) != value
         for name, value in environment.items()
     )
 

@@ -5,7 +5,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from daemon.reports.formats import iso_time, local_time, plural, rough_duration, short_duration
+from daemon.language import GERMAN, use_language
+from daemon.reports.formats import (
+    exact_duration,
+    iso_time,
+    local_time,
+    plural,
+    rough_duration,
+    short_duration,
+)
 
 MOMENT = datetime(2026, 11, 20, 12, 34, 56, 789000, tzinfo=UTC)
 
@@ -38,3 +46,20 @@ def test_people_read_local_time_and_programs_utc() -> None:
 def test_a_duration_has_at_least_two_of_its_unit(seconds: float, short: str, rough: str) -> None:
     assert short_duration(seconds) == short
     assert rough_duration(seconds) == rough
+
+
+@pytest.mark.parametrize(
+    ("seconds", "english", "german"),
+    [
+        (0.4, "0:00:00", "0:00:00"),
+        (7384, "2:03:04", "2:03:04"),
+        (86399.6, "1 day, 0:00:00", "1 Tag, 0:00:00"),
+        (1234 * 86400 + 61, "1,234 days, 0:01:01", "1.234 Tage, 0:01:01"),
+    ],
+)
+def test_a_duration_to_the_second_has_days_and_a_clock(
+    seconds: float, english: str, german: str
+) -> None:
+    assert exact_duration(seconds) == english
+    with use_language(GERMAN):
+        assert exact_duration(seconds) == german
