@@ -126,13 +126,13 @@ def mark(text: str) -> str:
     return text
 
 
-def _(text: str, **values: object) -> str:
+def _(text: str, /, **values: object) -> str:
     """Return a text in the current language, with values for its placeholders."""
     translated = language().texts().gettext(text)
     return translated.format(**values) if values else translated
 
 
-def ngettext(one: str, many: str, number: int, **values: object) -> str:
+def ngettext(one: str, many: str, number: int, /, **values: object) -> str:
     """Return the text for one or for many; `{count}` in it is the number."""
     translated = language().texts().ngettext(one, many, number)
     return translated.format(count=grouped(number), **values)

@@ -80,7 +80,7 @@ NEED_ACTION = (State.REJECTED, State.EXPIRED, State.INVALID)
 
 def remedy(state: State) -> str:
     """Return what to do about lines in a state, without a command behind it."""
-    return REMEDIES[state].removesuffix(":") + "."
+    return _(REMEDIES[state]).removesuffix(":") + "."
 
 
 def error_text(error: str) -> str:
@@ -110,10 +110,12 @@ def requeue_command(
 RESUME = mark("`callstatsd resume` continues sending.")
 """What to do about a pause that an operator made."""
 
+SENDING_PAUSES = mark("Sending pauses")
+
 PAUSES: dict[str, StatusCard] = {
     PauseReason.UNAVAILABLE: StatusCard(
         Severity.WARN,
-        mark("Sending pauses"),
+        SENDING_PAUSES,
         mark("Salesforce cannot be reached, or asks to try again later."),
         mark(
             "Usually nothing: this passes. If it lasts, check the network between this machine and "
@@ -122,7 +124,7 @@ PAUSES: dict[str, StatusCard] = {
     ),
     PauseReason.UNANSWERED: StatusCard(
         Severity.WARN,
-        mark("Sending pauses"),
+        SENDING_PAUSES,
         mark("Requests for two records in a row got no response in time."),
         mark(
             "Usually nothing: this passes. If it lasts, Salesforce or the Apex class is too slow, "
@@ -131,7 +133,7 @@ PAUSES: dict[str, StatusCard] = {
     ),
     PauseReason.UNAUTHORIZED: StatusCard(
         Severity.BAD,
-        mark("Sending pauses"),
+        SENDING_PAUSES,
         mark("Salesforce does not accept the login."),
         mark(
             "`callstatsd check` requests a token and reports what is wrong; check the connected "
@@ -140,7 +142,7 @@ PAUSES: dict[str, StatusCard] = {
     ),
     PauseReason.API_LIMIT: StatusCard(
         Severity.WARN,
-        mark("Sending pauses"),
+        SENDING_PAUSES,
         mark(
             "The day's API calls of the Salesforce org are used up, or the share of them that "
             "CALLSTATSD_API_BUDGET allows."
@@ -149,7 +151,7 @@ PAUSES: dict[str, StatusCard] = {
     ),
     PauseReason.CONFIGURATION: StatusCard(
         Severity.BAD,
-        mark("Sending pauses"),
+        SENDING_PAUSES,
         mark("Salesforce refuses all requests, not single lines."),
         mark(
             "Check CALLSTATSD_ENDPOINT_URL and the rights of the integration user (API Enabled, "
@@ -158,13 +160,13 @@ PAUSES: dict[str, StatusCard] = {
     ),
     PauseReason.ENDPOINT_MISSING: StatusCard(
         Severity.BAD,
-        mark("Sending pauses"),
+        SENDING_PAUSES,
         mark("Salesforce has no Apex class at the endpoint's address."),
         mark("Deploy writeCallStatistics, or correct CALLSTATSD_ENDPOINT_URL."),
     ),
     PauseReason.ENDPOINT_FAILING: StatusCard(
         Severity.BAD,
-        mark("Sending pauses"),
+        SENDING_PAUSES,
         mark("Requests for many records in a row failed, so the fault is not in the records."),
         mark(
             "Check the Apex class and the last deployment; a debug log in Salesforce shows the "

@@ -25,13 +25,15 @@ _IN_OPTION = "!$'()*,;=~@:/"
 class Dsn:
     """A Postgres URL that all URL parsers read alike; `place` contains no secret.
 
-    Where no database is named, `place` has the user's name, which is that of the database then, and
-    `public_place` nobody's.
+    Where no database is named, `place` has the user's name, which is that of the database then.
+    `database`, `host` and `port` (with its colon) name nobody, and are empty where not given.
     """
 
     url: str
     place: str
-    public_place: str
+    database: str
+    host: str
+    port: str
 
 
 def read_dsn(text: str) -> Dsn:
@@ -69,8 +71,10 @@ def _read(text: str) -> Dsn:
     rest = f"{path or ''}{'?' if query else ''}{'&'.join(options)}"
     url = f"{scheme}://{login}{hosts}{rest}"
     urlsplit(url)  # rejects what Unicode normalisation could turn into another host
-    named = "&".join(options)
-    return Dsn(url, _place(hosts, path, named, user), _place(hosts, path, named, ""))
+    database, host, port = _place(hosts, path, "&".join(options))
+    named = database or unquote(user) or "of the default name"
+    place = f"{named} on {host or 'the local server'}{port}"
+    return Dsn(url, *map(_printable, (place, database, host, port)))
 
 
 def _option(field: str) -> str:
@@ -112,12 +116,15 @@ def _encoded(text: str, safe: str) -> str:
     return quote(meant, safe=safe)
 
 
-def _place(hosts: str, path: str | None, query: str, user: str) -> str:
-    """Return the database and its server, for people."""
+def _place(hosts: str, path: str | None, query: str) -> tuple[str, str, str]:
+    """Return the names of the database and its hosts, and the port; each may be empty."""
     options = dict(parse_qsl(query, errors="strict"))
     named = unquote((path or "")[1:], errors="strict")
-    database = named or options.get("dbname") or options.get("database") or unquote(user)
+    database = named or options.get("dbname") or options.get("database") or ""
     server = unquote(hosts, errors="strict") or options.get("host", "")
     port = f":{options['port']}" if "port" in options and ":" not in server else ""
-    text = f"{database or 'of the default name'} on {server or 'the local server'}{port}"
+    return database, server, port
+
+
+def _printable(text: str) -> str:
     return text if text.isprintable() else repr(text)

@@ -3,8 +3,10 @@
 from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
+from pydantic import SecretStr
 
 from daemon import __version__
+from daemon.language import Language, _, language, mark, of_header, use_language
 from daemon.settings.dsn import read_dsn
 from daemon.settings.model import Settings
 from daemon.urls import show_address
@@ -20,22 +22,28 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Frame-Options": "DENY",
 }
-LEDGER_AWAY = "The ledger's database cannot be used now; please try again later."
+LEDGER_AWAY = mark("The ledger's database cannot be used now; please try again later.")
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 class Frame:
-    """Fills templates into the frame of all pages, and serves them to allowed hosts only."""
+    """Fills templates into the frame of all pages, and serves them to allowed hosts only.
 
-    def __init__(self, settings: Settings) -> None:
+    `choose_language` reads the header Accept-Language.
+    """
+
+    def __init__(
+        self, settings: Settings, choose_language: Callable[[str], Language] = of_header
+    ) -> None:
+        self._choose_language = choose_language
         self._hosts = AllowedHosts(settings.http_listen)
         self._renderer = Renderer(settings.command_option)
+        self._settings = settings
         self._values: Mapping[str, object] = {
             "settings": settings,
             "api_address": settings.api_listen and show_address(settings.api_listen),
             "version": __version__,
-            "whose": whose(settings),
             "query": "",
             "host": None,
             "fault": None,
@@ -46,7 +54,9 @@ class Frame:
 
         async def guarded(request: web.Request) -> web.Response:
             if self._hosts.allows(request.headers.get("Host", "")):
-                response = await handler(request)
+                accepted = ",".join(request.headers.getall("Accept-Language", []))
+                with use_language(self._choose_language(accepted)):
+                    response = await handler(request)
             else:
                 address = request.get_extra_info("sockname")
                 response = web.Response(status=421, text=self._hosts.advice(address))
@@ -58,21 +68,34 @@ class Frame:
     def respond(
         self, template: str, values: Mapping[str, object], status: int = 200
     ) -> web.Response:
-        """Return a response with a template's HTML."""
-        text = self._renderer.render(template, {**self._values, **values})
-        return web.Response(status=status, text=text, content_type="text/html")
+        """Return a response with a template's HTML, in the visitor's language."""
+        own = {"language": language().code, "whose": whose(self._settings)}
+        text = self._renderer.render(template, {**self._values, **own, **values})
+        headers = {"Content-Language": language().code, "Vary": "Accept-Language"}
+        return web.Response(status=status, text=text, content_type="text/html", headers=headers)
 
 
 def whose(settings: Settings) -> tuple[str, ...]:
     """Return whose calls the instance takes and where from, without users and passwords."""
-    client = "All clients"
+    client = _("All clients")
     if settings.clients_id is not None:
-        client = f"Client {settings.clients_id}"
-    source = read_dsn(settings.source_dsn.get_secret_value()).public_place
-    ledger = read_dsn(settings.ledger_dsn.get_secret_value()).public_place
+        client = _("Client {client}", client=settings.clients_id)
+    source, ledger = (_place(dsn) for dsn in (settings.source_dsn, settings.ledger_dsn))
     return (
-        *((f"Instance {settings.instance}",) if settings.instance else ()),
+        *((_("Instance {name}", name=settings.instance),) if settings.instance else ()),
         client,
-        f"ACD: database {source}",
-        f"Ledger: database {ledger}, schema {settings.ledger_schema}",
+        _("ACD: database {database} on {server}", **source),
+        _(
+            "Ledger: database {database} on {server}, schema {schema}",
+            schema=settings.ledger_schema,
+            **ledger,
+        ),
     )
+
+
+def _place(secret: SecretStr) -> dict[str, str]:
+    dsn = read_dsn(secret.get_secret_value())
+    return {
+        "database": dsn.database or _("of the default name"),
+        "server": (dsn.host or _("the local server")) + dsn.port,
+    }

@@ -8,6 +8,7 @@ from typing import TypeVar
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
+from daemon.language import _
 from daemon.ledger.overview import LineFilter, LineQuery
 from daemon.lines import BIGINT_MAX, FeedName, LineKey, State
 from daemon.reports.lists import USUAL, command_line, selected_again
@@ -25,7 +26,7 @@ Window = tuple[datetime | None, datetime | None]
 
 
 class ListQueryError(ValueError):
-    """A parameter is missing or wrong; the message says what to write."""
+    """A parameter is missing or wrong; the message says what to write, in the current language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def read_list_query(parameters: Iterable[tuple[str, str]]) -> ListQuery:
     """Read the parameters of an address; those that are empty count as left out."""
     given = _once(parameters, ("state", "feed", "day", "after"))
     if "state" not in given:
-        raise ListQueryError("Choose the state whose lines are to be listed.")
+        raise ListQueryError(_("Choose the state whose lines are to be listed."))
     return ListQuery(
         _choice(State, "state", given["state"]),
         _choice(FeedName, "feed", given["feed"]) if "feed" in given else None,
@@ -95,7 +96,7 @@ def read_act_id(parameters: Iterable[tuple[str, str]]) -> int | None:
     if text is None:
         return None
     if not _ACT.fullmatch(text) or int(text) > BIGINT_MAX:
-        raise ListQueryError(f"after={_shown(text)} is not the number of a command.")
+        raise ListQueryError(_("after={text} is not the number of a command.", text=_shown(text)))
     return int(text)
 
 
@@ -103,10 +104,14 @@ def _once(parameters: Iterable[tuple[str, str]], known: tuple[str, ...]) -> dict
     given: dict[str, str] = {}
     for name, text in parameters:
         if name not in known:
-            names = ", ".join(known)
-            raise ListQueryError(f"{_shown(name)} is not a parameter of this list: use {names}.")
+            unknown = _(
+                "{name} is not a parameter of this list: use {names}.",
+                name=_shown(name),
+                names=", ".join(known),
+            )
+            raise ListQueryError(unknown)
         if name in given:
-            raise ListQueryError(f"{name} is given twice: give it once.")
+            raise ListQueryError(_("{name} is given twice: give it once.", name=name))
         given[name] = text.strip()
     return {name: text for name, text in given.items() if text}
 
@@ -115,8 +120,13 @@ def _choice(kind: type[Choice], name: str, text: str) -> Choice:
     try:
         return kind(text)
     except ValueError:
-        names = ", ".join(kind)
-        raise ListQueryError(f"{name}={_shown(text)} does not exist: use {names}.") from None
+        unknown = _(
+            "{name}={text} does not exist: use {names}.",
+            name=name,
+            text=_shown(text),
+            names=", ".join(kind),
+        )
+        raise ListQueryError(unknown) from None
 
 
 def _day(text: str) -> date:
@@ -125,7 +135,9 @@ def _day(text: str) -> date:
     except ValueError:
         day = None
     if day is None or day.year not in YEARS:
-        raise ListQueryError(f"day={_shown(text)} is not a day: write it like 2026-11-20.")
+        raise ListQueryError(
+            _("day={text} is not a day: write it like 2026-11-20.", text=_shown(text))
+        )
     return day
 
 
@@ -133,8 +145,11 @@ def _key(text: str) -> LineKey:
     key = LineKey.parse(text)
     if key is None:
         raise ListQueryError(
-            f"after={_shown(text)} is not the key of a line: use one like 1201-2201-3201-0 or "
-            "callback-73001."
+            _(
+                "after={text} is not the key of a line: use one like 1201-2201-3201-0 or "
+                "callback-73001.",
+                text=_shown(text),
+            )
         )
     return key
 

@@ -6,6 +6,7 @@ from functools import partial
 from aiohttp import web
 
 from daemon.errors import UnusableError
+from daemon.language import _
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.overview import LinePage, ListedLine
 from daemon.lines import FeedName
@@ -47,7 +48,7 @@ class Lists:
         try:
             found = await self._reads.read(partial(self._operator_store.lines, selection))
         except UnusableError:
-            return self._lines(query, fault=LEDGER_AWAY, status=503)
+            return self._lines(query, fault=_(LEDGER_AWAY), status=503)
         if found is None:
             return self._lines(query, fault=wording.left_the_list(query), status=400)
         return self._lines(query, found)
@@ -62,7 +63,7 @@ class Lists:
         try:
             found = await self._reads.read(latest)
         except UnusableError:
-            return self._frame.respond("acts.html", {"fault": LEDGER_AWAY}, 503)
+            return self._frame.respond("acts.html", {"fault": _(LEDGER_AWAY)}, 503)
         acts = [
             wording.operation(recorded, self._zone, with_people=self._with_people)
             for recorded in found[:PAGE]

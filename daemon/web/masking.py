@@ -6,10 +6,11 @@ from collections.abc import Collection
 from typing import Any
 
 from daemon.ingest.record import case_suffix
+from daemon.language import _, mark
 
 LEFT = 2
 """Digits that stay: enough to distinguish two callers, too few to call them."""
-HIDDEN = "hidden"
+HIDDEN = mark("hidden")
 
 _NUMBERS = ("CallerID", "ServiceNumber", "Caller", "CallbackNumber", "ServiceNumbersNumber")
 _PEOPLE = (
@@ -78,7 +79,7 @@ def number(phone: str) -> str:
 
 
 def fields(record: str, *, with_people: bool) -> list[tuple[str, str | None]]:
-    """Return a record's keys and masked values; agents only `with_people`."""
+    """Return a record's keys and masked values, in the current language; agents `with_people`."""
     return [
         (key, _shown(key, value, with_people=with_people))
         for key, value in json.loads(record).items()
@@ -92,7 +93,7 @@ def _shown(key: str, value: Any, *, with_people: bool) -> str | None:
     if key in _NUMBERS:
         return number(text)
     if key in _PEOPLE and not with_people:
-        return HIDDEN
+        return _(HIDDEN)
     if key in _HARMLESS or _TIME.fullmatch(key):
         return text
     return masked(text)

@@ -61,7 +61,7 @@
       gone.hidden = true;
     } catch {
       const since = lastSeen.toLocaleTimeString();
-      if (gone.hidden) gone.textContent = `The daemon has not answered since ${since} (your clock). The data below may be outdated; the page tries again every few seconds.`;
+      if (gone.hidden) gone.textContent = gone.dataset.text.replace("{time}", since);
       gone.hidden = false;
     }
     plan();

@@ -3,7 +3,7 @@
 Read only, and complete without JavaScript, which only refreshes the live part.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -13,6 +13,7 @@ from aiohttp import web
 
 from daemon.errors import UnreachableError, UnusableError
 from daemon.ingest.source import Source
+from daemon.language import Language, _, of_header
 from daemon.ledger.operator import OperatorStore
 from daemon.ledger.overview import (
     LATELY,
@@ -63,11 +64,12 @@ def watched(
     condition: InstanceState,
     reader: StatusReader,
     timeout: float = TIMEOUT,
+    choose_language: Callable[[str], Language] = of_header,
 ) -> web.Application:
     """Return all that the listener serves: the health endpoints, the page and the lists."""
     alerts = settings.alert_group_id is not None
     app = HealthEndpoints(source, ledger, condition, reader, alerts=alerts).app()
-    frame = Frame(settings)
+    frame = Frame(settings, choose_language)
     operator_store = OperatorStore(ledger.database)
     Page(settings, source, operator_store, condition, reader, frame, timeout).add_routes(app)
     Lists(settings, operator_store, frame, 2 * timeout).add_routes(app)
@@ -167,7 +169,8 @@ class Page:
         counts = await self._counts.get() or {}
         calls = counts.get(FeedName.STATISTICS)
         if overview is None:
-            card = wording.LEDGER_AWAY if self._overview.failing else wording.NOT_READ_YET
+            away = wording.LEDGER_AWAY if self._overview.failing else wording.NOT_READ_YET
+            card = away.translated()
             return {"view": None, "cards": [card], "headline": card.heading}
         recent = overview.recent
         view = wording.PageContext(
@@ -178,7 +181,7 @@ class Page:
             self._source.unreachable,
             timedelta(seconds=self._settings.callback_delay),
         )
-        cards = [wording.LEDGER_AWAY]
+        cards = [wording.LEDGER_AWAY.translated()]
         if not self._overview.failing:
             lines = calls.waiting.lines if calls and not recent.waiting else None
             cards = [
@@ -236,7 +239,7 @@ class Page:
         try:
             found = await self._searches.read(partial(self._look_up, query))
         except UnusableError:
-            return {"hint": LEDGER_AWAY}
+            return {"hint": _(LEDGER_AWAY)}
         return {"search": query, "found": found}
 
     async def _look_up(self, query: SearchQuery) -> list[dict[str, object]]:

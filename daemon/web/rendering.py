@@ -7,6 +7,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from daemon.command_text import addressed
+from daemon.language import _, grouped, ngettext
 from daemon.lines import State
 from daemon.reports import explain, meanings
 from daemon.reports.formats import local_time
@@ -38,6 +39,9 @@ class Renderer:
         # For commands that the templates split into words, which `render` cannot recognise.
         self._environment.filters["addressed"] = partial(addressed, option=command_option)
         self._environment.globals |= {
+            "_": _,
+            "ngettext": ngettext,
+            "grouped": grouped,
             "State": State,
             "STATES": chart.STATES,
             "KINDS": chart.KINDS,

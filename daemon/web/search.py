@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from daemon.ingest.record import salesforce_id
+from daemon.language import _
 from daemon.lines import BIGINT_MAX, FeedName, LineKey, Subject
 
 _DIGITS = 19
@@ -22,7 +23,7 @@ class SearchQuery:
 
 
 class SearchQueryError(ValueError):
-    """The text is neither; the message says what to type."""
+    """The text is neither; the message says what to type, in the current language."""
 
 
 def read_search(text: str) -> SearchQuery:
@@ -33,22 +34,29 @@ def read_search(text: str) -> SearchQuery:
         return SearchQuery(key.subject, None)
     if text.isascii() and text.isdecimal():
         if len(text) > _DIGITS or int(text) > BIGINT_MAX:
-            raise SearchQueryError("This number is too large for a call id.")
+            raise SearchQueryError(_("This number is too large for a call id."))
         return SearchQuery(Subject(FeedName.STATISTICS, int(text)), None)
     record = salesforce_id(text)
     if record is not None:
         return SearchQuery(None, record)
     if len(text) == 18 and text.isascii() and text.isalnum():
         raise SearchQueryError(
-            "The last three characters of this Salesforce id do not match the others: there is a "
-            "typing error, or upper and lower case were changed."
+            _(
+                "The last three characters of this Salesforce id do not match the others: there is "
+                "a typing error, or upper and lower case were changed."
+            )
         )
     if text.isascii() and text.isalnum():
         raise SearchQueryError(
-            f"A Salesforce id has 15 or 18 letters and digits; this has {len(text)}. "
-            "A call id has digits only."
+            _(
+                "A Salesforce id has 15 or 18 letters and digits; this has {count}. A call id has "
+                "digits only.",
+                count=len(text),
+            )
         )
     raise SearchQueryError(
-        "Type a call id (digits only, the ID in StatisticsPartA), a callback as in callback-73001, "
-        "or a Salesforce id of 15 or 18 letters and digits."
+        _(
+            "Type a call id (digits only, the ID in StatisticsPartA), a callback as in "
+            "callback-73001, or a Salesforce id of 15 or 18 letters and digits."
+        )
     )

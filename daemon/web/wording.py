@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from daemon.language import _, grouped, mark, ngettext
 from daemon.ledger.acts import RecordedAct, command_line, outcome
+from daemon.ledger.instance import OperatorPause
 from daemon.ledger.overview import (
     AlertStatus,
     LedgerStatus,
@@ -16,15 +18,17 @@ from daemon.ledger.overview import (
 )
 from daemon.lines import FeedName, PauseReason, State
 from daemon.reports.alerts import alert_sentences
-from daemon.reports.formats import local_time, plural, rough_duration
+from daemon.reports.formats import local_time, rough_duration
 from daemon.reports.gaps import gap_sentence, receiver_sentence
 from daemon.reports.lists import selected_again
 from daemon.reports.meanings import (
     NEED_ACTION,
     PAUSES_OF,
     RESUME,
+    SENDING_PAUSES,
     Severity,
     StatusCard,
+    error_text,
     remedy,
     requeue_command,
 )
@@ -91,25 +95,48 @@ class Kept:
     command: str
 
 
+SEE_CHECK = mark("`callstatsd check` reports the cause and what to do.")
 LEDGER_AWAY = StatusCard(
     Severity.BAD,
-    "The ledger's database cannot be used",
-    "Until it can be used again nothing is taken or sent, and nothing is lost.",
-    "`callstatsd check` reports the cause and what to do.",
+    mark("The ledger's database cannot be used"),
+    mark("Until it can be used again nothing is taken or sent, and nothing is lost."),
+    SEE_CHECK,
 )
-NOT_READ_YET = StatusCard(Severity.CALM, "One moment", "The ledger has not been read yet.")
+NOT_READ_YET = StatusCard(
+    Severity.CALM, mark("One moment"), mark("The ledger has not been read yet.")
+)
+
+STARTING = mark("Starting")
+OPERATOR_PAUSE, NOT_SENDING = mark("Paused by an operator"), mark("Not sending")
+NOTHING_PENDING, ALL_SENT = mark("Nothing is pending"), mark("All is sent")
+SENDING = mark("Sending")
+CALLBACK_HEADINGS = {
+    OPERATOR_PAUSE: mark("Callbacks: paused by an operator"),
+    NOT_SENDING: mark("Callbacks: not sending"),
+    SENDING_PAUSES: mark("Callbacks: sending pauses"),
+    NOTHING_PENDING: mark("Callbacks: nothing is pending"),
+    ALL_SENT: mark("Callbacks: all is sent"),
+    SENDING: mark("Callbacks: sending"),
+}
+"""What the sender's headings are for callbacks."""
 
 KIND_NAMES = {
-    "delivered": "Delivered",
-    "skipped": "Skipped",
-    "refused": "Refused for good",
-    "kept": "Needing action",
+    "delivered": mark("Delivered"),
+    "skipped": mark("Skipped"),
+    "refused": mark("Refused for good"),
+    "kept": mark("Needing action"),
+}
+KIND_COUNTS = {
+    "delivered": mark("{count} delivered"),
+    "skipped": mark("{count} skipped"),
+    "refused": mark("{count} refused for good"),
+    "kept": mark("{count} needing action"),
 }
 
 ANSWERS: dict[int | None, str] = {
-    None: "no response",
-    423: "its record was locked in Salesforce (423)",
-    500: "Salesforce failed (500)",
+    None: mark("no response"),
+    423: mark("its record was locked in Salesforce (423)"),
+    500: mark("Salesforce failed (500)"),
 }
 
 
@@ -117,45 +144,42 @@ def taking(status: LedgerStatus, view: PageContext) -> StatusCard:
     """Return what the poller does."""
     if not view.active:
         if status.active:
-            return StatusCard(
-                Severity.CALM,
-                "Standing by",
-                f"{_other(status)} is active; this one takes over when that one ends.",
+            text = _(
+                "The instance on {host} (process {pid}) is active; this one takes over when that "
+                "one ends.",
+                host=status.host,
+                pid=status.pid,
             )
-        return StatusCard(Severity.CALM, "Starting", "This instance is about to become active.")
+            return StatusCard(Severity.CALM, _("Standing by"), text)
+        text = _("This instance is about to become active.")
+        return StatusCard(Severity.CALM, _(STARTING), text)
+    taken = _taken_up_to(status, view)
     if view.source_away:
-        return StatusCard(
-            Severity.BAD,
-            "The ACD's database cannot be used",
-            f"{_taken_up_to(status, view)} Later calls are taken when it can be used again; "
-            "nothing is lost.",
-            "`callstatsd check` reports the cause and what to do.",
-        )
+        later = _("Later calls are taken when it can be used again; nothing is lost.")
+        heading = _("The ACD's database cannot be used")
+        return StatusCard(Severity.BAD, heading, f"{taken} {later}", _(SEE_CHECK))
     if status.watermark is None:
-        return StatusCard(Severity.CALM, "Starting", "No poll has been made yet.")
+        return StatusCard(Severity.CALM, _(STARTING), _("No poll has been made yet."))
     if status.watermark < view.now - view.settle_delay - BEHIND:
-        return StatusCard(
-            Severity.CALM,
-            "Catching up with calls",
-            f"{_taken_up_to(status, view)} Later calls follow: the daemon was stopped for a while, "
-            "or a read-only replica is behind.",
+        later = _(
+            "Later calls follow: the daemon was stopped for a while, or a read-only replica is "
+            "behind."
         )
-    return StatusCard(Severity.GOOD, "Taking calls", _taken_up_to(status, view))
+        return StatusCard(Severity.CALM, _("Catching up with calls"), f"{taken} {later}")
+    return StatusCard(Severity.GOOD, _("Taking calls"), taken)
 
 
 def receiving(report: TelegraReport, view: PageContext) -> StatusCard:
     """Return how the receiver of a Telegra ACD's notifications is doing."""
     said = [receiver_sentence(report.overview, view.zone)]
     said += [gap_sentence(gap, view.zone) for gap in report.gaps]
-    heading, severity = "Receiving notifications", Severity.GOOD
-    remedy = None
+    text = " ".join(said)
     if report.overview is None:
-        heading, severity = "Notifications are refused", Severity.BAD
-        remedy = "`callstatsd check` reports the cause and what to do."
-    elif report.gaps:
-        heading, severity = "Notifications were refused", Severity.WARN
-        remedy = "Have the ACD repeat what it told in that time, if it can."
-    return StatusCard(severity, heading, " ".join(said), remedy)
+        return StatusCard(Severity.BAD, _("Notifications are refused"), text, _(SEE_CHECK))
+    if report.gaps:
+        repeat = _("Have the ACD repeat what it told in that time, if it can.")
+        return StatusCard(Severity.WARN, _("Notifications were refused"), text, repeat)
+    return StatusCard(Severity.GOOD, _("Receiving notifications"), text)
 
 
 def sending(
@@ -168,45 +192,31 @@ def sending(
 
     `counts` are the lines per state that are pending or need action; None while unknown.
     """
-    rows = "Calls" if feed is FeedName.STATISTICS else "Requests"
     if status.operator_pause is not None:
-        reason = (
-            f": “{masked(status.operator_pause.reason)}”" if status.operator_pause.reason else ""
-        )
-        return StatusCard(
-            Severity.WARN,
-            "Paused by an operator",
-            f"Since {moment(status.operator_pause.since, view)}{reason}. {rows} are still taken.",
-            RESUME,
-        )
+        text = f"{_paused_since(status.operator_pause, view)} {_still_taken(feed)}"
+        return _card(feed, Severity.WARN, OPERATOR_PAUSE, text, _(RESUME))
     if not status.active:
-        return StatusCard(
-            Severity.WARN,
-            "Not sending",
-            "No instance is active at this moment.",
-            "Usually nothing: one takes over within seconds.",
-        )
-    last = "Nothing has been delivered yet."
-    if status.last_delivered_at is not None:
-        last = f"Last delivery: {moment(status.last_delivered_at, view)}."
+        text = _("No instance is active at this moment.")
+        remedy = _("Usually nothing: one takes over within seconds.")
+        return _card(feed, Severity.WARN, NOT_SENDING, text, remedy)
     if status.state == "paused" and status.reason in PAUSES_OF[feed]:
         pause = PAUSES_OF[feed][status.reason]
-        again = ""
-        if status.retry_at is not None:
-            again = f" Next try: {moment(status.retry_at, view)}."
-        lost = "No line is lost."
-        if status.reason == PauseReason.ENDPOINT_FAILING:
-            lost = "Lines that were refused before the pause, if any, are listed below."
-        return replace(pause, text=f"{pause.text} {lost}{again}")
+        card = pause.translated()
+        text = " ".join([card.text, *_after_pause(status, view)])
+        return _card(feed, card.severity, pause.heading, text, card.remedy)
+    last = _("Nothing has been delivered yet.")
+    if status.last_delivered_at is not None:
+        last = _("Last delivery: {time}.", time=moment(status.last_delivered_at, view))
     if status.state == "stopped":
-        return StatusCard(Severity.WARN, "Not sending", f"The daemon is stopping. {last}")
-    where = "" if view.active else f"{_other(status)} is sending. "
+        stopping = _("The daemon is stopping.")
+        return _card(feed, Severity.WARN, NOT_SENDING, f"{stopping} {last}")
+    where = "" if view.active else _sent_elsewhere(status) + " "
     if counts is not None and not counts[State.PENDING]:
         if lines := need_action(counts):
-            need = f"{plural(lines, 'line')} {'needs' if lines == 1 else 'need'} your action"
-            return StatusCard(Severity.CALM, "Nothing is pending", f"{where}{need}. {last}")
-        return StatusCard(Severity.GOOD, "All is sent", f"{where}Nothing is pending. {last}")
-    return StatusCard(Severity.GOOD, "Sending", f"{where}{last}")
+            text = f"{where}{_need_action(lines)}. {last}"
+            return _card(feed, Severity.CALM, NOTHING_PENDING, text)
+        return _card(feed, Severity.GOOD, ALL_SENT, f"{where}{_(NOTHING_PENDING)}. {last}")
+    return _card(feed, Severity.GOOD, SENDING, f"{where}{last}")
 
 
 def callbacks(
@@ -214,22 +224,18 @@ def callbacks(
 ) -> StatusCard:
     """Return what is done with callback requests; `counts` as for `sending`."""
     card = sending(status, view, counts, FeedName.CALLBACKS)
-    taken = "No poll for requests has been made yet."
-    if status.watermark is not None:
-        taken = _up_to(
-            "Requests that were created", status.watermark, view.callback_delay, "that", view
-        )
-    return replace(card, heading=f"Callbacks: {_in_a_sentence(card)}", text=f"{taken} {card.text}")
+    return replace(card, text=f"{_requests_taken(status, view)} {card.text}")
 
 
 def headline(taken: StatusCard, sent: StatusCard, callbacks: StatusCard | None = None) -> str:
     """Return them in a few words, the worst first; callbacks only if nothing else is as bad."""
     order = list(Severity)
     cards = [sent, taken, *([] if callbacks is None else [callbacks])]
-    worst, other, *_ = sorted(cards, key=lambda card: -order.index(card.severity))
+    worst, other, *_rest = sorted(cards, key=lambda card: -order.index(card.severity))
     if worst.severity is Severity.GOOD:
-        return f"{taken.heading}, {_in_a_sentence(sent)}"
-    return worst.heading if worst.heading != "Starting" else other.heading
+        all_sent = sent.heading == _(ALL_SENT)
+        return _("Taking calls, all is sent") if all_sent else _("Taking calls, sending")
+    return worst.heading if worst.heading != _(STARTING) else other.heading
 
 
 def failures(lines: list[LineDetail], limit: int) -> list[Failure]:
@@ -260,7 +266,7 @@ def kept(
     total = need_action(lines)
     return Kept(
         feed,
-        "1 line needs your action" if total == 1 else f"{total:,} lines need your action",
+        _need_action(total),
         [KeptLines(state, lines[state], remedy(state)) for state in states],
         selected_again(LineFilter(tuple(states), feed=feed), zone),
     )
@@ -287,39 +293,43 @@ def alert(status: AlertStatus, view: PageContext) -> str:
 def why_waiting(line: LineDetail, view: PageContext) -> str:
     """Return why a line is still pending."""
     later = line.next_try_at is not None and line.next_try_at > view.now
-    again = f", next try {moment(line.next_try_at, view)}" if later and line.next_try_at else ""
+    again = []
+    if later and line.next_try_at is not None:
+        again = [_("next try {time}", time=moment(line.next_try_at, view))]
     if line.attempts == 0:
-        reason = f"not sent yet ({line.last_error})" if line.last_error else "not sent yet"
-        return f"{reason}{again}"
-    tries = "tried once" if line.attempts == 1 else f"tried {line.attempts} times"
-    answer = ANSWERS.get(line.last_status, f"Salesforce answered {line.last_status}")
+        waits = _("not sent yet")
+        return ", ".join([f"{waits} ({line.last_error})" if line.last_error else waits, *again])
+    tries = ngettext("tried once", "tried {count} times", line.attempts)
+    answer = _("Salesforce answered {status}", status=line.last_status)
+    if line.last_status in ANSWERS:
+        answer = _(ANSWERS[line.last_status])
     detail = f": {line.last_error}" if line.last_error else ""
-    return f"{tries}{again}; {answer}{detail}"
+    return f"{', '.join([tries, *again])}; {answer}{detail}"
 
 
 def list_heading(state: State | None) -> str:
     """Return the heading of a list of lines."""
-    return "Lines" if state is None else f"Lines: {state}"
+    return _("Lines") if state is None else _("Lines: {state}", state=state)
 
 
 def next_try(when: datetime, zone: ZoneInfo) -> str:
     """Return when a line is tried again, or was to be."""
-    return f"next try {local_time(when, zone)}"
+    return _("next try {time}", time=local_time(when, zone))
 
 
 def times_sent(attempts: int) -> str:
     """Return how often a line was sent."""
-    return {0: "never", 1: "once"}.get(attempts, f"{attempts:,} times")
+    return ngettext("once", "{count} times", attempts) if attempts else _("never")
 
 
 def who_is_shown(*, with_people: bool) -> str:
     """Return why the names of those who ran commands are shown, or not."""
     if with_people:
-        return (
+        return _(
             "Who ran them is shown because `CALLSTATSD_LOG_PERSONAL_DATA` is true. Commands are "
             "kept as long as settled lines."
         )
-    return (
+    return _(
         "Who ran them is kept in the ledger, but hidden here: names of people are shown only with "
         "`CALLSTATSD_LOG_PERSONAL_DATA=true`. Commands are kept as long as settled lines."
     )
@@ -328,27 +338,32 @@ def who_is_shown(*, with_people: bool) -> str:
 def list_order(state: State) -> str:
     """Return how a list of lines is sorted."""
     if state is State.PENDING:
-        return "In the order in which they are sent: live lines before backfill, oldest first."
-    return "Those settled last come first."
+        return _("In the order in which they are sent: live lines before backfill, oldest first.")
+    return _("Those settled last come first.")
 
 
 def day_meaning(state: State | None, zone: ZoneInfo) -> str:
     """Return what the day of a list is, on the ACD's clocks."""
     if state is None:
-        return f"Days are those of the time zone {zone.key}."
+        return _("Days are those of the time zone {zone}.", zone=zone.key)
     if state is State.PENDING:
-        return (
+        return _(
             "The day is the one on which the call ended, or the callback was requested, in the "
-            f"time zone {zone.key}."
+            "time zone {zone}.",
+            zone=zone.key,
         )
-    return f"The day is the one on which the line was settled, in the time zone {zone.key}."
+    return _(
+        "The day is the one on which the line was settled, in the time zone {zone}.", zone=zone.key
+    )
 
 
 def left_the_list(query: ListQuery) -> str:
     """Return why a page of a list cannot be shown: the line that it follows is not in it."""
-    return (
-        f"The line {query.after} is not {query.state} any more, so nobody can tell which lines "
-        "come next: begin again with the first page."
+    return _(
+        "The line {line} is not {state} any more, so nobody can tell which lines come next: begin "
+        "again with the first page.",
+        line=query.after,
+        state=query.state,
     )
 
 
@@ -356,25 +371,27 @@ def reason(line: LineDetail | ListedLine) -> str:
     """Return why a line failed: the response's status and error."""
     parts = [str(line.last_status)] if line.last_status is not None else []
     if line.last_error:
-        parts.append(line.last_error)
+        parts.append(error_text(line.last_error))
     return ": ".join(parts)
 
 
 def day(drawn: Chart, view: PageContext) -> str:
     """Return the chart in a sentence or two."""
-    counts = ", ".join(f"{drawn.of(kind):,} {name.lower()}" for kind, name in KIND_NAMES.items())
-    busiest = drawn.busiest
-    most = f"{clock(busiest.begins, view)}, with {plural(busiest.total, 'line')}"
-    return f"{counts}. The busiest hour began at {most}."
+    most = ngettext(
+        "The busiest hour began at {time}, with {count} line.",
+        "The busiest hour began at {time}, with {count} lines.",
+        drawn.busiest.total,
+        time=clock(drawn.busiest.begins, view),
+    )
+    return f"{', '.join(_kind_count(kind, drawn.of(kind)) for kind in KIND_COUNTS)}. {most}"
 
 
 def hour(bar: Bar, view: PageContext) -> str:
     """Return one bar of the chart in words."""
     ends = clock(bar.begins + HOUR, view)
-    counts = [
-        f"{bar.of(kind):,} {name.lower()}" for kind, name in KIND_NAMES.items() if bar.of(kind)
-    ]
-    return f"{clock(bar.begins, view)}-{ends}: {', '.join(counts) or 'nothing'}"
+    counts = [_kind_count(kind, bar.of(kind)) for kind in KIND_COUNTS if bar.of(kind)]
+    said = ", ".join(counts) if counts else _("nothing")
+    return f"{clock(bar.begins, view)}-{ends}: {said}"
 
 
 def labelled(bar: Bar, view: PageContext) -> bool:
@@ -399,22 +416,75 @@ def duration(since: datetime, view: PageContext) -> str:
     return rough_duration(max(0.0, (view.now - since).total_seconds()))
 
 
-def _other(status: LedgerStatus) -> str:
-    return f"The instance on {status.host} (process {status.pid})"
+def _kind_count(kind: str, lines: int) -> str:
+    return _(KIND_COUNTS[kind], count=grouped(lines))
+
+
+def _card(
+    feed: FeedName, severity: Severity, heading: str, text: str, remedy: str | None = None
+) -> StatusCard:
+    """Return a card about sending a feed; the heading is not translated yet."""
+    if feed is FeedName.CALLBACKS:
+        heading = CALLBACK_HEADINGS[heading]
+    return StatusCard(severity, _(heading), text, remedy)
+
+
+def _paused_since(pause: OperatorPause, view: PageContext) -> str:
+    since = moment(pause.since, view)
+    if not pause.reason:
+        return _("Since {time}.", time=since)
+    return _("Since {time}: “{reason}”.", time=since, reason=masked(pause.reason))
+
+
+def _still_taken(feed: FeedName) -> str:
+    if feed is FeedName.CALLBACKS:
+        return _("Requests are still taken.")
+    return _("Calls are still taken.")
+
+
+def _after_pause(status: LedgerStatus, view: PageContext) -> list[str]:
+    """Return what a pause means for lines, and when the next try is."""
+    said = [_("No line is lost.")]
+    if status.reason == PauseReason.ENDPOINT_FAILING:
+        said = [_("Lines that were refused before the pause, if any, are listed below.")]
+    if status.retry_at is not None:
+        said.append(_("Next try: {time}.", time=moment(status.retry_at, view)))
+    return said
+
+
+def _sent_elsewhere(status: LedgerStatus) -> str:
+    return _("The instance on {host} (process {pid}) is sending.", host=status.host, pid=status.pid)
+
+
+def _need_action(lines: int) -> str:
+    return ngettext("{count} line needs your action", "{count} lines need your action", lines)
 
 
 def _taken_up_to(status: LedgerStatus, view: PageContext) -> str:
+    """Return up to when calls are taken, and how long after their end."""
     if status.watermark is None:
-        return "No call has been taken yet."
-    return _up_to("Calls that ended", status.watermark, view.settle_delay, "their end", view)
+        return _("No call has been taken yet.")
+    time, seconds = moment(status.watermark, view), view.settle_delay.total_seconds()
+    if seconds < 1:
+        return _("Calls that ended by {time} are taken.", time=time)
+    return ngettext(
+        "Calls that ended by {time} are taken ({count} second after their end).",
+        "Calls that ended by {time} are taken ({count} seconds after their end).",
+        round(seconds),
+        time=time,
+    )
 
 
-def _up_to(which: str, watermark: datetime, delay: timedelta, since: str, view: PageContext) -> str:
-    """Return up to when rows are taken, and how long after what they are `since`."""
-    seconds = delay.total_seconds()
-    wait = f" ({plural(round(seconds), 'second')} after {since})" if seconds >= 1 else ""
-    return f"{which} by {moment(watermark, view)} are taken{wait}."
-
-
-def _in_a_sentence(card: StatusCard) -> str:
-    return f"{card.heading[0].lower()}{card.heading[1:]}"
+def _requests_taken(status: LedgerStatus, view: PageContext) -> str:
+    """Return up to when requests are taken, and how long after they were created."""
+    if status.watermark is None:
+        return _("No poll for requests has been made yet.")
+    time, seconds = moment(status.watermark, view), view.callback_delay.total_seconds()
+    if seconds < 1:
+        return _("Requests that were created by {time} are taken.", time=time)
+    return ngettext(
+        "Requests that were created by {time} are taken ({count} second after that).",
+        "Requests that were created by {time} are taken ({count} seconds after that).",
+        round(seconds),
+        time=time,
+    )

@@ -60,11 +60,19 @@ class Browser:
         return await asyncio.to_thread(work, *arguments)
 
     async def open(
-        self, look: Look, path: str = "/", *, theme: str = "light", width: int = 1200
+        self,
+        look: Look,
+        path: str = "/",
+        *,
+        theme: str = "light",
+        width: int = 1200,
+        language: str = "en",
     ) -> None:
-        await self.do(self._open, f"http://127.0.0.1:{look.port}{path}", theme, width)
+        await self.do(self._open, f"http://127.0.0.1:{look.port}{path}", theme, width, language)
 
-    def _open(self, url: str, theme: str, width: int) -> None:
+    def _open(self, url: str, theme: str, width: int, language: str) -> None:
+        self.command("Network.enable")
+        self.command("Network.setExtraHTTPHeaders", headers={"Accept-Language": language})
         self.command(
             "Emulation.setEmulatedMedia",
             features=[
@@ -152,6 +160,7 @@ async def look(dsn: str, db: asyncpg.Connection, holder: None) -> AsyncIterator[
         store = OperatorStore(look.ledger.database)
         await store.pause(Act(ActKind.PAUSE, "alice@acd1", reason=f"release {'x' * 99}"))
         await store.resume(Act(ActKind.RESUME, "alice@acd1"))
+        await store.begin(Act(ActKind.DISCARD, "alice@acd1", (State.PENDING,)))
         yield look
 
 
@@ -250,11 +259,16 @@ async def test_lists_need_only_the_keyboard_which_shows_where_it_is(
     assert await browser.run("return location.search") == "?state=rejected&feed=&day="
 
 
-@pytest.mark.parametrize("width", [320, 768, 1400])
-async def test_nothing_is_wider_than_the_screen(browser: Browser, look: Look, width: int) -> None:
+@pytest.mark.parametrize(
+    ("width", "language"), [(320, "en"), (320, "de"), (768, "en"), (1400, "en")]
+)
+async def test_nothing_is_wider_than_the_screen(
+    browser: Browser, look: Look, width: int, language: str
+) -> None:
     searches = ("/?q=7", "/?q=callback-73001", "/?q=nothing")
     for path in ("/", *searches, *LISTS):
-        await browser.open(look, path, width=width)
+        await browser.open(look, path, width=width, language=language)
+        assert await browser.run("return document.documentElement.lang") == language
         await browser.run("document.querySelectorAll('details').forEach(one => one.open = true)")
         wide = await browser.run(
             "return [...document.body.querySelectorAll('*')].filter(one =>"

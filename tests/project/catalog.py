@@ -12,6 +12,7 @@ from daemon.language import CATALOG
 
 PROGRAM = Path(__file__).parents[2] / "daemon"
 FILE = PROGRAM / CATALOG
+METHODS = [("**.py", "python"), ("**.html", "jinja2.ext:babel_extract")]
 KEYWORDS = {"_": None, "mark": None, "ngettext": (1, 2)}
 _VOLATILE = re.compile(
     r'^"(?:Project-Id-Version|Report-Msgid|POT-|PO-|Last-Translator|Language-Team|Generated-By).*\n',
@@ -23,8 +24,8 @@ _VOLATILE = re.compile(
 def texts() -> Catalog:
     """The English texts of the program, without translations."""
     found = Catalog(locale="de")
-    methods = [("**.py", "python")]
-    for file, _, text, _, _ in extract_from_dir(PROGRAM, methods, keywords=KEYWORDS):
+    found_in = extract_from_dir(PROGRAM, METHODS, {"**.html": {"silent": "false"}}, KEYWORDS)
+    for file, _, text, _, _ in found_in:
         found.add(text, locations=[(f"daemon/{file}", 0)])
     return found
 

@@ -1,6 +1,6 @@
 """The page as it is served over HTTP, with a real ledger behind it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from daemon.ingest.source import open_source
+from daemon.language import Language, of_header
 from daemon.ledger.instance import InstanceStatus, Tenure
 from daemon.ledger.locks import ACTIVE_LOCK
 from daemon.ledger.operator import OperatorStore
@@ -96,6 +97,7 @@ async def looking(
     ledger_dsn: str | None = None,
     seconds: float = page.TIMEOUT,
     port: int = 0,
+    choose_language: Callable[[str], Language] = of_header,
     **more: Any,
 ) -> AsyncIterator[Look]:
     settings = Settings(source_dsn=dsn, ledger_dsn=ledger_dsn or dsn, **more)
@@ -106,7 +108,8 @@ async def looking(
         open_ledger(dsn, "callstatsd") as straight,
         StatusReader(OperatorStore(ledger.database)) as reader,
     ):
-        runner = web.AppRunner(page.watched(settings, source, ledger, condition, reader, seconds))
+        app = page.watched(settings, source, ledger, condition, reader, seconds, choose_language)
+        runner = web.AppRunner(app)
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", port).start()

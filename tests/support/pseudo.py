@@ -30,6 +30,7 @@ class Pseudo(NullTranslations):
         super().__init__()
         self.files = dict(_files())
         self.said: set[str] = set()
+        self.language = Language("en", ",", lambda: self)
 
     def gettext(self, message: str) -> str:
         """Return the text in wide letters."""
@@ -65,7 +66,7 @@ def _files() -> dict[str, list[str]]:
 def pseudo() -> Iterator[Pseudo]:
     """Show all texts in wide letters until the end of the block."""
     texts = Pseudo()
-    with use_language(Language("en", ",", lambda: texts)):
+    with use_language(texts.language):
         yield texts
 
 

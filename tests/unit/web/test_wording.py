@@ -1,26 +1,20 @@
 """The page's sentences about the daemon."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from daemon.ledger.instance import OperatorPause
-from daemon.ledger.overview import LedgerStatus
 from daemon.lines import FeedName, PauseReason
 from daemon.reports.meanings import CALLBACK_PAUSES, PAUSES, RESUME, Severity
 from daemon.web import wording
+from tests.support.reported import NOW, SENDING
 
-NOW = datetime(2026, 11, 20, 12, 34, 56, tzinfo=UTC)
 VIEW = wording.PageContext(
     NOW, ZoneInfo("Europe/Berlin"), timedelta(minutes=2), active=True, source_away=False
 )
-SENDING = LedgerStatus(
-    watermark=NOW - timedelta(minutes=2), start_from=None, last_delivered_at=NOW,
-    operator_pause=None, active=True, host="acd1", pid=11, version="0", started_at=NOW,
-    stopped_at=None, unclean_at=None, state="sending", reason=None, retry_at=None,
-)  # fmt: skip
 NONE = dict.fromkeys(("pending", "rejected", "expired", "invalid"), 0)
 
 
