@@ -14,7 +14,6 @@ from daemon.language import (
     ngettext,
     of_header,
     of_terminal,
-    read_po,
     use_language,
 )
 
@@ -125,32 +124,3 @@ async def test_each_task_has_a_language_of_its_own() -> None:
 
     german, english = await asyncio.gather(said(GERMAN), said(ENGLISH))
     assert (german, english) == ("noch nie", "never")
-
-
-def test_a_catalog_is_read_with_all_that_its_form_allows() -> None:
-    catalog = r"""# About it.
-msgid ""
-msgstr ""
-"Language: de\n"
-
-#: daemon/x.py
-#, python-brace-format
-msgid ""
-"of two "
-"lines"
-msgstr "von zwei \"Zeilen\"\n"
-
-msgid "{count} line"
-msgid_plural "{count} lines"
-msgstr[0] "{count} Zeile"
-msgstr[1] ""
-"{count} "
-"Zeilen"
-
-#~ msgid "gone"
-#~ msgstr "weg"
-"""
-    assert read_po(catalog) == {
-        "of two lines": ['von zwei "Zeilen"\n'],
-        "{count} line": ["{count} Zeile", "{count} Zeilen"],
-    }
