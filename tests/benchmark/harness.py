@@ -317,6 +317,11 @@ def memory(process_id: int | str) -> tuple[int, int]:
     return now, most
 
 
+def descriptors(process_id: int) -> int:
+    """How many descriptors a process has open."""
+    return sum(1 for _ in Path(f"/proc/{process_id}/fd").iterdir())
+
+
 def memory_of_this_process() -> int:
     """Bytes of memory that this process had at most."""
     return memory("self")[1]

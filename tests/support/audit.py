@@ -1,8 +1,9 @@
 """The audit: source, ledger and what Salesforce received, compared line by line."""
 
+import math
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -54,6 +55,12 @@ WHERE a.dtCallEnd IS NOT NULL
 """
 """Section 3 of the contract, written down once more: the keys of all lines of ended calls."""
 
+LINES = """
+SELECT feed, call_id, group_id, leg_id, code_id, ordinal, state, generation, backfill, call_ended,
+       taken_at, settled_at, unanswered, last_error
+FROM line
+"""
+
 REQUESTED = "SELECT ID FROM AcdEvents WHERE AcdEventTypesID = 3"
 """The callback requests; none of them names a call."""
 
@@ -62,15 +69,17 @@ REQUESTED = "SELECT ID FROM AcdEvents WHERE AcdEventTypesID = 3"
 class Break:
     """A moment from which answers may be lost: an instance died, froze or lost its lock.
 
-    By `time.monotonic`. `repeats` bounds how many answered lines may be sent again for it.
+    By `time.monotonic`. `repeats` bounds how many answered lines may be sent again for it, `within`
+    how many seconds before it they were answered.
     """
 
     at: float
     repeats: int
+    within: float = math.inf
 
     def may_lose(self, one: "Sent") -> bool:
         """Whether the request was written before the break, as far as the stand-in can tell."""
-        return one.started <= self.at + SEEN_LATE
+        return one.started <= self.at + SEEN_LATE and one.ended >= self.at - self.within
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +140,33 @@ async def audit(
 
     `centre.db` must see the ledger, and the source too unless another connection is given.
     """
-    acd = source or centre.db
+    return await examine(
+        centre.db,
+        received(centre.salesforce),
+        breaks=breaks,
+        source=source,
+        all_settled=all_settled,
+        request_timeout=request_timeout,
+        callbacks=callbacks,
+    )
+
+
+async def examine(
+    db: asyncpg.Connection,
+    requests: Sequence["Sent"],
+    *,
+    breaks: Iterable[Break],
+    source: asyncpg.Connection | None = None,
+    all_settled: bool = True,
+    request_timeout: float,
+    callbacks: bool = False,
+) -> Audit:
+    """Do the same with a connection that sees the ledger, and what was received."""
+    acd = source or db
     expected = {"-".join(str(part) for part in row) for row in await acd.fetch(EXPECTED)}
-    lines = {_key(row): dict(row) for row in await centre.db.fetch("SELECT * FROM line")}
+    lines = {_key(row): row for row in await db.fetch(LINES)}
     if callbacks:
         expected |= {f"callback-{row[0]}" for row in await acd.fetch(REQUESTED)}
-    requests = received(centre.salesforce)
     return judge(
         expected,
         lines,
@@ -163,7 +193,7 @@ def received(salesforce: StandIn) -> list[Sent]:
 
 def judge(
     expected: Collection[str],
-    lines: dict[str, dict[str, Any]],
+    lines: Mapping[str, Mapping[str, Any]],
     requests: Sequence[Sent],
     *,
     breaks: Sequence[Break],
@@ -272,7 +302,9 @@ def overlaps(
     return excused, wrong
 
 
-def inversions(lane: str, sent: Sequence[Sent], lines: dict[str, dict[str, Any]]) -> list[str]:
+def inversions(
+    lane: str, sent: Sequence[Sent], lines: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
     """List lines of a record that were first sent after a later one that the ledger got with them.
 
     A line that came into the ledger later may be sent later, whatever its order. Lines of two feeds

@@ -68,3 +68,10 @@ def test_what_was_written_before_a_break_may_be_seen_a_little_later() -> None:
     assert judged(*sent, breaks=(Break(10 - SEEN_LATE / 2, 1),)).repeated_after_breaks == 1
     with pytest.raises(AuditError, match="for no reason"):
         judged(*sent, breaks=(Break(10 - 2 * SEEN_LATE, 1),))
+
+
+def test_a_break_explains_no_repeat_of_what_was_answered_long_before() -> None:
+    sent = (request(10), request(20))
+    assert judged(*sent, breaks=(Break(15, 1, within=5),)).repeated_after_breaks == 1
+    with pytest.raises(AuditError, match="for no reason"):
+        judged(*sent, breaks=(Break(15, 1, within=4),))
