@@ -6,7 +6,7 @@ from daemon.database import statements
 from daemon.errors import ConfigurationError
 from daemon.ledger.tables import LedgerTables
 
-SCHEMA_VERSION = "0007"
+SCHEMA_VERSION = "0008"
 """The newest migration this program knows; revisions are numbers, so that they compare."""
 
 _SQL = statements.load("ledger/binding.sql")

@@ -1,8 +1,10 @@
 -- Queries and changes of the ledger for commands and the status page.
 
 -- name: counts
--- Lines per feed and state.
-SELECT feed, state, count(*) AS lines FROM line GROUP BY feed, state
+-- Lines per feed and state, by the two indexes that have both: they are a small part of the table.
+SELECT feed, state, count(*) AS lines FROM line WHERE state <> 'pending' GROUP BY feed, state
+UNION ALL
+SELECT feed, 'pending', count(*) FROM line WHERE state = 'pending' GROUP BY feed
 
 -- name: waiting
 -- Lines of the feed $1 per state that somebody waits for, how many of the pending ones are so for

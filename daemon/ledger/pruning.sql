@@ -10,19 +10,25 @@ SELECT pg_try_advisory_xact_lock($1::integer, 'ledger'::regclass::oid::bigint::b
 
 -- name: prune
 -- Remove $2 lines of the feed $3 that were settled $1 seconds ago and need no operator, and
--- remember up to where: never beyond the watermark, because nothing older is taken any more.
+-- remember up to where: never beyond the watermark, because nothing older is taken any more. The
+-- oldest of each state are read as line_listed has them: where none is old enough, no line is.
 WITH gone AS (
     DELETE FROM line
     WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM line
-        WHERE settled_at < now() - make_interval(secs => $1)
-          AND state IN ('delivered', 'conflict', 'not_found', 'skipped')
-          AND feed = $3
-          AND (call_ended <= coalesce(
-                  (SELECT watermark FROM feed WHERE name = $3), 'infinity'
-              )) IS TRUE
+        SELECT l.ctid
+        FROM unnest(ARRAY['delivered', 'conflict', 'not_found', 'skipped']) AS s (state)
+        CROSS JOIN LATERAL (
+            SELECT ctid FROM line
+            WHERE feed = $3 AND state = s.state AND state <> 'pending'
+              AND settled_at < now() - make_interval(secs => $1)
+              AND (call_ended <= coalesce(
+                      (SELECT watermark FROM feed WHERE name = $3), 'infinity'
+                  )) IS TRUE
+            ORDER BY settled_at
+            LIMIT $2
+            FOR UPDATE SKIP LOCKED
+        ) AS l
         LIMIT $2
-        FOR UPDATE SKIP LOCKED
     ))
     RETURNING call_ended
 ),

@@ -215,7 +215,7 @@ LEDGER = {
     "ping": small(),
     "lock_retention": small(RETENTION_LOCK),
     "may_prune": small(RETENTION_LOCK),
-    "prune": by("line_settled_at", rows=3000 + BLOCKS, given=(95 * 86400.0, 1000, FEED)),
+    "prune": by("line_listed", rows=2 * 1000, given=(95 * 86400.0, 1000, FEED)),
     "drop_records": by("line_listed", rows=100, given=(30 * 86400.0, 1000, FEED)),
     # Two acts that lines name, and as many as there are that no line does.
     "prune_acts": by("line_act", rows=2, given=(95 * 86400.0, 1000)),
@@ -250,10 +250,14 @@ PLANNED = {"pending": "in_order", "newest": "in_order", "take": "in_bulk"}
 """Statements before which another one tells the planner what it cannot know."""
 
 DESK = {
-    # An operator's question about everything: it may read everything.
-    "counts": by(rows=10**9),
+    # An operator's question about everything: it may read everything where lines are narrow.
+    "counts": by(rows=10**9, also=["line_listed", "line_pending"]),
     "waiting": by(
-        "line_pending", "line_kept", "line_failed", rows=2 * BACKLOG, given=(FEED, LATELY)
+        "line_pending",
+        "line_kept",
+        rows=2 * BACKLOG,
+        given=(FEED, LATELY),
+        also=["line_failed", "line_listed"],
     ),
     "settled_lately": by("line_settled_at", rows=PER_HOUR + BLOCKS, given=(FEED, LATELY)),
     "oldest": by("line_pending", rows=BACKLOG + 1, given=(FEED,)),

@@ -27,6 +27,7 @@ from tests.benchmark import data
 from tests.support.counters import no_autovacuum
 from tests.support.expected import BERLIN
 from tests.support.expected_plans import (
+    ANYWHERE,
     BACKLOG,
     BEFORE_ALL,
     CALLBACKS,
@@ -35,8 +36,10 @@ from tests.support.expected_plans import (
     DESK,
     EVENTS,
     FEED,
+    FEEDS,
     LARGE,
     LEDGER,
+    LISTED,
     LISTING,
     LISTS,
     NOW,
@@ -269,6 +272,34 @@ async def test_lists(name: str, look: Look, long_ledger: str) -> None:
     async with ledger_session(long_ledger) as connection, connection.transaction():
         await connection.execute(sql["for_values"])
         assert_reads(await explained(connection, sql[name], look.arguments), look)
+
+
+async def test_a_day_and_all_counts_are_read_by_indexes_where_retention_has_moved_lines(
+    dsn: str, db: asyncpg.Connection
+) -> None:
+    """Lines without their records lie elsewhere, and later lines where they were."""
+    await no_autovacuum(dsn)
+    # What is committed without waiting VACUUM does not take for visible to all yet.
+    await db.execute("SET synchronous_commit = on")
+    days, per_day = 60, 400
+    half = timedelta(days=days // 2)
+    early = data.Calls(days // 2 * per_day, NOW - half, half, 1000)
+    await data.add(db, early, source=False, taken=True, record="x" * 600)
+    await db.execute("VACUUM line")
+    await db.execute("UPDATE line SET record = NULL")
+    await db.execute("VACUUM line")
+    late = replace(early, end=NOW, first=1 + early.count)
+    await data.add(db, late, source=False, taken=True, record="x" * 600)
+    await db.execute("VACUUM ANALYZE line")
+    day = (NOW - half - timedelta(days=10), NOW - half - timedelta(days=9))
+    sql = statements.load("ledger/listing.sql")
+    async with ledger_session(dsn) as connection, connection.transaction():
+        await connection.execute(sql["for_values"])
+        arguments = (FEEDS, 101, *LISTED, *ANYWHERE, *day, None)
+        plan = await explained(connection, sql["list_chosen"], arguments)
+        assert_reads(plan, by("line_call_ended", rows=3 * 2 * per_day + 4 * 1000))
+        plan = await explained(connection, statements.load("ledger/operator.sql")["counts"], ())
+        assert_reads(plan, by("line_listed", "line_pending", rows=days * 2 * per_day))
 
 
 @pytest.mark.parametrize(
