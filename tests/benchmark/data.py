@@ -65,7 +65,7 @@ CHOSEN = """
 CREATE TEMPORARY TABLE chosen ON COMMIT DROP AS
 SELECT $1::bigint + i AS call_id, i::integer % 20 AS kind,
        $2::timestamptz - $3::interval * (1 - (i + 1)::double precision / $4) AS ended,
-       CASE WHEN $6::integer IS NULL THEN i * 7919 % $5
+       CASE WHEN $6::integer IS NULL THEN ($1::bigint + i) * 7919 % $5
             WHEN i / 20 % 2 = 0 THEN (i / 40 * 21 + i % 20) % $6
             ELSE $6 + (i / 40 * 21 + i % 20) % ($5 - $6)
        END::integer AS record,
@@ -119,9 +119,12 @@ TAKEN = """
            CASE WHEN k.code > 0 THEN c.call_id * 2 + k.code ELSE 0 END,
            k.ordinal, left(r.id, 15), r.id,
            CASE WHEN c.ends THEN c.ended ELSE c.ended - interval '90 s' END,
-           false, 'delivered', $1, 1, 200,
-           c.ended + interval '2 min', c.ended + interval '2 min', 0, c.ended + interval '2 min'
+           false, s.state, $1, s.attempts, s.status, c.ended + interval '2 min',
+           c.ended + interval '2 min', s.first_try,
+           CASE WHEN NOT $2 THEN c.ended + interval '2 min' END
     FROM chosen AS c JOIN shape AS k USING (kind) JOIN record AS r ON r.number = c.record
+    JOIN (VALUES (true, 'pending', 0, NULL, NULL), (false, 'delivered', 1, 200, 0::float8))
+         AS s (pending, state, attempts, status, first_try) ON s.pending = $2::boolean
     ORDER BY c.call_id
 """
 
@@ -132,26 +135,33 @@ async def masters(db: asyncpg.Connection) -> None:
 
 
 async def add(
-    db: asyncpg.Connection, calls: Calls, *, taken: bool = False, record: str | None = None
+    db: asyncpg.Connection,
+    calls: Calls,
+    *,
+    source: bool = True,
+    taken: bool = False,
+    pending: bool = False,
+    record: str | None = None,
 ) -> None:
-    """Insert calls; with `taken` the ledger has their lines, delivered, with that record's text.
+    """Insert calls, without `source` none of their rows; with `taken` the ledger has their lines.
 
-    A ledger keeps no texts of what is older than RECORD_RETENTION, so none is the usual history.
+    They are delivered, or `pending`, with that record's text. A ledger keeps no texts of what is
+    older than RECORD_RETENTION, so none is the usual history.
     """
-    tables = [f"{SOURCE}.{table}" for table in SOURCE_TABLES]
+    tables = [f"{SOURCE}.{table}" for table in SOURCE_TABLES] if source else []
     if taken:
         tables.append(f"{LEDGER}.line")
-    async with db.transaction(), _without_indexes(db, tables if calls.count >= BULK else ()):
-        await _prepare(db, calls)
-        for statement in PARTS.values():
-            await db.execute(statement)
-        if taken:
-            await db.execute(TAKEN, record)
-        await db.execute("DROP TABLE shape, record")
+    async with (
+        db.transaction(),
+        _without_indexes(db, tables if calls.count >= BULK else ()),
+        prepared(db, calls.records),
+    ):
+        await insert(db, calls, source=source, taken=taken, pending=pending, record=record)
 
 
-async def _prepare(db: asyncpg.Connection, calls: Calls) -> None:
-    """Choose the calls, in tables that only this transaction sees."""
+@asynccontextmanager
+async def prepared(db: asyncpg.Connection, records: int) -> AsyncIterator[None]:
+    """Make the tables, seen by this session only, from which `insert` makes its rows."""
     await db.execute(
         "CREATE TEMPORARY TABLE shape"
         " (kind integer, ordinal integer, visit integer, leg integer, code integer)"
@@ -163,12 +173,33 @@ async def _prepare(db: asyncpg.Connection, calls: Calls) -> None:
     ]
     await db.copy_records_to_table("shape", records=shape)
     await db.execute("CREATE TEMPORARY TABLE record (number integer, id text)")
-    records = [(number, ids(number)[1]) for number in range(calls.records)]
-    await db.copy_records_to_table("record", records=records)
+    made = [(number, ids(number)[1]) for number in range(records)]
+    await db.copy_records_to_table("record", records=made)
+    await db.execute("ALTER TABLE record ADD PRIMARY KEY (number)")
+    await db.execute("ANALYZE shape, record")
+    yield
+    await db.execute("DROP TABLE shape, record")
+
+
+async def insert(
+    db: asyncpg.Connection,
+    calls: Calls,
+    *,
+    source: bool,
+    taken: bool,
+    pending: bool,
+    record: str | None,
+) -> None:
+    """Insert as `add` does, in a transaction, where the tables are prepared."""
     hot = None if calls.hot is None else max(1, round(calls.records * calls.hot))
     values = (calls.first, calls.end, calls.span, calls.count, calls.records, hot, calls.lost)
     await db.execute(CHOSEN, *values)
-    await db.execute("ANALYZE shape, record, chosen")
+    await db.execute("ANALYZE chosen")
+    if source:
+        for statement in PARTS.values():
+            await db.execute(statement)
+    if taken:
+        await db.execute(TAKEN, record, pending)
 
 
 @asynccontextmanager

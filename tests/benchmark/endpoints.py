@@ -102,7 +102,14 @@ class Sent:
     bodies: Path
 
 
-async def sent(harness: Harness, calls: data.Calls, *, delay: float, locks: bool = False) -> Sent:
+async def sent(
+    harness: Harness,
+    calls: data.Calls,
+    *,
+    delay: float,
+    locks: bool = False,
+    concurrency: int = CONCURRENCY,
+) -> Sent:
     """Let the daemon send all lines of these calls."""
     site = await harness.site("endpoints")
     async with site.connection() as db:
@@ -110,7 +117,7 @@ async def sent(harness: Harness, calls: data.Calls, *, delay: float, locks: bool
     await site.settle_down()
     async with endpoint(delay=delay, locks=locks) as salesforce:
         settings = environment(
-            site, salesforce.url, concurrency=str(CONCURRENCY), start_from="2020-01-01"
+            site, salesforce.url, concurrency=str(concurrency), start_from="2020-01-01"
         )
         async with daemon(harness.folder, settings) as running:
             started = moment(await running.until("daemon.started"))
@@ -118,7 +125,7 @@ async def sent(harness: Harness, calls: data.Calls, *, delay: float, locks: bool
             await running.while_it_runs(drained(site, started, calls.lines))
             await running.stop()
         counts = await salesforce.tally()
-    assert counts.most_in_flight <= CONCURRENCY, asdict(counts)
+    assert counts.most_in_flight <= concurrency, asdict(counts)
     async with site.connection() as db:
         longest: int = await db.fetchval(
             "SELECT count(*) AS lines FROM line GROUP BY lane ORDER BY lines DESC LIMIT 1"

@@ -43,7 +43,7 @@ async def idle(harness: Harness, effort: Effort) -> list[Result]:
     seconds: tuple[list[float], list[float]] = ([], [])
     ratios = []
     async with AsyncExitStack() as stack:
-        pollers = [await stack.enter_async_context(_polling(site)) for site in sites]
+        pollers = [await stack.enter_async_context(polling(site)) for site in sites]
         for poller in pollers:
             await timed_polls(poller)  # the first prepares its statements
         for _ in range(2 * effort.rounds):
@@ -51,7 +51,7 @@ async def idle(harness: Harness, effort: Effort) -> list[Result]:
             ratios.append(block[1] / block[0])
             for each, spent in zip(seconds, block, strict=True):
                 each.append(spent)
-    buffers = [await _buffers(site) for site in sites]
+    buffers = [await buffers_of_poll(site) for site in sites]
     for site in sites:
         await harness.drop(site)
     milliseconds = [median(each) * 1000 for each in seconds]
@@ -91,7 +91,7 @@ async def _with_history(harness: Harness, calls: int) -> Site:
 
 
 @asynccontextmanager
-async def _polling(site: Site) -> AsyncIterator[Poller]:
+async def polling(site: Site) -> AsyncIterator[Poller]:
     async with (
         open_source(site.dsn, (data.SOURCE,), BERLIN, None) as source,
         open_ledger(site.dsn, data.LEDGER) as ledger,
@@ -114,12 +114,12 @@ async def timed_polls(poller: Poller) -> list[float]:
     return seconds
 
 
-async def _buffers(site: Site) -> float:
+async def buffers_of_poll(site: Site) -> float:
     """Buffers of one idle poll, beyond what starting costs."""
     spent = []
     for polls in (1, 1 + POLLS):
         before = await counters(site.dsn)
-        async with _polling(site) as poller:
+        async with polling(site) as poller:
             for _ in range(polls):
                 await poller.poll()
         spent.append((await counters(site.dsn)).since(before).buffers)
