@@ -18,6 +18,7 @@ from daemon.cli import (
     dial_command,
     line_commands,
     list_command,
+    show_command,
     status_command,
     systemd_commands,
 )
@@ -32,7 +33,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("migrate", commands.migrate),
     ("status", status_command.status),
     ("lines", list_command.lines),
-    ("show", commands.show),
+    ("show", show_command.show),
     ("backfill", commands.backfill),
     ("requeue", line_commands.requeue),
     ("discard", line_commands.discard),

@@ -2,6 +2,8 @@
 
 from enum import Enum
 
+import typer
+
 from daemon.cli.grants import Grants
 from daemon.database.errors import Place
 from daemon.database.pool import Database
@@ -48,6 +50,15 @@ async def migrate(settings: Settings, tables: SourceTables | None, *, rebind: bo
         elif not upgraded:
             version = f"is at version {SCHEMA_VERSION}"
             say(f"Nothing to do: the ledger in schema {schema} {version}, bound to {wanted}.")
+
+
+def print_script(settings: Settings, from_version: str | None, grant_to: str | None) -> None:
+    """Print the ledger's script for a DBA, with the rights of a role if one is named."""
+    script = migrations.script(settings.ledger_schema, from_version)
+    if grant_to:
+        script = grants(settings, grant_to).script(script)
+    # Bytes, because a script is UTF-8 whatever the terminal's encoding is.
+    typer.echo(script.encode())
 
 
 def grants(settings: Settings, role: str) -> Grants:

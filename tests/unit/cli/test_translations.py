@@ -85,4 +85,4 @@ def test_all_that_is_printed_for_people_is_translated(capsys: pytest.CaptureFixt
             for text in texts.unsaid("daemon/cli/")
             for file in texts.files[text]
             if file.startswith("daemon/cli/")
-        } == {"daemon/cli/commands.py"}
+        } == {"daemon/cli/show_command.py"}
