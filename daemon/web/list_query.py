@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TypeVar
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -13,7 +13,6 @@ from daemon.ledger.overview import LineFilter, LineQuery
 from daemon.lines import BIGINT_MAX, FeedName, LineKey, State
 from daemon.reports.lists import USUAL, command_line, selected_again
 from daemon.reports.meanings import requeue_command
-from daemon.settings.values import parse_local_time
 
 LONGEST = 60
 """Characters of a parameter that an error repeats."""
@@ -53,8 +52,7 @@ class ListQuery:
         always: Window = (None, None)
         window = always
         if self.day is not None:
-            next_day = self.day + timedelta(days=1)
-            window = (parse_local_time(str(self.day), zone), parse_local_time(str(next_day), zone))
+            window = (_begin(self.day, zone), _begin(self.day + timedelta(days=1), zone))
         pending = self.state is State.PENDING
         ended, settled = (window, always) if pending else (always, window)
         return LineQuery(self.state, limit, self.feed, *ended, *settled, after=self.after)
@@ -98,6 +96,11 @@ def read_act_id(parameters: Iterable[tuple[str, str]]) -> int | None:
     if not _ACT.fullmatch(text) or int(text) > BIGINT_MAX:
         raise ListQueryError(_("after={text} is not the number of a command.", text=_shown(text)))
     return int(text)
+
+
+def _begin(day: date, zone: ZoneInfo) -> datetime:
+    """Return when a day begins, also where clocks skip midnight on it, or have it twice."""
+    return datetime.combine(day, time.min, zone).astimezone(UTC)
 
 
 def _once(parameters: Iterable[tuple[str, str]], known: tuple[str, ...]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The address of a list: what is read from it, what is asked for, and the commands beside it."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
 
@@ -8,6 +8,7 @@ import pytest
 
 from daemon.ledger.overview import LineQuery
 from daemon.lines import FeedName, LineKey, State
+from daemon.settings.values import parse_local_time
 from daemon.web.list_query import ListQuery, ListQueryError, read_act_id, read_list_query
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -99,6 +100,27 @@ def test_a_day_on_which_clocks_change_is_whole(day: date, hours: int) -> None:
     assert chosen.settled_since is not None
     assert chosen.settled_until is not None
     assert (chosen.settled_until - chosen.settled_since).total_seconds() == hours * 3600
+
+
+@pytest.mark.parametrize(
+    ("day", "begins"),
+    [
+        (date(2026, 4, 23), datetime(2026, 4, 22, 22, tzinfo=UTC)),
+        (date(2026, 4, 24), datetime(2026, 4, 23, 22, tzinfo=UTC)),  # clocks go from 0:00 to 1:00
+        (date(2026, 4, 25), datetime(2026, 4, 24, 21, tzinfo=UTC)),
+        (date(2026, 10, 30), datetime(2026, 10, 29, 22, tzinfo=UTC)),  # back from 0:00 to 23:00
+    ],
+)
+def test_a_day_begins_when_the_one_before_ends_also_if_clocks_skip_midnight(
+    day: date, begins: datetime
+) -> None:
+    cairo = ZoneInfo("Africa/Cairo")
+    chosen = ListQuery(State.REJECTED, day=day)
+    before = ListQuery(State.REJECTED, day=day - timedelta(days=1)).selection(cairo)
+    assert chosen.selection(cairo).settled_since == before.settled_until == begins
+    printed = chosen.command(cairo).split()
+    since = printed[printed.index("--settled-from") + 1]
+    assert parse_local_time(since, cairo) == begins
 
 
 def test_the_commands_select_what_the_list_shows() -> None:
