@@ -53,8 +53,10 @@ class PaceMeter:
         return self._looks[-1].at if self._looks else None
 
     def add(self, look: Look) -> Pace | None:
-        """Return the pace with this look; None with the first one."""
+        """Return the pace with this look; None with the first one, also after a clock set back."""
         looks = self._looks
+        if looks and look.at < looks[-1].at:
+            looks.clear()
         looks.append(look)
         while len(looks) > 2 and look.at - looks[1].at >= WINDOW:
             looks.popleft()

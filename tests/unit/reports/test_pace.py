@@ -36,6 +36,9 @@ def pace(*looks: tuple[float, int, int]) -> Pace | None:
         ([(0, 900, 0), (60, 600, 300), (120, 590, 10)], Pace(10, 0, 590, 3540)),
         ([(0, 900, 0), (30, 800, 100), (61, 790, 10)], Pace(108.2, 0, 790, 438.1)),
         ([(0, 900, 0), (600, 800, 100)], Pace(10, 0, 800, 4800)),
+        # The ledger's clock was set back: what was seen before it cannot be compared.
+        ([(3600, 900, 0), (3605, 900, 0), (0, 800, 0)], None),
+        ([(3600, 900, 0), (3605, 900, 0), (0, 800, 0), (30, 700, 100)], Pace(200, 0, 700, 210)),
     ],
 )
 def test_the_pace_is_that_of_the_last_minute(
