@@ -76,6 +76,11 @@ async def test_a_list_shows_what_is_known_of_its_lines_and_the_commands(look: Lo
     again = f"callstatsd requeue --state rejected {window} --feed statistics"
     assert f"Fix what the reason names, then send it again: {again}" in shown.text
     assert "The day is the one on which the line was settled" in shown.text
+    assert "a filter" not in shown.text
+    await look.line(8, State.SKIPPED, skip_reason="filtered")
+    skipped = await look.get("/lines?state=skipped")
+    kept_out = "send it again: callstatsd requeue --state skipped Lines that a filter has kept out"
+    assert f"{kept_out} are not among them" in skipped.text
 
     pending = await look.get("/lines?state=pending")
     assert "6-0-0-0 2026-11-20 12:00:00 next try 2026-11-20 12:00:00" in pending.text
