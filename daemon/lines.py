@@ -46,6 +46,8 @@ NO_ID = mark("no Salesforce id in the code's or the call's UserData")
 """The `error` of a line skipped for `SkipReason.NO_ID`."""
 KEPT_OUT = mark("kept out by {setting}")
 """The `error` of a line skipped for `SkipReason.FILTERED`."""
+DISCARDED = mark("discarded by operator")
+"""The `error` of a line skipped for `SkipReason.DISCARDED`, as the ledger's statement writes it."""
 
 
 class State(StrEnum):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from daemon.language import _, mark
-from daemon.lines import KEPT_OUT, NO_ID, FeedName, LineKey, PauseReason, State
+from daemon.lines import DISCARDED, KEPT_OUT, NO_ID, FeedName, LineKey, PauseReason, State
 
 
 class Severity(StrEnum):
@@ -88,7 +88,7 @@ def error_text(error: str) -> str:
     before_setting = KEPT_OUT.format(setting="")
     if error.startswith(before_setting):
         return _(KEPT_OUT, setting=error.removeprefix(before_setting))
-    return _(NO_ID) if error == NO_ID else error
+    return _(error) if error in {NO_ID, DISCARDED} else error
 
 
 def requeue_command(

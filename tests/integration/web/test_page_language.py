@@ -11,7 +11,8 @@ import pytest
 
 from daemon.ledger.acts import Act, ActKind
 from daemon.ledger.operator import OperatorStore
-from daemon.lines import NO_ID, FeedName, State
+from daemon.ledger.overview import LineFilter
+from daemon.lines import KEPT_OUT, NO_ID, FeedName, State
 from daemon.web.lists import PAGE
 from tests.integration.web.test_alerts import ON
 from tests.integration.web.test_callbacks import URL, callback
@@ -131,6 +132,24 @@ async def test_each_visitor_has_the_page_in_the_language_of_the_browser(look: Lo
         assert shown.headers["Content-Language"] == code
         assert shown.headers["Vary"] == "Accept-Language"
         assert "callstatsd requeue --state rejected --call-id 1" in shown.text
+
+
+async def test_what_callstatsd_itself_wrote_of_a_skipped_line_is_translated(look: Look) -> None:
+    store = OperatorStore(look.ledger.database)
+    await look.line(1, State.REJECTED)
+    (chosen,) = [lines async for lines in store.choose(LineFilter((State.REJECTED,)))]
+    await store.discard(chosen, await store.begin(Act(ActKind.DISCARD, "acd", (State.REJECTED,))))
+    await look.line(2, State.SKIPPED, last_error=NO_ID)
+    await look.line(3, State.SKIPPED, last_error=KEPT_OUT.format(setting="CALLSTATSD_X"))
+    listed = "/lines?state=skipped"
+    german = (await look.get(listed, **{"Accept-Language": "de"})).text
+    english = (await look.get(listed)).text
+    for said, meant in (
+        ("discarded by operator", "von einem Administrator zurückgezogen"),
+        (NO_ID, "keine Salesforce-ID in UserData"),
+        ("kept out by CALLSTATSD_X", "ausgeschlossen durch CALLSTATSD_X"),
+    ):
+        assert (said in english, said in german, meant in german) == (True, False, True)
 
 
 async def test_german_has_its_own_numbers_times_as_ever_and_no_english_error(look: Look) -> None:

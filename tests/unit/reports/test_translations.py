@@ -10,7 +10,7 @@ from daemon.ledger.acts import Act, ActKind, RecordedAct, outcome
 from daemon.ledger.gaps import NotedGap
 from daemon.ledger.instance import OperatorPause
 from daemon.ledger.overview import AlertStatus, LineDetail
-from daemon.lines import KEPT_OUT, NO_ID, FeedName, LineKey, SkipReason, State, Streak
+from daemon.lines import DISCARDED, KEPT_OUT, NO_ID, FeedName, LineKey, SkipReason, State, Streak
 from daemon.reports import explain, formats, gaps, meanings, pace
 from daemon.reports.alerts import alert_sentences
 from daemon.reports.callback_history import CallbackHistory
@@ -120,6 +120,7 @@ def of_meanings() -> Iterator[str]:
         for card in cards.values():
             said = card.translated()
             yield from (said.heading, said.text, said.remedy or "")
+    yield meanings.error_text(DISCARDED)
 
 
 def said() -> Iterator[str]:
