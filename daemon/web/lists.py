@@ -11,7 +11,7 @@ from daemon.ledger.operator import OperatorStore
 from daemon.ledger.overview import LinePage, ListedLine
 from daemon.lines import FeedName
 from daemon.settings.model import Settings
-from daemon.web import wording
+from daemon.web import list_wording
 from daemon.web.cache import BoundedReads
 from daemon.web.frame import LEDGER_AWAY, Frame
 from daemon.web.list_query import ListQuery, ListQueryError, read_act_id, read_list_query
@@ -50,7 +50,7 @@ class Lists:
         except UnusableError:
             return self._lines(query, fault=_(LEDGER_AWAY), status=503)
         if found is None:
-            return self._lines(query, fault=wording.left_the_list(query), status=400)
+            return self._lines(query, fault=list_wording.left_the_list(query), status=400)
         return self._lines(query, found)
 
     async def acts(self, request: web.Request) -> web.Response:
@@ -65,7 +65,7 @@ class Lists:
         except UnusableError:
             return self._frame.respond("acts.html", {"fault": _(LEDGER_AWAY)}, 503)
         acts = [
-            wording.operation(recorded, self._zone, with_people=self._with_people)
+            list_wording.operation(recorded, self._zone, with_people=self._with_people)
             for recorded in found[:PAGE]
         ]
         values = {

@@ -32,7 +32,7 @@ from daemon.reports.meanings import StatusCard
 from daemon.reports.pace import Pace, pace_of
 from daemon.reports.telegra import TelegraReport, telegra_report
 from daemon.settings.model import Settings
-from daemon.web import chart, wording
+from daemon.web import chart, list_wording, wording
 from daemon.web.cache import BoundedReads, CachedQuery, StatusReader
 from daemon.web.frame import LEDGER_AWAY, Frame
 from daemon.web.health import HealthEndpoints, InstanceState
@@ -211,7 +211,9 @@ class Page:
             "streaks": recent.streaks[:STREAKS],
             "more_streaks": len(recent.streaks) > STREAKS,
             "acts": [
-                wording.operation(recorded, view.zone, with_people=self._settings.log_personal_data)
+                list_wording.operation(
+                    recorded, view.zone, with_people=self._settings.log_personal_data
+                )
                 for recorded in recent.acts
             ],
         }

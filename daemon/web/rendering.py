@@ -12,7 +12,7 @@ from daemon.lines import State
 from daemon.reports import explain, meanings
 from daemon.reports.formats import local_time
 from daemon.reports.pace import pace_sentence
-from daemon.web import chart, wording
+from daemon.web import chart, list_wording, wording
 
 ASSETS = {
     "page.css": "text/css",
@@ -45,6 +45,7 @@ class Renderer:
             "State": State,
             "STATES": chart.STATES,
             "KINDS": chart.KINDS,
+            "list_wording": list_wording,
             "wording": wording,
             "meanings": meanings,
             "explain": explain,

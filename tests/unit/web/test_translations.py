@@ -15,7 +15,7 @@ from daemon.reports.meanings import Severity, StatusCard
 from daemon.reports.telegra import TelegraReport
 from daemon.settings.model import Settings
 from daemon.telegra.reading import Overview
-from daemon.web import wording
+from daemon.web import list_wording, wording
 from daemon.web.chart import HOUR, chart, first_hour
 from daemon.web.frame import whose
 from daemon.web.list_query import ListQuery, ListQueryError, read_act_id, read_list_query
@@ -91,13 +91,13 @@ def of_lines() -> Iterator[str]:
     for error in (None, "too late"):
         yield wording.why_waiting(replace(tried, attempts=0, last_error=error), VIEW)
     yield wording.reason(replace(LINE, last_error=NO_ID))
-    yield from map(wording.times_sent, (0, 1, 2))
+    yield from map(list_wording.times_sent, (0, 1, 2))
     for state in (None, State.PENDING, State.REJECTED):
-        yield wording.list_heading(state)
-        yield wording.day_meaning(state, BERLIN)
-        yield wording.list_order(state or State.SKIPPED)
-    yield wording.next_try(NOW, BERLIN)
-    yield wording.left_the_list(ListQuery(State.PENDING, after=LINE.key))
+        yield list_wording.heading(state)
+        yield list_wording.day_meaning(state, BERLIN)
+        yield list_wording.order(state or State.SKIPPED)
+    yield list_wording.next_try(NOW, BERLIN)
+    yield list_wording.left_the_list(ListQuery(State.PENDING, after=LINE.key))
     kept = wording.kept([COUNTS | {State.REJECTED: 2}], None, BERLIN)
     assert kept is not None
     yield from (kept.heading, kept.states[0].remedy)
@@ -120,7 +120,7 @@ def said() -> Iterator[str]:
         yield from (card.heading, card.text, card.remedy or "")
     yield from headlines()
     yield from of_lines()
-    yield from (wording.who_is_shown(with_people=people) for people in (True, False))
+    yield from (list_wording.who_is_shown(with_people=people) for people in (True, False))
     for typed in ("9" * 20, "003000000000001ZZZ", "abc", "?"):
         yield refusal(partial(read_search, typed))
     for parameters in WRONG:
@@ -135,7 +135,7 @@ def test_all_sentences_of_the_page_are_translated() -> None:
     with pseudo() as texts:
         for text in said():
             assert untranslated(text, *DATA) == set(), text
-        names = ("wording", "search", "list_query", "masking")
+        names = ("wording", "list_wording", "search", "list_query", "masking")
         assert texts.unsaid(*(f"daemon/web/{name}.py" for name in names)) <= {
             *wording.KIND_NAMES.values()
         }
