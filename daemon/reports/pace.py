@@ -75,26 +75,24 @@ def pace_sentence(pace: Pace | None) -> str:
     settled, taken = grouped(pace.settled), grouped(pace.taken)
     if not pace.pending:
         return _(
-            "{settled} lines settled and {taken} taken per minute; nothing waits",
+            "{settled} settled and {taken} taken per minute; nothing waits",
             settled=settled,
             taken=taken,
         )
     if pace.empty_in is None:
         return _(
-            "{settled} lines settled and {taken} taken per minute; the backlog does not get "
-            "smaller",
+            "{settled} settled and {taken} taken per minute; the backlog does not get smaller",
             settled=settled,
             taken=taken,
         )
     if pace.empty_in < MINUTE:
         return _(
-            "{settled} lines settled and {taken} taken per minute; nothing waits in less than a "
-            "minute",
+            "{settled} settled and {taken} taken per minute; nothing waits in less than a minute",
             settled=settled,
             taken=taken,
         )
     return _(
-        "{settled} lines settled and {taken} taken per minute; nothing waits in about {duration}",
+        "{settled} settled and {taken} taken per minute; nothing waits in about {duration}",
         settled=settled,
         taken=taken,
         duration=rough_duration(pace.empty_in),

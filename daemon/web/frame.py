@@ -71,7 +71,11 @@ class Frame:
         """Return a response with a template's HTML, in the visitor's language."""
         own = {"language": language().code, "whose": whose(self._settings)}
         text = self._renderer.render(template, {**self._values, **own, **values})
-        headers = {"Content-Language": language().code, "Vary": "Accept-Language"}
+        headers = {
+            "Cache-Control": "no-store",
+            "Content-Language": language().code,
+            "Vary": "Accept-Language",
+        }
         return web.Response(status=status, text=text, content_type="text/html", headers=headers)
 
 

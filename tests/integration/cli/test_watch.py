@@ -45,11 +45,11 @@ async def test_on_a_terminal_each_look_replaces_the_last_one(
             return shown.until(lambda now: re.search(pattern, words(now)) is not None)
 
         await says("known with the next look")
-        await says("0 lines settled and 0 taken per minute; the backlog does not")
+        await says("0 settled and 0 taken per minute; the backlog does not")
         await centre.db.execute(SETTLE, 1)
-        await says(r"[1-9]\d* lines settled and 0 taken per minute; nothing waits in")
+        await says(r"[1-9]\d* settled and 0 taken per minute; nothing waits in")
         await centre.db.execute(SETTLE, 2)
-        await says(r"[1-9]\d* lines settled and 0 taken per minute; nothing waits\s+state")
+        await says(r"[1-9]\d* settled and 0 taken per minute; nothing waits\s+state")
         shown.press(CTRL_C)
         assert await shown.ended() == 0
     assert len(LOOK.findall(words(shown))) >= 4
@@ -104,7 +104,7 @@ async def test_piped_it_prints_one_status_after_the_other(centre: CallCentre) ->
     assert (process.returncode, errors) == (0, b"")
     assert "\x1b" not in text
     assert text.count("known with the next look") == 1
-    assert text.count("0 lines settled and 0 taken per minute") == len(LOOK.findall(text)) - 1
+    assert text.count("0 settled and 0 taken per minute") == len(LOOK.findall(text)) - 1
     assert text.count("oldest pending") == len(LOOK.findall(text))
 
 

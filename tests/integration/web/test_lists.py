@@ -172,8 +172,8 @@ async def test_the_numbers_of_the_overview_lead_to_their_lines(
         command = "callstatsd requeue --state rejected --state expired --state invalid"
         assert f"this sends all of them again: {command}" in shown.text
         assert shown.text.index(command) < shown.text.index("Waiting to be sent")
-        assert "7 lines settled and 8 taken per minute" in shown.text
-        assert "6 lines settled and 7 taken per minute" in shown.text
+        assert "7 settled and 8 taken per minute" in shown.text
+        assert "6 settled and 7 taken per minute" in shown.text
 
 
 async def test_without_need_nothing_asks_for_action(
@@ -201,7 +201,7 @@ async def test_the_pace_and_the_host_are_those_of_the_active_instance_also_on_a_
         await look.line(call, state, pending_since=since if call != 1 else now)
     look.condition.active = False
     shown = await look.get()
-    pace = "10 lines settled and 1 taken per minute; nothing waits in about 1 minute"
+    pace = "10 settled and 1 taken per minute; nothing waits in about 1 minute"
     assert pace in shown.text
     assert "Active on acd-01" in shown.text
 

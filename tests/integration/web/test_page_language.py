@@ -131,6 +131,7 @@ async def test_each_visitor_has_the_page_in_the_language_of_the_browser(look: Lo
         assert ("Zahlen" in shown.text) is (code == "de")
         assert shown.headers["Content-Language"] == code
         assert shown.headers["Vary"] == "Accept-Language"
+        assert shown.headers["Cache-Control"] == "no-store"
         assert "callstatsd requeue --state rejected --call-id 1" in shown.text
 
 

@@ -65,18 +65,18 @@ def test_the_next_look_counts_from_the_last_one_on() -> None:
     ("given", "says"),
     [
         (None, "known with the next look"),
-        (Pace(0, 0, 0, None), "0 lines settled and 0 taken per minute; nothing waits"),
+        (Pace(0, 0, 0, None), "0 settled and 0 taken per minute; nothing waits"),
         (
             Pace(1200, 100, 5500, 300),
-            "1,200 lines settled and 100 taken per minute; nothing waits in about 5 minutes",
+            "1,200 settled and 100 taken per minute; nothing waits in about 5 minutes",
         ),
         (
             Pace(1200, 100, 18, 59.9),
-            "1,200 lines settled and 100 taken per minute; nothing waits in less than a minute",
+            "1,200 settled and 100 taken per minute; nothing waits in less than a minute",
         ),
         (
             Pace(10, 100, 5500, None),
-            "10 lines settled and 100 taken per minute; the backlog does not get smaller",
+            "10 settled and 100 taken per minute; the backlog does not get smaller",
         ),
     ],
 )
