@@ -95,5 +95,5 @@ async def test_german_fits_a_terminal_also_while_it_watches(filled: CallCentre) 
         environment=filled.settings() | GERMAN, folder=filled.folder, columns=80,
     ) as shown:  # fmt: skip
         await shown.shows("erneut alle 1 s bis Strg-C")
-        await shown.shows("je Minute 0 Zeilen abgeschlossen")
+        await shown.shows("je Minute 0 abgeschlossen")
         assert torn(shown) == [], shown.text

@@ -89,20 +89,24 @@ async def test_who_gives_up_does_not_end_the_query_of_the_others() -> None:
 async def test_a_visitors_reads_take_turns_and_none_waits_for_ever() -> None:
     reads = BoundedReads(0.05)
     gate = asyncio.Event()
-    begun = 0
+    running, most = 0, 0
 
-    async def slow() -> int:
-        nonlocal begun
-        begun += 1
-        await gate.wait()
-        return begun
+    async def slow() -> str:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            await gate.wait()
+        finally:
+            running -= 1
+        return "read"
 
     async def nothing() -> int | None:
         return None
 
     results = await asyncio.gather(reads.read(slow), reads.read(slow), return_exceptions=True)
     assert [type(result) for result in results] == [UnreachableError, UnreachableError]
-    assert begun == 1
+    assert (running, most) == (0, 1)
     gate.set()
     assert await reads.read(nothing) is None
-    assert await reads.read(slow) == 2
+    assert await reads.read(slow) == "read"
